@@ -1,0 +1,48 @@
+# The project's commands. `make` alone lists them. ARGS passes further arguments on: make train ARGS='seed=1 run=mine'
+
+PYTHON ?= python3.11
+STAMP := .venv/.installed
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-system check lock
+
+# A user's settings for other installations must not bend this one. Their indexes and certificates stay in force.
+unexport PIP_CONSTRAINT PIP_NO_BINARY PIP_PREFIX PIP_REQUIREMENT PIP_TARGET PIP_USER
+unexport UV_CONSTRAINT UV_EXCLUDE_NEWER UV_NO_BINARY UV_OVERRIDE UV_PREFIX UV_TARGET
+# Seconds without a byte. The torch wheel is large, and some mirrors pause before they send it.
+export UV_HTTP_TIMEOUT ?= 180
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
+
+setup: $(STAMP)  ## create .venv from requirements.lock; nothing when it is up to date
+	@:
+
+# A .venv without a stamp is half finished and is made anew; one with an older stamp is brought up to date.
+$(STAMP): requirements.lock pyproject.toml
+	@[ -e $@ ] || $(PYTHON) -m venv --clear .venv
+	@rm -f $@
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock | .venv/bin/python -m pip install --quiet --require-hashes -r /dev/stdin
+	.venv/bin/uv pip install --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
+	.venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+train: $(STAMP)  ## the quickstart: a short real training run on Fashion-MNIST
+	.venv/bin/python src/train.py experiment=quickstart $(ARGS)
+
+test: $(STAMP)  ## every test that needs no accelerator, within 10 minutes
+	.venv/bin/python -m pytest -m 'not system' $(ARGS)
+
+test-system: $(STAMP)  ## the long end-to-end tests, within 30 minutes
+	.venv/bin/python -m pytest -m system $(ARGS) || [ $$? -eq 5 ]  # 5: no test has the mark
+
+check: $(STAMP)  ## lint, format, types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python -m mypy
+
+lock: $(STAMP)  ## write requirements.lock from pyproject.toml; ARGS=--upgrade takes newer versions
+	.venv/bin/uv pip compile pyproject.toml --extra dev --output-file requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate --quiet $(ARGS)

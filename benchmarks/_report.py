@@ -1,0 +1,33 @@
+"""What the benchmarks share: the way to the package without an install, and their way of ending."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+sys.path.insert(0, str(ROOT / "src"))
+os.chdir(ROOT)  # the configuration's paths are relative to the project's root
+
+
+def report(
+    benchmark: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    ratios: Mapping[str, float],
+    figures: Mapping[str, float],
+) -> None:
+    """Prints a table, each claim's ratio, and as the last line the same as JSON."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    for row in (header, ["-" * width for width in widths], *rows):
+        first, *others = (
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *others]))
+    print()
+    for claim, ratio in ratios.items():
+        print(f"{claim}: {ratio:.2f}")
+    print(json.dumps({"benchmark": benchmark, "ratios": dict(ratios), "figures": dict(figures)}))

@@ -1,0 +1,143 @@
+"""Saves the run: the last state at every epoch's end and every few minutes, the best weights by val/top1.
+
+A signal that asks the run to stop is answered here too, since stopping means saving at a point that can be continued.
+"""
+
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from alexnet_lab.errors import RunInterrupted
+
+log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+GO_ON, SAVE, STOP = 0, 1, 2
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, flushes it to disk, and renames it: a kill leaves the older one whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        temporary = Path(f"{path}.writing")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+class Checkpoints(Checkpoint):
+    """Keeps `last` and `best` and answers stop signals; all ranks act at the same optimizer step.
+
+    `last` can be continued bit for bit; `best` holds the weights without the optimizer's state. With `keep` false
+    nothing is written, and stopping is all it does. `payload` are plain entries added to every checkpoint.
+
+    As a `Checkpoint`, lightning calls it after everything else has seen the epoch's end.
+    """
+
+    def __init__(self, last: Path, best: Path, every_minutes: float, keep: bool, payload: dict[str, Any]) -> None:
+        self.last, self.best, self.keep = last, best, keep
+        self.best_top1 = -1.0
+        self.best_epoch = -1
+        self._every_seconds = every_minutes * 60
+        self._payload = payload
+        self._saved_at = time.monotonic()
+        self._stop_requested = False
+        self._group: Any = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # A group of its own on the host: agreeing must not wait for the GPU.
+        if trainer.world_size > 1 and self._group is None:
+            self._group = torch.distributed.new_group(backend="gloo")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved_at = time.monotonic()
+        # Here and not earlier: lightning's own handlers, set at the start of fit, communicate inside the handler.
+        self._listen()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._listen()
+
+    def _listen(self) -> None:
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stop_requested = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning would skip a validation that is due right after the batch of the checkpoint it continues from.
+        done = batch_idx + 1
+        between_steps = done % trainer.accumulate_grad_batches != 0
+        if between_steps or done % int(trainer.val_check_batch or done) == 0 or done == trainer.num_training_batches:
+            return
+        action = self._agree(trainer)
+        if action != GO_ON:
+            self._save_last(trainer)
+        if action == STOP:
+            raise RunInterrupted
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.state.fn == "fit" and self._agree(trainer) == STOP:
+            # Nothing has changed since the last training batch: continue from there, with the whole validation.
+            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            progress.reset()
+            progress.total.ready = progress.total.started = 1
+            self._save_last(trainer)
+            raise RunInterrupted
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if self._agree(trainer) == STOP:
+            raise RunInterrupted
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        top1 = trainer.callback_metrics.get("val/top1")
+        if trainer.state.fn == "fit" and top1 is not None and float(top1) > self.best_top1:
+            self.best_top1, self.best_epoch = float(top1), trainer.current_epoch
+            if self.keep:
+                trainer.save_checkpoint(self.best, weights_only=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save_last(trainer)
+        if self._agree(trainer) == STOP:
+            raise RunInterrupted
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint.update(self._payload)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_top1": self.best_top1, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_top1, self.best_epoch = state_dict["best_top1"], state_dict["best_epoch"]
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        if self.keep:
+            trainer.save_checkpoint(self.last)
+        self._saved_at = time.monotonic()
+
+    def _agree(self, trainer: pl.Trainer) -> int:
+        """What all ranks do now: the strongest wish of any of them."""
+        due = time.monotonic() - self._saved_at > self._every_seconds
+        wish = STOP if self._stop_requested else SAVE if due and self.keep else GO_ON
+        if self._group is None:
+            return wish
+        shared = torch.tensor(wish)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX, group=self._group)
+        return int(shared)

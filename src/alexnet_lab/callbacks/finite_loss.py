@@ -1,0 +1,44 @@
+"""Ends a run whose loss is no longer a number, before it costs more time or overwrites a good checkpoint."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from alexnet_lab.errors import RunFailed
+
+
+class FiniteLoss(pl.Callback):
+    """Raises `RunFailed` with the optimizer step and the learning rate at which the loss became NaN or infinite.
+
+    On the CPU every loss is looked at; on an accelerator the losses since the last logged step are looked at together,
+    since each look waits for the device.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[int, float, Tensor]] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self._pending.append((trainer.global_step, rate, outputs["loss"].detach()))
+        if pl_module.device.type == "cpu" or len(self._pending) >= trainer.log_every_n_steps:
+            self._check()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check()
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Any) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        pending, self._pending = self._pending, []
+        if not pending or torch.stack([loss for _, _, loss in pending]).isfinite().all():
+            return
+        step, rate, loss = next(entry for entry in pending if not entry[2].isfinite())
+        raise RunFailed(
+            f"the loss became {float(loss)} at step {step} with a learning rate of {rate:g}; "
+            "a smaller optimizer.lr, a warm-up or trainer.gradient_clip_val usually helps"
+        )

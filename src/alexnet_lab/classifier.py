@@ -1,0 +1,152 @@
+"""The LightningModule: a network, its loss and metrics, and the factories of its optimizer and schedule.
+
+N samples of this rank's micro-batch, K classes.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from alexnet_lab.data.spec import Batch
+from alexnet_lab.metrics import ClassificationMetrics
+
+OptimizerFactory = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
+SchedulerFactory = Callable[[Optimizer, int, int], LRScheduler]
+
+
+class ImageClassifier(pl.LightningModule):
+    """Trains `net` by softmax cross-entropy and reports loss, top-1 and top-5.
+
+    The loss of a rank's micro-batch is the *sum* over its samples, scaled so that the mean over ranks (DDP) and over
+    micro-batches (lightning) is the mean over the whole global batch: the gradient does not depend on how the batch is
+    split, the incomplete last batch included.
+
+    `optimizer` gets the net's named parameters, so that a recipe can treat biases apart; `scheduler` gets the
+    optimizer, the optimizer steps of an epoch and those of the run. `seed` fixes the dropout of each (step, rank).
+    The state dict is the net's own, under the published names.
+    """
+
+    def __init__(self, net: nn.Module, optimizer: OptimizerFactory, scheduler: SchedulerFactory, seed: int) -> None:
+        super().__init__()
+        self.net = net
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._seed = seed
+        self.train_metrics = ClassificationMetrics()
+        self.eval_metrics = ClassificationMetrics()
+        # Loss sum and count of the epoch at the last logged step: the step's figure is the difference.
+        self._logged = torch.zeros(2, dtype=torch.float64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float [N, C, S, S] -> logits [N, K]."""
+        logits: Tensor = self.net(images)
+        return logits
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        key = (self._seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The scaled loss of one micro-batch, see the class."""
+        logits = self(batch.images)
+        loss_sum = cross_entropy(logits, batch.labels, reduction="sum")
+        self.train_metrics.update(loss_sum.detach(), logits.detach(), batch.labels)
+        if self._completes_step(batch_idx):
+            self._log_step(self.global_step + 1)
+        return loss_sum * (self.trainer.world_size * self.trainer.accumulate_grad_batches / batch.global_size)
+
+    def _completes_step(self, batch_idx: int) -> bool:
+        return (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+
+    def _log_step(self, step: int) -> None:
+        """The mean loss since the last logged step, and the rate; logged here so that a checkpoint comes after it."""
+        if step % self.trainer.log_every_n_steps:
+            return
+        total = torch.stack([self.train_metrics.loss_sum, self.train_metrics.count.double()]).cpu()
+        loss, count = self._over_ranks(total - self._logged).tolist()
+        self._logged = total
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        self._to_loggers({"train/loss_step": loss / count, "lr": rate}, step)
+
+    def on_train_epoch_start(self) -> None:
+        self.train_metrics.reset()
+        self._logged.zero_()
+
+    def on_train_epoch_end(self) -> None:
+        self._report("train", self.train_metrics)
+
+    def on_validation_epoch_start(self) -> None:
+        self.eval_metrics.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val", self.eval_metrics)
+
+    def on_test_epoch_start(self) -> None:
+        self.eval_metrics.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test", self.eval_metrics)
+
+    def _evaluate(self, batch: Batch) -> None:
+        logits = self(batch.images)
+        self.eval_metrics.update(cross_entropy(logits, batch.labels, reduction="sum"), logits, batch.labels)
+
+    def _report(self, split: str, metrics: ClassificationMetrics) -> None:
+        figures = {f"{split}/{name}": value for name, value in metrics.compute().items() if name != "count"}
+        # Lightning's own logging would come after the epoch's checkpoint; callbacks still find the figures.
+        self.log_dict(figures, logger=False)
+        self._to_loggers(figures, self.global_step)
+
+    def _to_loggers(self, figures: Mapping[str, float], step: int) -> None:
+        if self.trainer.is_global_zero:
+            for logger in self.loggers:
+                logger.log_metrics({**figures, "epoch": self.current_epoch}, step=step)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self._optimizer(self.net.named_parameters())
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        scheduler = self._scheduler(optimizer, steps_per_epoch, total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.net.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        return self.net.load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the epoch's running sums over all ranks, so that a run continued in mid-epoch reports the whole epoch."""
+        metrics = self.train_metrics
+        sums = torch.stack([getattr(metrics, name).double().cpu() for name in ("loss_sum", "top1", "top5", "count")])
+        checkpoint["epoch_sums"] = self._over_ranks(torch.cat([sums, self._logged])).tolist()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        loss_sum, top1, top5, count, *logged = checkpoint["epoch_sums"]
+        self.train_metrics.loss_sum.fill_(loss_sum)
+        self.train_metrics.top1.fill_(int(top1))
+        self.train_metrics.top5.fill_(int(top5))
+        self.train_metrics.count.fill_(int(count))
+        self._logged = torch.tensor(logged, dtype=torch.float64)
+
+    def _over_ranks(self, sums: Tensor) -> Tensor:
+        """The sum over all ranks of a small tensor on the host."""
+        if self.trainer.world_size == 1:
+            return sums
+        return self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()  # type: ignore[union-attr]

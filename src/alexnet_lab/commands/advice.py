@@ -1,0 +1,58 @@
+"""Turns an error of Hydra's or OmegaConf's into what is wrong and what would be right."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from alexnet_lab.errors import UserError
+
+UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' is not in struct\s+full_key: (?P<full>\S+)")
+UNKNOWN_OPTION = re.compile(r"Could not find '(?P<group>[^']+)/(?P<option>[^'/]+)'")
+UNKNOWN_GROUP = re.compile(r"Could not override '(?P<group>[^']+)'\.\s*\n?.*No match in the defaults list", re.DOTALL)
+
+
+def advice(error: BaseException, conf: str) -> str:
+    """One or a few lines for `error`; `conf` is the folder of the configuration groups."""
+    chain = list(_causes(error))
+    for cause in chain:
+        if isinstance(cause, UserError):
+            return str(cause)
+    text = "\n".join(str(cause) for cause in chain)
+    if match := UNKNOWN_OPTION.search(text):
+        group, option = match["group"], match["option"]
+        options = sorted(path.stem for path in Path(conf, group).glob("*.yaml"))
+        hint = did_you_mean(option, options)
+        return f"{group}={option}: there is no such {group}{hint}\nchoose from: {', '.join(options)}"
+    if match := UNKNOWN_KEY.search(text):
+        return _unknown_key(match["full"], conf)
+    if match := UNKNOWN_GROUP.search(text):
+        group = match["group"]
+        groups = sorted(path.name for path in Path(conf).iterdir() if path.is_dir())
+        return f"there is no option group {group!r}{did_you_mean(group, groups)}; groups: {', '.join(groups)}"
+    return "\n".join(dict.fromkeys(line for line in text.splitlines() if line.strip()))
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """', did you mean ...?' where one of `words` is close to `word`, else ''."""
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _unknown_key(key: str, conf: str) -> str:
+    head, _, last = key.rpartition(".")
+    return f"there is no option {key!r}{did_you_mean(last, _siblings(head, conf))}\n`--cfg job` prints every option"
+
+
+def _siblings(head: str, conf: str) -> set[str]:
+    """The keys that files of the configuration declare below `head` ('' is the top level)."""
+    folder = Path(conf, *head.split(".")) if head else Path(conf)
+    keys = {key for path in folder.glob("*.yaml") for key in re.findall(r"^(\w+):", path.read_text(), re.MULTILINE)}
+    groups = set() if head else {path.name for path in folder.iterdir() if path.is_dir()}
+    return (keys | groups) - {"defaults", "hydra"}
+
+
+def _causes(error: BaseException | None) -> Iterable[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -1,0 +1,169 @@
+"""From configuration nodes to objects, with every key and value checked against the target's signature first."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, get_type_hints
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from alexnet_lab.commands.advice import did_you_mean
+from alexnet_lab.errors import UserError
+
+OURS = "alexnet_lab."
+FROM_CHECKPOINTS = (OURS, "torch.optim.", "lightning.")
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+
+
+class CheckpointSettings(BaseModel):
+    """What is kept of a run, see `conf/checkpoints`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    keep: bool
+    every_minutes: Annotated[float, Field(gt=0)]
+
+
+def build(settings: Mapping[str, Any], path: str, late: Iterable[str] = (), **more: Any) -> Any:
+    """The object that the node `settings` describes, at `path` in the configuration.
+
+    `more` are further arguments; `late` names those that a partial gets when it is called.
+
+    Raises:
+        UserError: a key that the target does not have, a value of another type, or one that the target refuses.
+    """
+    check(settings, path, {*late, *more})
+    target = str(settings["_target_"])
+    try:
+        return instantiate(dict(settings), **more, _convert_="all")
+    except InstantiationException as error:
+        raise refusal(path, target, error.__cause__ or error) from error
+
+
+def refusal(path: str, target: str, error: BaseException) -> BaseException:
+    """What to raise when `target` raised `error`: a `UserError` where it is a library that refuses a value."""
+    expected = (ValueError, TypeError, MisconfigurationException, ModuleNotFoundError)
+    if isinstance(error, UserError) or target.startswith(OURS) or not isinstance(error, expected):
+        return error
+    return UserError(f"{path}: {error}")
+
+
+def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = ()) -> None:
+    """Compare the keys and values of a node, and of the nodes in it, with what its target takes.
+
+    Raises:
+        UserError: see `build`.
+    """
+    target = str(settings.get("_target_", ""))
+    if not target:
+        raise UserError(f"{path}: there is no _target_ that says what to make")
+    parameters, hints = _signature(target, path)
+    for key, value in settings.items():
+        if key in HYDRA_KEYS:
+            continue
+        if key not in parameters and not _takes_any(parameters):
+            known = [name for name in parameters if name not in late]
+            raise UserError(
+                f"{path}.{key}: {target} has no such option{did_you_mean(key, known)}\noptions: {', '.join(known)}"
+            )
+        if isinstance(value, Mapping) and "_target_" in value:
+            check(value, f"{path}.{key}")
+        elif key in hints:
+            _check_value(value, hints[key], f"{path}.{key}")
+    if not settings.get("_partial_"):
+        _check_complete(parameters, {*settings, *late}, path)
+
+
+class RunSettings(BaseModel):
+    """The top level of a training run's configuration; the groups are checked against what they make."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    run: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    test_on: Literal["best", "last", "none"]
+    compile: bool
+    channels_last: bool
+    folder: str
+    overrides: list[str]
+    resume: str | None
+    checkpoints: CheckpointSettings
+    model: dict[str, Any]
+    data: dict[str, Any]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    trainer: dict[str, Any]
+    callbacks: dict[str, Any]
+    logger: dict[str, Any]
+
+
+def check_run_settings(settings: Mapping[str, Any]) -> None:
+    """Compare the top level of a run's configuration with `RunSettings`.
+
+    Raises:
+        UserError: an unknown key, a missing one, or a value that does not fit.
+    """
+    try:
+        RunSettings.model_validate(settings)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            hint = did_you_mean(key, RunSettings.model_fields)
+            raise UserError(f"there is no option {key!r}{hint}") from error
+        raise UserError(f"{key}: {detail['input']!r} does not fit: {detail['msg']}") from error
+
+
+def check_origin(settings: Any, path: str) -> None:
+    """Refuse configurations from a checkpoint that name anything but our own, torch.optim's and lightning's classes.
+
+    Raises:
+        UserError: a `_target_` from elsewhere.
+    """
+    if isinstance(settings, Mapping):
+        target = settings.get("_target_")
+        if target is not None and not str(target).startswith(FROM_CHECKPOINTS):
+            raise UserError(f"{path}: a checkpoint may not name {target}; it was not written by AlexNet Lab")
+        for key, value in settings.items():
+            check_origin(value, f"{path}.{key}")
+    elif isinstance(settings, list):
+        for index, value in enumerate(settings):
+            check_origin(value, f"{path}[{index}]")
+
+
+def _signature(target: str, path: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    try:
+        found = get_object(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}._target_: there is no {target} ({error})") from error
+    try:
+        hints = get_type_hints(found.__init__ if inspect.isclass(found) else found)
+    except (NameError, TypeError):
+        hints = {}
+    return inspect.signature(found).parameters, hints
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def _check_complete(parameters: Mapping[str, inspect.Parameter], given: set[str], path: str) -> None:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    for name, parameter in parameters.items():
+        if parameter.kind in named and parameter.default is inspect.Parameter.empty and name not in given:
+            raise UserError(f"{path}.{name} is missing")
+
+
+def _check_value(value: Any, hint: Any, path: str) -> None:
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        reasons = list(dict.fromkeys(detail["msg"] for detail in error.errors()))
+        raise UserError(f"{path}: {value!r} does not fit: {'; or '.join(reasons[:4])}") from error

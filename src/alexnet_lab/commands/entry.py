@@ -1,0 +1,72 @@
+"""What every command shares: Hydra's start, the project's root, and errors as a few plain lines.
+
+Nothing here imports torch or lightning, so `--help`, `--cfg job` and wrong options answer at once.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from alexnet_lab.commands import folders
+from alexnet_lab.commands.advice import advice
+from alexnet_lab.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+USER_ERROR = 2
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a function of a composed configuration into a program.
+
+    The program works in the project's root, whatever folder it is started from. A `UserError`, an error of Hydra's or
+    of OmegaConf's is printed without a traceback and ends it with status 2; any other exception keeps its traceback.
+    `HYDRA_FULL_ERROR=1` shows the traceback of every error.
+    """
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @functools.wraps(function)
+        def program() -> None:
+            os.chdir(ROOT)
+            OmegaConf.register_new_resolver("run_name", folders.run_name, replace=True)
+            OmegaConf.register_new_resolver("run_folder", folders.run_folder, replace=True)
+            with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+            # Hydra prints errors itself unless this is set; here they are printed by `report`.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            start = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
+            try:
+                start(_quiet(function, with_traceback))()
+            except (UserError, HydraException, OmegaConfBaseException) as error:
+                report(error, with_traceback)
+
+        return program
+
+    return decorate
+
+
+def _quiet(function: Callable[[DictConfig], Any], with_traceback: bool) -> Callable[[DictConfig], Any]:
+    """Report a user's error before Hydra adds its own line about the job that raised it."""
+
+    @functools.wraps(function)
+    def job(config: DictConfig) -> Any:
+        try:
+            return function(config)
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            return report(error, with_traceback)
+
+    return job
+
+
+def report(error: Exception, with_traceback: bool = False) -> None:
+    """Print what is wrong and what would be right, and end the program with status 2."""
+    if with_traceback:
+        raise error
+    print(f"error: {advice(error, str(ROOT / 'conf'))}", file=sys.stderr)
+    sys.exit(USER_ERROR)

@@ -1,0 +1,127 @@
+"""Where a run lives: names, folders, the claim of a new folder, and the lock against a second writer.
+
+Imports nothing heavy: it runs before Hydra makes a folder. `run_name` and `run_folder` are OmegaConf resolvers.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import OmegaConf
+
+from alexnet_lab.errors import UserError
+
+CHECKPOINTS = "checkpoints"
+LAST = f"{CHECKPOINTS}/last.ckpt"
+BEST = f"{CHECKPOINTS}/best.ckpt"
+CONFIG = "config.yaml"
+RESULT = "result.json"
+METRICS = "metrics.csv"
+
+
+def run_name(now: str) -> str:
+    """The default name of a run: date and time, or the job's identity where something else started the ranks.
+
+    Ranks started by `srun` or `torchrun` compose on their own and must agree on one folder.
+    """
+    environment = os.environ
+    if "SLURM_JOB_ID" in environment and "SLURM_STEP_ID" in environment:
+        return f"slurm-{environment['SLURM_JOB_ID']}"
+    if "TORCHELASTIC_RUN_ID" in environment:
+        identity = environment["TORCHELASTIC_RUN_ID"]
+        if identity != "none":
+            return f"torchrun-{identity}"
+        if environment.get("GROUP_WORLD_SIZE", "1") != "1":
+            raise UserError("torchrun over several nodes needs run=NAME, so that all nodes agree on one folder")
+        # One node: the ranks share their parent, torchrun's agent.
+        started = Path(f"/proc/{os.getppid()}").stat().st_mtime_ns // 1_000_000
+        return f"torchrun-{started}-{os.getppid()}"
+    return now
+
+
+def run_folder(parent: str, run: str, resume: str | None) -> str:
+    """The folder of a run: below `parent` by its name, or the one that `resume=FOLDER|CHECKPOINT` names."""
+    if resume is None or resume == "auto":
+        if not re.fullmatch(r"[\w.+=,-]+", run) or run.startswith("."):
+            raise UserError(f"run={run}: a run's name is made of letters, digits and any of . _ - + = ,")
+        return str(Path(parent, run))
+    folder = _folder_of(Path(resume))
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"resume={resume}: no run there (no {CONFIG} in {folder}); give a run's folder, or auto with run=NAME"
+        )
+    return str(folder)
+
+
+def _folder_of(path: Path) -> Path:
+    if path.suffix == ".ckpt":
+        if not path.is_file():
+            raise UserError(f"resume={path}: no such checkpoint")
+        return path.resolve().parent.parent
+    return path
+
+
+def claim(folder: Path, config: dict[str, Any]) -> None:
+    """Write `config.yaml` into a folder that holds no run yet; the first writer wins.
+
+    Raises:
+        UserError: a run lives there already.
+    """
+    temporary = _write_temporary(folder, config)
+    try:
+        os.link(temporary, folder / CONFIG)
+    except FileExistsError:
+        raise UserError(
+            f"run {folder.name} exists already in {folder.parent}\n"
+            "resume=auto continues it; another run=NAME starts anew"
+        ) from None
+    finally:
+        os.unlink(temporary)
+
+
+def rewrite(folder: Path, config: dict[str, Any]) -> None:
+    """Replace `config.yaml` at once, as when a run is continued by another trainer."""
+    os.replace(_write_temporary(folder, config), folder / CONFIG)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder in which nothing was trained, so that its name is free again."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def lock(folder: Path) -> IO[str]:
+    """Hold the folder against other writers until the returned file is closed or the process ends.
+
+    Raises:
+        UserError: another process writes there.
+    """
+    file = open(folder / ".lock", "a+")  # noqa: SIM115 - it stays open for as long as the lock is held
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip()
+        raise UserError(f"run {folder.name} is being written by another process ({holder})") from None
+    file.truncate(0)
+    file.write(f"pid {os.getpid()} on {os.uname().nodename}")
+    file.flush()
+    return file
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The recorded configuration of a run, as plain containers."""
+    container = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _write_temporary(folder: Path, config: dict[str, Any]) -> str:
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".config-")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(OmegaConf.to_yaml(OmegaConf.create(config)))
+    os.chmod(name, 0o644)
+    return name

@@ -1,0 +1,148 @@
+"""From a composed configuration to running ranks: the folder, the recorded configuration, the processes.
+
+Imports neither torch nor lightning, so that whatever is wrong with folders and resuming is said at once.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from alexnet_lab.commands import folders, resume, supervisor
+from alexnet_lab.errors import UserError
+from alexnet_lab.tracking import record
+
+USER_ERROR = 2
+CLAIM_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run: the settings, whether the folder holds the run already, and where it goes on from."""
+
+    folder: Path
+    settings: dict[str, Any]
+    continues: bool = False
+    checkpoint: Path | None = None
+
+
+def launch(config: DictConfig) -> float | None:
+    """Start or continue the run that `config` describes and wait for its end.
+
+    Returns the best val/top1, for a sweeper. Ends the program with the ranks' status when they failed.
+
+    Raises:
+        UserError: the folder is taken or locked, or the continued run was another one.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    plan = _plan(config, folder)
+    if plan is None:
+        print(f"run {folder.name} has finished already; its results are in {folder}")
+        return _objective(folder)
+    status = _join(plan) if started_from_outside() else _start(plan)
+    if status:
+        sys.exit(status if status > 0 else 128 - status)
+    return _objective(folder)
+
+
+def started_from_outside() -> bool:
+    """Whether torchrun or srun has started this process as one rank of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def _plan(config: DictConfig, folder: Path) -> Plan | None:
+    """What to do; None when the run has finished and `resume=auto` leaves nothing to do."""
+    overrides = list(HydraConfig.get().overrides.task)
+    settings = _resolved(config, folder, overrides)
+    if config.resume is None or not (folder / folders.CONFIG).exists():
+        return Plan(folder, settings)
+    if config.resume == "auto" and (record.read_result(folder / folders.RESULT) or {}).get("status") == "finished":
+        return None
+    given = Path(str(config.resume))
+    checkpoint = given.resolve() if given.suffix == ".ckpt" else folder / folders.LAST
+    settings = resume.continued(folders.read_config(folder), overrides)
+    return Plan(folder, settings, continues=True, checkpoint=checkpoint if checkpoint.exists() else None)
+
+
+def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(container, dict)
+    container |= {"folder": str(folder), "overrides": overrides, "resume": None}
+    return {str(key): value for key, value in container.items()}
+
+
+def _start(plan: Plan) -> int:
+    """Start the ranks on this machine and watch them."""
+    ranks = local_ranks(plan.settings["trainer"])
+    with folders.lock(plan.folder):
+        before = folders.read_config(plan.folder) if plan.continues else None
+        _record(plan)
+        command = [sys.executable, "-m", "alexnet_lab.commands.rank", str(plan.folder)]
+        if plan.checkpoint:
+            command.append(str(plan.checkpoint))
+        status = supervisor.supervise(command, plan.folder, ranks)
+        if status == USER_ERROR:
+            # Nothing was trained: leave the name free, or the run as it was.
+            folders.rewrite(plan.folder, before) if before else folders.discard(plan.folder)
+        return status
+
+
+def _join(plan: Plan) -> int:
+    """Be one rank of those that torchrun or srun has started; rank 0 owns the folder."""
+    from alexnet_lab.commands.rank import run_rank
+
+    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    if rank == 0:
+        with folders.lock(plan.folder):
+            _record(plan)
+            return run_rank(plan.folder, plan.settings, plan.checkpoint)
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while not (plan.folder / folders.CONFIG).exists():
+        if time.monotonic() > deadline:
+            raise UserError(f"rank {rank} waited {CLAIM_SECONDS:.0f} s for rank 0 to start the run in {plan.folder}")
+        time.sleep(0.1)
+    return run_rank(plan.folder, plan.settings, plan.checkpoint)
+
+
+def _record(plan: Plan) -> None:
+    if plan.continues:
+        folders.rewrite(plan.folder, plan.settings)
+        (plan.folder / folders.RESULT).unlink(missing_ok=True)
+    else:
+        folders.claim(plan.folder, plan.settings)
+
+
+def local_ranks(trainer: Mapping[str, Any]) -> int:
+    """How many processes of this machine the trainer's `devices` asks for."""
+    devices = trainer.get("devices", 1)
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, str) and "," in devices:
+        return len([part for part in devices.split(",") if part.strip()])
+    if devices in ("auto", -1, "-1"):
+        return _visible_gpus() if trainer.get("accelerator") in ("auto", "gpu", "cuda") else 1
+    try:
+        count = int(devices)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise UserError(f"trainer.devices={devices}: a number of devices, a list of their indices, or auto")
+    return count
+
+
+def _visible_gpus() -> int:
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def _objective(folder: Path) -> float | None:
+    result = record.read_result(folder / folders.RESULT) or {}
+    best: float | None = result.get("best", {}).get("val/top1")
+    return best

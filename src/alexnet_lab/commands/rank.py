@@ -1,0 +1,98 @@
+"""One rank's process: `python -m alexnet_lab.commands.rank FOLDER [CHECKPOINT]`, started by the supervisor.
+
+Exit status: 0 finished, 1 failed, 2 a user's error before anything was trained, 3 interrupted.
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from alexnet_lab.commands import folders, supervisor
+from alexnet_lab.errors import RunFailed, RunInterrupted, UserError
+from alexnet_lab.tracking import record
+
+FINISHED, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 3
+
+# Warnings of libraries that say nothing to the person at the keyboard.
+NOISE = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"The number of training batches .* is smaller than the logging interval",
+    r"It is recommended to use `self.log\(.*sync_dist=True",  # our figures are those of all ranks already
+)
+
+log = logging.getLogger(__name__)
+
+
+def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) -> int:
+    """Do this rank's part of the run; every way it can end is recorded and becomes an exit status."""
+    started = time.time()
+    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    _log_to(folder / ("train.log" if rank == 0 else f"train.rank{rank}.log"), speak=rank == 0)
+    try:
+        from alexnet_lab.commands.train import train
+
+        _silence_lightning()
+        train(settings, folder, checkpoint, started)
+    except UserError as error:
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except RunInterrupted:
+        log.warning("interrupted; resume=%s continues it", folder)
+        return INTERRUPTED
+    except Exception as error:
+        expected = isinstance(error, RunFailed)
+        log.error("failed: %s", record.describe(error), exc_info=not expected)
+        record.write_failure(folder / folders.RESULT, record.describe(error))
+        return FAILED
+    return FINISHED
+
+
+def _log_to(path: Path, speak: bool) -> None:
+    """What is logged goes to the rank's file; our own lines and others' warnings of rank 0 go to the terminal, too."""
+    file = logging.FileHandler(path)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handlers: list[logging.Handler] = [file]
+    if speak:
+        terminal = logging.StreamHandler()
+        terminal.setFormatter(logging.Formatter("%(message)s"))
+        terminal.addFilter(lambda entry: entry.levelno >= logging.WARNING or entry.name.startswith("alexnet_lab"))
+        handlers.append(terminal)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    logging.captureWarnings(True)
+    for pattern in NOISE:
+        warnings.filterwarnings("ignore", message=pattern)
+
+
+def _silence_lightning() -> None:
+    """Lightning prints by handlers of its own; everything goes through ours."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in ("lightning", "lightning_utilities"):
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).propagate = True
+
+
+def main(arguments: list[str]) -> int:
+    """Run the rank that the environment describes in the folder that the arguments name."""
+    supervisor.end_with_supervisor()
+    # Ctrl-C reaches every process of the terminal's group; the supervisor alone decides and sends SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    folder = Path(arguments[0])
+    checkpoint = Path(arguments[1]) if len(arguments) > 1 else None
+    return run_rank(folder, folders.read_config(folder), checkpoint)
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    # Libraries' exit handlers may wait for ranks that are gone; a failed rank must end now.
+    if status == FAILED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

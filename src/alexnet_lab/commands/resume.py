@@ -1,0 +1,72 @@
+"""Which configuration a continued run gets: the recorded one, but for what may change."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hydra import compose
+from omegaconf import OmegaConf
+
+from alexnet_lab.errors import UserError
+
+MAY_CHANGE = ("trainer", "logger", "callbacks")
+OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides")
+MISSING = "nothing"
+
+
+def continued(recorded: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """The recorded configuration with the `trainer`, `logger` and `callbacks` that new overrides ask for.
+
+    Overrides that were recorded with the run are no news. The recorded ones and the new ones are composed together,
+    so that `trainer=ddp_cpu` keeps the recorded `trainer.max_epochs`.
+
+    Raises:
+        UserError: an override would change anything else.
+    """
+    before = list(recorded["overrides"])
+    new = [text for text in overrides if text not in before and _key(text) not in OF_THE_COMMAND_LINE]
+    if not new:
+        return recorded
+    replaced = {_key(text) for text in new}
+    kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
+    composed = _compose([*kept, *new, f"run={recorded['run']}"], recorded["folder"])
+    heads = {_key(text).split(".")[0] for text in new}
+    if not heads <= set(MAY_CHANGE):
+        _refuse_differences(recorded, composed)
+    changed = {head: composed[head] for head in MAY_CHANGE if head in heads}
+    return {**recorded, **changed, "overrides": [*kept, *new]}
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def _compose(overrides: list[str], folder: str) -> dict[str, Any]:
+    config = compose("train", overrides)
+    config.folder = folder
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _refuse_differences(recorded: Mapping[str, Any], composed: Mapping[str, Any]) -> None:
+    ours, theirs = dict(_leaves(recorded)), dict(_leaves(composed))
+    differing = [
+        f"{key} is {ours.get(key, MISSING)} in the recorded run, {theirs.get(key, MISSING)} here"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key, MISSING) != theirs.get(key, MISSING)
+    ]
+    if differing:
+        raise UserError(
+            "only trainer, logger and callbacks may change when a run is continued:\n" + "\n".join(differing[:6])
+        )
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in settings.items():
+        path = f"{prefix}{key}"
+        if not prefix and key in (*MAY_CHANGE, *OF_THE_COMMAND_LINE):
+            continue
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value

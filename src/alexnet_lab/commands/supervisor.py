@@ -1,0 +1,141 @@
+"""Starts one process per rank and watches them from outside, so that a rank that dies never leaves the others behind.
+
+Imports nothing heavy. The ranks find each other through the variables that torchrun sets, too.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from alexnet_lab.commands import folders
+from alexnet_lab.tracking import record
+
+GRACE_SECONDS = 20.0
+POLL_SECONDS = 0.05
+LIFELINE = "ALEXNET_LAB_LIFELINE"
+FOREIGN = ("LOCAL_", "RANK", "NODE_RANK", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
+LOG_LINES = 5
+
+
+def supervise(command: Sequence[str], folder: Path, ranks: int) -> int:
+    """Run `command` once per rank until all have ended; the exit status is that of the first rank that failed.
+
+    When a rank fails, the others get SIGTERM and, after a grace period, SIGKILL. Ctrl-C and SIGTERM are passed on, so
+    that the ranks save and stop; a second one kills. When this process itself is killed, the ranks notice and end.
+    A `result.json` says `failed` when no rank could write one.
+    """
+    read_end, write_end = os.pipe()
+    port = _free_port()
+    processes = [_start(command, folder, rank, ranks, port, read_end) for rank in range(ranks)]
+    os.close(read_end)
+    stop = _StopRequests(processes)
+    try:
+        status = _watch(processes)
+    finally:
+        stop.restore()
+        os.close(write_end)
+    if status != 0 and not (folder / folders.RESULT).exists() and status != 2:
+        rank = next(rank for rank, process in enumerate(processes) if process.returncode == status)
+        record.write_failure(folder / folders.RESULT, _reason(folder, rank, status))
+    return status
+
+
+def end_with_supervisor() -> None:
+    """In a rank: end the process as soon as the supervisor is gone, however it went."""
+    import threading
+
+    if LIFELINE not in os.environ:
+        return
+    descriptor = int(os.environ[LIFELINE])
+
+    def wait() -> None:
+        os.read(descriptor, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="lifeline").start()
+
+
+class _StopRequests:
+    """Passes the first SIGINT or SIGTERM on as SIGTERM, the second as SIGKILL."""
+
+    def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        self._processes = processes
+        self._requests = 0
+        self._before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._requests += 1
+        if self._requests == 1:
+            print("\nstopping after this step; once more to kill", file=sys.stderr)
+        send(self._processes, signal.SIGTERM if self._requests == 1 else signal.SIGKILL)
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    """Send a signal to every process that still runs."""
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _start(
+    command: Sequence[str], folder: Path, rank: int, ranks: int, port: int, lifeline: int
+) -> subprocess.Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    source = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH")]))
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+    environment |= {"NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank), LIFELINE: str(lifeline)}
+    if ranks > 1 and "OMP_NUM_THREADS" not in environment:
+        environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // ranks))
+    # Rank 0 speaks to the terminal; what the others print, a crash of the interpreter included, is in their logs.
+    output = None if rank == 0 else (folder / f"train.rank{rank}.log").open("ab")
+    return subprocess.Popen(command, env=environment, stdout=output, stderr=output, pass_fds=[lifeline])
+
+
+def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = [code for code in codes if code]
+        if failed:
+            _end(processes)
+            return failed[0]
+        if all(code == 0 for code in codes):
+            return 0
+        time.sleep(POLL_SECONDS)
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Let the others notice and end by themselves, then end them."""
+    for number, seconds in ((None, 2.0), (signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
+        if number is not None:
+            send(processes, number)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(process.poll() is None for process in processes):
+            time.sleep(POLL_SECONDS)
+
+
+def _reason(folder: Path, rank: int, status: int) -> str:
+    name = "train.log" if rank == 0 else f"train.rank{rank}.log"
+    log = folder / name
+    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    hint = " (out of memory?)" if status == -signal.SIGKILL else ""
+    return "\n".join([f"rank {rank} {how}{hint}; the last lines of {name}:", *lines])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,176 @@
+"""One run on one rank: build what the configuration names, train, test, record. Read it top to bottom."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from alexnet_lab.callbacks.finite_loss import FiniteLoss
+from alexnet_lab.callbacks.stopwatch import Stopwatch
+from alexnet_lab.classifier import ImageClassifier
+from alexnet_lab.commands import folders
+from alexnet_lab.commands.build import build, check_run_settings, refusal
+from alexnet_lab.commands.summary import print_summary
+from alexnet_lab.commands.tree import print_tree
+from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.errors import RunInterrupted
+from alexnet_lab.models.table import count_macs, count_parameters
+from alexnet_lab.tracking import metrics_csv, record
+
+log = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def train(settings: dict[str, Any], folder: Path, checkpoint: Path | None, started: float) -> None:
+    """Run `settings` in `folder`, from `checkpoint` where there is one; `started` is when the process began, in s.
+
+    Raises:
+        UserError: something in the settings is wrong; nothing was trained.
+        RunFailed: the training cannot go on.
+        RunInterrupted: somebody asked it to stop.
+    """
+    check_run_settings(settings)
+    pl.seed_everything(settings["seed"], verbose=False)
+    data: ImageDataModule = build(settings["data"], "data")
+    net: nn.Module = build(settings["model"], "model")
+    facts = {
+        "parameters": count_parameters(net),
+        "macs": count_macs(net, settings["data"]["channels"], settings["model"]["image_size"]),
+        "git": record.git_revision(ROOT),
+        "versions": record.versions(),
+    }
+    classifier = _classifier(settings, net)
+    callbacks = [build(node, f"callbacks.{name}") for name, node in settings["callbacks"].items() if node]
+    stopwatch = Stopwatch(started)
+    checkpoints = _checkpoints(settings, folder, data)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        data.prepare_data()
+    _begin_metrics(folder, checkpoint)
+    trainer = _trainer(settings, folder, [FiniteLoss(), stopwatch, *callbacks, checkpoints], facts)
+
+    if trainer.is_global_zero:
+        print_tree(settings)
+    facts |= {"world_size": trainer.world_size, "hardware": _hardware(trainer)}
+    try:
+        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        _test(settings, trainer, classifier, data, checkpoints)
+    except RunInterrupted:
+        _record(trainer, folder, "interrupted", stopwatch, checkpoints, facts)
+        raise
+    except Exception as error:
+        record.write_failure(folder / folders.RESULT, record.describe(error), **_figures(folder, stopwatch), **facts)
+        raise
+    _record(trainer, folder, "finished", stopwatch, checkpoints, facts)
+    if trainer.is_global_zero:
+        print_summary(folder)
+
+
+def _classifier(settings: dict[str, Any], net: nn.Module) -> ImageClassifier:
+    if settings["channels_last"]:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if settings["compile"]:
+        net.compile()
+    optimizer = build(settings["optimizer"], "optimizer", late=("params",))
+    try:
+        # A rate that the optimizer refuses is said now, not when the training has begun.
+        optimizer(net.named_parameters())
+    except (TypeError, ValueError) as error:
+        raise refusal("optimizer", settings["optimizer"]["_target_"], error) from error
+    scheduler = build(settings["scheduler"], "scheduler", late=("optimizer", "steps_per_epoch", "total_steps"))
+    return ImageClassifier(net, optimizer, scheduler, settings["seed"])
+
+
+def _checkpoints(settings: dict[str, Any], folder: Path, data: ImageDataModule) -> Checkpoints:
+    payload = {"config": settings, "preprocessing": data.preprocessing()}
+    return Checkpoints(folder / folders.LAST, folder / folders.BEST, **settings["checkpoints"], payload=payload)
+
+
+def _begin_metrics(folder: Path, checkpoint: Path | None) -> None:
+    """Drop the rows that the continued run will write again; without a checkpoint it begins at the beginning."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        step = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
+        metrics_csv.truncate(folder / folders.METRICS, step)
+
+
+def _trainer(settings: dict[str, Any], folder: Path, callbacks: list[pl.Callback], facts: dict[str, Any]) -> pl.Trainer:
+    loggers: list[Any] = []
+    if int(os.environ.get("RANK", "0")) == 0:
+        loggers = [build(node, f"logger.{name}") for name, node in settings["logger"].items() if node]
+        for logger in loggers:
+            logger.log_hyperparams({**settings, **facts})
+        loggers.insert(0, metrics_csv.MetricsCsv(folder / folders.METRICS))
+    trainer: pl.Trainer = build(
+        settings["trainer"],
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    return trainer
+
+
+def _test(
+    settings: dict[str, Any],
+    trainer: pl.Trainer,
+    classifier: ImageClassifier,
+    data: ImageDataModule,
+    checkpoints: Checkpoints,
+) -> None:
+    if settings["test_on"] == "none":
+        return
+    if settings["test_on"] == "best" and checkpoints.best.exists():
+        log.info("testing the weights of epoch %d, the best by val/top1", checkpoints.best_epoch + 1)
+        weights = torch.load(checkpoints.best, map_location="cpu", weights_only=True)["state_dict"]
+        classifier.load_state_dict(weights)
+    else:
+        log.info("testing the last weights")
+    trainer.test(classifier, data, verbose=False)
+
+
+def _record(
+    trainer: pl.Trainer,
+    folder: Path,
+    status: Literal["finished", "interrupted"],
+    stopwatch: Stopwatch,
+    checkpoints: Checkpoints,
+    facts: dict[str, Any],
+) -> None:
+    if not trainer.is_global_zero:
+        return
+    kept = {"last": checkpoints.last, "best": checkpoints.best}
+    paths = {name: str(path.relative_to(folder)) for name, path in kept.items() if path.exists()}
+    best_epoch = checkpoints.best_epoch if checkpoints.best_epoch >= 0 else None
+    figures = _figures(folder, stopwatch)
+    record.write_result(
+        folder / folders.RESULT, status, **figures, best_epoch=best_epoch, checkpoints=paths, error=None, **facts
+    )
+
+
+def _figures(folder: Path, stopwatch: Stopwatch) -> dict[str, Any]:
+    rows = metrics_csv.read_rows(folder / folders.METRICS)
+    return {
+        "final": metrics_csv.final_figures(rows),
+        "best": metrics_csv.best_figures(rows),
+        "seconds": stopwatch.seconds,
+        "images_per_second": stopwatch.images_per_second,
+    }
+
+
+def _hardware(trainer: pl.Trainer) -> dict[str, Any]:
+    gpu = trainer.strategy.root_device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(trainer.strategy.root_device) if gpu else record.processor(),
+        "accelerator": trainer.strategy.root_device.type,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }

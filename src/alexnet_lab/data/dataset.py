@@ -1,0 +1,53 @@
+"""What a dataset is to the rest of the data package: three splits in memory, and the facts about them.
+
+Shapes: M stored images, n samples of a split, C channels, H W stored size.
+"""
+
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_lab.data.sampler import SPLIT_STREAM, random_order
+from alexnet_lab.data.spec import DataSpec
+from alexnet_lab.errors import UserError
+
+SplitName = Literal["train", "val", "test"]
+
+
+class Split(NamedTuple):
+    """Sample i of the split is `images[rows[i]]`, so that two splits can share one array."""
+
+    images: NDArray[np.uint8]
+    """[M, C, H, W]"""
+    labels: NDArray[np.int64]
+    """[M], in [0, num_classes)"""
+    rows: NDArray[np.int64]
+    """[n]"""
+
+
+class ImageDataset(Protocol):
+    """What `ImageDataModule` is given."""
+
+    @property
+    def spec(self) -> DataSpec: ...
+
+    def prepare(self) -> None:
+        """Sees to it that the files are there (downloads, checks); called on one process per machine."""
+
+    def split(self, name: SplitName) -> Split:
+        """One of the splits, loaded at the first call."""
+
+
+def held_out_rows(num_samples: int, val_size: int, split_seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows for training and the `val_size` rows held out for validation, each ascending, by the arguments alone.
+
+    Raises:
+        UserError: nothing would be left for training or for validation, or the seed is negative.
+    """
+    if split_seed < 0:
+        raise UserError(f"data.split_seed must not be negative, got {split_seed}")
+    if not 1 <= val_size < num_samples:
+        raise UserError(f"data.val_size must lie in [1, {num_samples - 1}], got {val_size}")
+    order = random_order(num_samples, split_seed, stream=SPLIT_STREAM)
+    return np.sort(order[val_size:]), np.sort(order[:val_size])

@@ -1,0 +1,146 @@
+"""The one LightningDataModule: a dataset object, the global order, and the input pipeline on the device."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from alexnet_lab.data.dataset import ImageDataset, SplitName
+from alexnet_lab.data.loader import BatchLoader
+from alexnet_lab.data.pipeline import InputPipeline
+from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
+from alexnet_lab.data.spec import Batch, DataSpec
+from alexnet_lab.errors import UserError
+
+
+class ImageDataModule(LightningDataModule):
+    """Everything before the network. Datasets differ by the object they pass in, not by a subclass.
+
+    Rank, number of ranks and accumulation are read from the Trainer when one is attached, else they are 0, 1, 1.
+
+    Args:
+        dataset: gives the splits and says what they are.
+        image_size: side of the square images that the network reads.
+        batch_size: samples per optimizer step, over all ranks and accumulated micro-batches.
+        eval_batch_size: samples per evaluation step, over all ranks.
+        seed: of the training order; splits do not depend on it.
+        channels_last: memory format of the images that the network reads.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        *,
+        image_size: int,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        sizes = {"model.image_size": image_size, "data.batch_size": batch_size, "data.eval_batch_size": eval_batch_size}
+        for key, size in sizes.items():
+            if size < 1:
+                raise UserError(f"{key} must be at least 1, got {size}")
+        if not 0 <= seed < 2**63:
+            raise UserError(f"data.seed must lie in [0, 2**63), got {seed}")
+        _check_normalisation(dataset.spec)
+        self.dataset = dataset
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.seed = seed
+        self.pipeline = InputPipeline(image_size, dataset.spec.mean, dataset.spec.std, channels_last)
+        self._start = {"epoch": 0, "step": 0}
+
+    @property
+    def spec(self) -> DataSpec:
+        return self.dataset.spec
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How pixels become the network's input and outputs become names, in plain containers, for the checkpoint."""
+        return {
+            "image_size": self.image_size,
+            "resize": "bilinear",
+            "channels": self.spec.channels,
+            "mean": list(self.spec.mean),
+            "std": list(self.spec.std),
+            "classes": list(self.spec.classes),
+        }
+
+    def prepare_data(self) -> None:
+        self.dataset.prepare()
+
+    def setup(self, stage: str) -> None:
+        self._start = {"epoch": 0, "step": 0}
+        names: dict[str, tuple[SplitName, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for name in names.get(stage, ()):
+            self.dataset.split(name)
+
+    def train_dataloader(self) -> BatchLoader:
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        # Whoever overfits a few batches wants the same ones in every epoch.
+        shuffled = not getattr(self.trainer, "overfit_batches", 0)
+        loader = self._loader("train", self.batch_size, shuffled, accumulate)
+        loader.start_at(self._start["epoch"], self._start["step"] * accumulate)
+        return loader
+
+    def val_dataloader(self) -> BatchLoader:
+        return self._loader("val", self.eval_batch_size)
+
+    def test_dataloader(self) -> BatchLoader:
+        return self._loader("test", self.eval_batch_size)
+
+    def _loader(self, name: SplitName, batch_size: int, shuffled: bool = False, accumulate: int = 1) -> BatchLoader:
+        split = self.dataset.split(name)
+        rank, world_size, on_gpu = 0, 1, False
+        if self.trainer:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        order = EpochOrder(len(split.rows), self.seed, shuffled)
+        return BatchLoader(
+            split, GlobalBatchSampler(order, batch_size, rank, world_size, accumulate), pin_memory=on_gpu
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        images, labels, samples = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
+        return Batch(images, labels, samples, batch.global_size)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Stored pixels to the network's input, on the device, in the precision that the Trainer computes in."""
+        images = self.pipeline(batch.images)
+        if self.trainer:
+            images = self.trainer.precision_plugin.convert_input(images)
+        return batch._replace(images=images)
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the data: `epoch`, and `step`, the optimizer steps (global batches) done in that epoch.
+
+        Counted in steps, it holds for any number of ranks and any accumulation. Exact at the end of an optimizer step.
+        """
+        if self.trainer is None:
+            return dict(self._start)
+        epochs = self.trainer.fit_loop.epoch_progress.current.state_dict()
+        epoch = epochs["processed"]
+        if epochs["started"] == epoch:  # between two epochs; the batch counters are still those of the last
+            return {"epoch": epoch, "step": 0}
+        # `processed` and not `completed`, which follows only after the hook in which checkpoints are written.
+        micro_batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.state_dict()["processed"]
+        return {"epoch": epoch, "step": micro_batches // self.trainer.accumulate_grad_batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Makes the train loaders of this fit begin at that position; `setup` begins anew."""
+        self._start = {"epoch": state_dict["epoch"], "step": state_dict["step"]}
+
+
+def _check_normalisation(spec: DataSpec) -> None:
+    for key, values in (("mean", spec.mean), ("std", spec.std)):
+        if len(values) not in (1, spec.channels):
+            raise UserError(
+                f"data.{key} needs one value, or one for each of {spec.channels} channels, got {len(values)}"
+            )
+    if min(spec.std) <= 0:
+        raise UserError(f"data.std must be positive, got {list(spec.std)}")

@@ -1,0 +1,86 @@
+"""Which samples, in which order, on which rank: a pure function of (seed, epoch), the same for any number of ranks.
+
+The order of an epoch is cut into global batches of `batch_size` samples, one per optimizer step; the last may be
+smaller, nothing is dropped and nothing repeated. A global batch is dealt out like cards to its
+`world_size * accumulate` parts, so that every rank has the same number of micro-batches; a part is empty where the
+batch has fewer samples than parts.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+# One stream per use of randomness, so that equal seeds in different uses give unrelated numbers.
+ORDER_STREAM = 0
+SPLIT_STREAM = 1
+
+
+def random_order(num_samples: int, seed: int, epoch: int = 0, stream: int = ORDER_STREAM) -> NDArray[np.int64]:
+    """A permutation of `range(num_samples)`, determined by the arguments alone; 1.28 million samples take 0.2 s.
+
+    Sorts the raw words of a Philox generator keyed by (seed, epoch): NumPy keeps the words of its bit generators the
+    same in every version, and does not promise that of `Generator.permutation` (NEP 19).
+    """
+    words = np.random.Philox(
+        key=np.array([seed, epoch], dtype=np.uint64), counter=np.array([0, 0, 0, stream], dtype=np.uint64)
+    )
+    return np.argsort(words.random_raw(num_samples), kind="stable")
+
+
+def part_of_step(
+    order: NDArray[np.int64], step: int, part: int, num_parts: int, batch_size: int
+) -> tuple[NDArray[np.int64], int]:
+    """The samples of one of the `num_parts` parts of global batch `step`, and the size of that whole global batch."""
+    batch = order[step * batch_size : (step + 1) * batch_size]
+    return batch[part::num_parts], len(batch)
+
+
+class EpochOrder:
+    """The order of the epoch that was set last: shuffled by (seed, epoch), or ascending."""
+
+    def __init__(self, num_samples: int, seed: int = 0, shuffled: bool = False) -> None:
+        self.num_samples = num_samples
+        self.seed = seed
+        self.shuffled = shuffled
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at each epoch's start."""
+        self.epoch = epoch
+
+    def order(self) -> NDArray[np.int64]:
+        """[num_samples], each of `range(num_samples)` once."""
+        if self.shuffled:
+            return random_order(self.num_samples, self.seed, self.epoch)
+        return np.arange(self.num_samples)
+
+
+class GlobalBatchSampler:
+    """One rank's micro-batches of each epoch: `accumulate` of them for every global batch of `batch_size` samples.
+
+    Over ranks and micro-batches, those of an optimizer step together are exactly its global batch.
+    """
+
+    def __init__(
+        self, sampler: EpochOrder, batch_size: int, rank: int = 0, world_size: int = 1, accumulate: int = 1
+    ) -> None:
+        assert 0 <= rank < world_size
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.accumulate = accumulate
+
+    def __len__(self) -> int:
+        """Micro-batches per epoch, the same on every rank."""
+        return -(-self.sampler.num_samples // self.batch_size) * self.accumulate
+
+    def micro_batches(self, first: int = 0) -> Iterator[tuple[NDArray[np.int64], int]]:
+        """The epoch's micro-batches from number `first` on: samples int64 [N], N >= 0, and the global batch's size."""
+        order = self.sampler.order()
+        num_parts = self.world_size * self.accumulate
+        for number in range(first, len(self)):
+            step, micro_batch = divmod(number, self.accumulate)
+            part = micro_batch * self.world_size + self.rank
+            yield part_of_step(order, step, part, num_parts, self.batch_size)

@@ -1,0 +1,90 @@
+"""Made-up images of any size, channels and classes, for tests and smoke runs: no files, and learnable in a few steps.
+
+Each class has a prototype of coarse random blocks; an image is its class's prototype under pixel noise.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from alexnet_lab.data.dataset import Split, SplitName
+from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.spec import DataSpec
+from alexnet_lab.errors import UserError
+
+BLOCKS = 4
+"""Blocks of a prototype along each side."""
+NOISE = 32.0
+"""Standard deviation of the noise, in grey levels."""
+
+
+class Synthetic:
+    """Images uint8 [n, C, stored_size, stored_size], a function of the arguments alone; classes as equal as can be."""
+
+    def __init__(self, spec: DataSpec, stored_size: int, sizes: dict[SplitName, int], split_seed: int) -> None:
+        self.spec = spec
+        self._stored_size = stored_size
+        self._sizes = sizes
+        self._seed = split_seed
+        self._made: dict[SplitName, Split] = {}
+
+    def prepare(self) -> None:
+        """Nothing to fetch."""
+
+    def split(self, name: SplitName) -> Split:
+        if name not in self._made:
+            self._made[name] = self._make(list(self._sizes).index(name), self._sizes[name])
+        return self._made[name]
+
+    def _make(self, number: int, size: int) -> Split:
+        labels = np.arange(size) % self.spec.num_classes
+        # Spawned generators: the same prototypes in every split, other noise in each.
+        prototypes, *noise = np.random.default_rng(self._seed).spawn(1 + len(self._sizes))
+        blocks = prototypes.uniform(0, 255, (self.spec.num_classes, self.spec.channels, BLOCKS, BLOCKS))
+        block = np.arange(self._stored_size) * BLOCKS // self._stored_size
+        pixels = blocks[:, :, block[:, None], block].astype(np.float32)[labels]
+        pixels += NOISE * noise[number].standard_normal(pixels.shape, dtype=np.float32)
+        return Split(pixels.clip(0, 255).astype(np.uint8), labels, np.arange(size))
+
+
+def synthetic(
+    *,
+    name: str,
+    num_classes: int,
+    channels: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    stored_size: int,
+    train_size: int,
+    val_size: int,
+    test_size: int,
+    image_size: int,
+    batch_size: int,
+    eval_batch_size: int,
+    split_seed: int,
+    seed: int,
+    channels_last: bool = True,
+) -> ImageDataModule:
+    """The data module of `conf/data/synthetic.yaml`, where each argument is explained.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    sizes: dict[SplitName, int] = {"train": train_size, "val": val_size, "test": test_size}
+    stated = {f"{split}_size": size for split, size in sizes.items()}
+    stated |= {"num_classes": num_classes, "channels": channels, "stored_size": stored_size}
+    for key, value in stated.items():
+        if value < 1:
+            raise UserError(f"data.{key} must be at least 1, got {value}")
+    if split_seed < 0:
+        raise UserError(f"data.split_seed must not be negative, got {split_seed}")
+    classes = tuple(f"class {number}" for number in range(num_classes))
+    spec = DataSpec(name, classes, channels, tuple(mean), tuple(std))
+    return ImageDataModule(
+        Synthetic(spec, stored_size, sizes, split_seed),
+        image_size=image_size,
+        batch_size=batch_size,
+        eval_batch_size=eval_batch_size,
+        seed=seed,
+        channels_last=channels_last,
+    )

@@ -1,0 +1,16 @@
+"""The one exception that is meant for the person at the keyboard."""
+
+
+class UserError(ValueError):
+    """A wrong option, value, path or combination: the message says what is wrong and what would be right.
+
+    The entry wrapper prints the message without a traceback and exits with status 2. Any other exception is a defect.
+    """
+
+
+class RunFailed(RuntimeError):
+    """The run cannot go on although the program works as it should, as when the loss becomes infinite."""
+
+
+class RunInterrupted(Exception):
+    """Somebody asked the run to stop (Ctrl-C, SIGTERM); it saved what it had and can be continued."""

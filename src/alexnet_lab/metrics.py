@@ -1,0 +1,46 @@
+"""Loss, top-1 and top-5 of a split, counted exactly in one pass.
+
+N samples, K classes.
+"""
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+
+class ClassificationMetrics(torchmetrics.Metric):
+    """Mean loss and the fraction of samples whose label is among the 1 and the 5 most probable classes.
+
+    Holds sums and integer counts, so that any split over ranks and batches gives the same figures and `count` tells
+    how many samples there were. With fewer than five classes, top-5 is over all of them.
+    """
+
+    full_state_update = False
+
+    loss_sum: Tensor
+    top1: Tensor
+    top5: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("top1", "top5", "count"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, loss_sum: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add N samples: `loss_sum` scalar, summed over them; `logits` [N, K]; `labels` int64 [N]."""
+        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        hits = ranked == labels[:, None]
+        self.loss_sum += loss_sum
+        self.top1 += hits[:, 0].sum()
+        self.top5 += hits.sum()
+        self.count += len(labels)
+
+    def compute(self) -> dict[str, float]:
+        """`loss`, `top1`, `top5` (fractions of 1) over all ranks, and `count`; empty when there were no samples."""
+        count = int(self.count)
+        if count == 0:
+            return {}
+        figures = {"loss": self.loss_sum, "top1": self.top1, "top5": self.top5}
+        return {name: float(value) / count for name, value in figures.items()} | {"count": count}

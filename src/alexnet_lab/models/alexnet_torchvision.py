@@ -1,0 +1,68 @@
+"""torchvision's AlexNet, after "One weird trick for parallelizing convolutional neural networks".
+
+    layer          out    kernel            side         parameters
+    features.0      64    11x11/4 pad 2     224 -> 55        23,296   ReLU
+    features.2             3x3/2             55 -> 27
+    features.3     192    5x5 pad 2         27              307,392   ReLU
+    features.5             3x3/2             27 -> 13
+    features.6     384    3x3 pad 1         13              663,936   ReLU
+    features.8     256    3x3 pad 1         13              884,992   ReLU
+    features.10    256    3x3 pad 1         13              590,080   ReLU
+    features.12            3x3/2             13 -> 6
+    avgpool               mean over bins     6            flat 9216
+    classifier.1  4096                                   37,752,832   dropout before, ReLU
+    classifier.4  4096                                   16,781,312   dropout before, ReLU
+    classifier.6  1000                                    4,097,000
+                                                         61,100,840   714,188,480 MACs
+
+Source: pytorch/vision, torchvision/models/alexnet.py (the names in the state dict are the same); Krizhevsky,
+arXiv:1404.5997, for the widths.
+
+Differences:
+- From the paper of 2012: other widths, conv1 padded by 2, no towers, no LRN, PyTorch's default initialisation, dropout
+  on the inputs of the first two linear layers.
+- From torchvision: none in the function; the number of input channels is free.
+"""
+
+from torch import nn
+
+from alexnet_lab.models.checks import check_common
+from alexnet_lab.models.layers import max_pool, sequence
+from alexnet_lab.models.pretrained import load_pretrained
+
+
+def alexnet_torchvision(
+    in_channels: int = 3,
+    num_classes: int = 1000,
+    image_size: int = 224,
+    dropout: float = 0.5,
+    pretrained: bool | str = False,
+) -> nn.Sequential:
+    """torchvision's network, float [N, C, S, S] -> logits float [N, num_classes].
+
+    dropout: on the inputs of the first two linear layers. pretrained: True loads torchvision's IMAGENET1K_V1, a path
+    the state dict in that file (see `load_pretrained`).
+    Raises UserError for values out of range and for weights that do not load.
+    """
+    check_common(in_channels, num_classes, image_size, 63, dropout)
+    features = nn.Sequential(
+        nn.Conv2d(in_channels, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), max_pool(),
+        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), max_pool(),
+        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True), max_pool(),
+    )  # fmt: skip
+    classifier = nn.Sequential(
+        nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(inplace=True),
+        nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU(inplace=True),
+        nn.Linear(4096, num_classes),
+    )  # fmt: skip
+    net = sequence(
+        ("features", features),
+        ("avgpool", nn.AdaptiveAvgPool2d((6, 6))),
+        ("flatten", nn.Flatten()),
+        ("classifier", classifier),
+    )
+    if pretrained:
+        load_pretrained(net, pretrained)
+    return net

@@ -1,0 +1,71 @@
+"""Learning-rate schedules, each advanced once per optimizer step; the rate they scale is the optimizer's own `lr`.
+
+A factory gets the optimizer, the steps of one epoch and the steps of the whole run.
+"""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, OneCycleLR, StepLR
+
+from alexnet_lab.errors import UserError
+
+
+def constant(optimizer: Optimizer, steps_per_epoch: int, total_steps: int) -> LRScheduler:
+    """The optimizer's rate throughout."""
+    return ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+def step(
+    optimizer: Optimizer, steps_per_epoch: int, total_steps: int, epochs: int = 30, factor: float = 0.1
+) -> LRScheduler:
+    """The rate times `factor` after every `epochs` epochs (torchvision `references/classification`: 30, 0.1)."""
+    if epochs < 1 or factor <= 0:
+        raise UserError(f"scheduler: epochs must be at least 1 and factor above 0, got {epochs} and {factor}")
+    return StepLR(optimizer, step_size=epochs * steps_per_epoch, gamma=factor)
+
+
+def cosine(optimizer: Optimizer, steps_per_epoch: int, total_steps: int, warmup_epochs: float = 0.0) -> LRScheduler:
+    """Linear from zero during `warmup_epochs`, then half a cosine down to zero at the last step.
+
+    Source: Loshchilov and Hutter, SGDR, ICLR 2017, equation 5 without restarts.
+    """
+    warmup = round(warmup_epochs * steps_per_epoch)
+    if warmup_epochs < 0 or warmup >= total_steps:
+        raise UserError(f"scheduler.warmup_epochs={warmup_epochs} must be shorter than the run and not negative")
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total_steps - warmup)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def one_cycle(
+    optimizer: Optimizer,
+    steps_per_epoch: int,
+    total_steps: int,
+    rise: float = 0.3,
+    start_factor: float = 0.04,
+    end_factor: float = 4e-6,
+) -> LRScheduler:
+    """Up by half a cosine to the optimizer's rate in the first `rise` of all steps, then down by another.
+
+    `start_factor` and `end_factor` are the first and the last rate over the optimizer's. Source: Smith and Topin, 2018.
+    """
+    if not 0 < rise < 1 or not 0 < start_factor <= 1 or not 0 < end_factor <= start_factor:
+        raise UserError(
+            f"scheduler: 0 < rise < 1 and 0 < end_factor <= start_factor <= 1 are needed, "
+            f"got rise={rise}, start_factor={start_factor}, end_factor={end_factor}"
+        )
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    return OneCycleLR(
+        optimizer,
+        max_lr=peaks,
+        total_steps=total_steps,
+        pct_start=rise,
+        div_factor=1 / start_factor,
+        final_div_factor=start_factor / end_factor,
+        cycle_momentum=False,
+    )

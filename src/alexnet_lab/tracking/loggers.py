@@ -1,0 +1,64 @@
+"""The other loggers, and what all of them are told at a run's start and end."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from alexnet_lab.errors import UserError
+
+
+@runtime_checkable
+class Finishable(Protocol):
+    """A logger whose run lasts until it is told, like `alexnet_lab.tracking.wandb.WandbRun`."""
+
+    def finish(self, exit_code: int = 0, best: Mapping[str, float] | None = None) -> None: ...
+
+
+def tensorboard_logger(folder: str) -> TensorBoardLogger:
+    """TensorBoard event files in `folder/tensorboard`; a continued run adds to them."""
+    _require("tensorboard", "tensorboard")
+    return TensorBoardLogger(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
+
+
+def mlflow_logger(
+    folder: str, experiment: str = "alexnet-lab", tracking_uri: str = "sqlite:///logs/mlflow.db"
+) -> Logger:
+    """An MLflow run named after `folder`, in a database that all runs share or on a server (`http://...`).
+
+    MLflow's parameters cannot change, so a continued run is a further MLflow run of the same name.
+    """
+    _require("mlflow", "mlflow")
+    if tracking_uri.startswith("sqlite:"):
+        _require("sqlalchemy", "mlflow")
+        _require("alembic", "mlflow")
+        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        return DummyLogger()  # the client of another rank would open the database for nothing
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a line per migration when the database is new
+    return MLFlowLogger(experiment_name=experiment, run_name=Path(folder).name, tracking_uri=tracking_uri)
+
+
+def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
+    """Give every logger the resolved, nested configuration and what else describes the run (revision, parameters)."""
+    for logger in loggers:
+        logger.log_hyperparams(dict(config))
+
+
+def finish_loggers(loggers: Iterable[Logger], succeeded: bool, best: Mapping[str, float] | None = None) -> None:
+    """End every logger's run as finished or failed; `best` as in `WandbRun.finish`. Nothing can be logged after it."""
+    for logger in loggers:
+        if isinstance(logger, Finishable):
+            logger.finish(exit_code=0 if succeeded else 1, best=best)
+        else:
+            logger.finalize("success" if succeeded else "failed")
+
+
+def _require(package: str, extra: str) -> None:
+    if find_spec(package) is None:
+        raise UserError(f"logger={extra} needs the package {package}: pip install -e '.[{extra}]'")

@@ -1,0 +1,91 @@
+"""`result.json`: how a run ended, in figures, and what it ran on.
+
+Imports nothing heavy, since the supervisor writes it too when a rank dies without a word.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from alexnet_lab.errors import RunFailed
+
+Status = Literal["finished", "failed", "interrupted"]
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "wandb", "torchmetrics", "numpy")
+
+
+def write_result(path: Path, status: Status, **figures: Any) -> None:
+    """Write `result.json` at once, replacing an older one."""
+    os.replace(_temporary(path, status, figures), path)
+
+
+def write_failure(path: Path, error: str, **figures: Any) -> None:
+    """Write a failed `result.json` unless there is one: of several ranks the first to fail knows the reason."""
+    temporary = _temporary(path, "failed", {"error": error, **figures})
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(temporary)
+
+
+def describe(error: BaseException) -> str:
+    """What `result.json` says of an exception: its message, and its type where it is a defect."""
+    return str(error) if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """The recorded result, or None where there is none."""
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def git_revision(root: Path) -> dict[str, Any] | None:
+    """The commit and whether tracked files differ from it; None outside a git checkout."""
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return {"commit": commit, "modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Python's and the main packages' versions."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+
+
+def _temporary(path: Path, status: Status, figures: dict[str, Any]) -> str:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".result-")
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"status": status, **figures}, file, indent=2)
+        file.write("\n")
+    os.chmod(name, 0o644)
+    return name

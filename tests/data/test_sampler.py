@@ -1,0 +1,97 @@
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from alexnet_lab.data.dataset import held_out_rows
+from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler, random_order
+from alexnet_lab.errors import UserError
+
+
+def micro_batches(num_samples, batch_size, rank=0, world_size=1, accumulate=1, seed=3, epoch=5, shuffled=True, first=0):
+    order = EpochOrder(num_samples, seed, shuffled)
+    order.set_epoch(epoch)
+    return list(GlobalBatchSampler(order, batch_size, rank, world_size, accumulate).micro_batches(first))
+
+
+def test_the_order_is_a_permutation_fixed_by_seed_and_epoch():
+    order = random_order(1000, seed=1, epoch=2)
+    assert sorted(order) == list(range(1000))
+    assert np.array_equal(order, random_order(1000, seed=1, epoch=2))
+    others = [
+        random_order(1000, seed=2, epoch=1),
+        random_order(1000, seed=1, epoch=3),
+        random_order(1000, 1, 2, stream=1),
+    ]
+    assert all((order == other).mean() < 0.02 for other in others)
+
+
+def test_the_order_stays_the_same_in_later_versions():
+    assert random_order(10, seed=0, epoch=0).tolist() == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
+    assert random_order(10, seed=42, epoch=7).tolist() == [6, 8, 7, 4, 5, 2, 9, 0, 1, 3]
+
+
+def test_every_place_is_equally_likely():
+    firsts = np.bincount([random_order(4, seed=0, epoch=epoch)[0] for epoch in range(4000)], minlength=4)
+    assert np.abs(firsts - 1000).max() < 120  # 4.4 standard deviations
+
+
+def test_the_order_of_imagenet_takes_less_than_half_a_second():
+    seconds = []
+    for epoch in range(3):
+        start = time.perf_counter()
+        assert len(random_order(1_281_167, seed=0, epoch=epoch)) == 1_281_167
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "batch_size", "world_size", "accumulate"),
+    [(23, 6, world_size, accumulate) for world_size in (1, 2, 3) for accumulate in (1, 2, 3)]
+    + [(7, 7, 4, 1), (7, 4, 4, 2), (5, 8, 2, 1), (12, 6, 2, 1)],
+)
+def test_ranks_and_micro_batches_together_are_the_single_process_batch(num_samples, batch_size, world_size, accumulate):
+    expected = micro_batches(num_samples, batch_size)
+    ranks = [micro_batches(num_samples, batch_size, rank, world_size, accumulate) for rank in range(world_size)]
+    assert {len(rank) for rank in ranks} == {len(expected) * accumulate}
+    for step, (batch, size) in enumerate(expected):
+        parts = [rank[step * accumulate + micro] for rank in ranks for micro in range(accumulate)]
+        assert sorted(np.concatenate([samples for samples, _ in parts])) == sorted(batch)
+        assert {global_size for _, global_size in parts} == {size} == {len(batch)}
+        sizes = [len(samples) for samples, _ in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_seven_samples_on_four_ranks_leave_a_rank_without_any_in_the_last_step():
+    sizes = [[len(samples) for samples, _ in micro_batches(7, 4, rank, 4)] for rank in range(4)]
+    assert sizes == [[1, 1], [1, 1], [1, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+def test_evaluation_counts_every_sample_exactly_once(world_size):
+    parts = [micro_batches(10, 4, rank, world_size, shuffled=False) for rank in range(world_size)]
+    samples = np.concatenate([samples for samples, _ in itertools.chain(*parts)])
+    assert sorted(samples) == list(range(10))
+    assert micro_batches(10, 4, shuffled=False)[1][0].tolist() == [4, 5, 6, 7]
+
+
+def test_starting_in_the_middle_gives_the_rest_of_the_epoch():
+    whole = micro_batches(23, 6, 1, 2, 2)
+    rest = micro_batches(23, 6, 1, 2, 2, first=5)
+    assert len(rest) == len(whole) - 5
+    assert all(np.array_equal(a[0], b[0]) and a[1] == b[1] for a, b in zip(rest, whole[5:], strict=True))
+
+
+def test_held_out_rows_partition_the_samples_and_depend_on_the_split_seed_alone():
+    train, val = held_out_rows(100, 10, split_seed=0)
+    assert (len(train), len(val)) == (90, 10)
+    assert sorted([*train, *val]) == list(range(100))
+    assert np.array_equal(val, held_out_rows(100, 10, split_seed=0)[1])
+    assert not np.array_equal(val, held_out_rows(100, 10, split_seed=1)[1])
+
+
+@pytest.mark.parametrize("val_size", [0, -1, 100, 101])
+def test_a_split_that_leaves_nothing_is_refused(val_size):
+    with pytest.raises(UserError, match=r"data.val_size must lie in \[1, 99\]"):
+        held_out_rows(100, val_size, split_seed=0)

@@ -1,0 +1,34 @@
+"""Every `conf/model` file: its keys are the factory's parameters and its values the published ones."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
+
+
+def test_every_published_network_has_a_config() -> None:
+    names = "alexnet_d2l alexnet_half_v1 alexnet_half_v2 alexnet_original alexnet_torchvision alexnet_ungrouped"
+    assert [path.stem for path in CONFIGS] == [*names.split(), "caffenet", "lenet"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_states_every_parameter_with_the_published_value(path: Path) -> None:
+    config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    module, _, name = config.pop("_target_").rpartition(".")
+    assert name == path.stem
+    assert config.pop("in_channels") == "${data.channels}"
+    assert config.pop("num_classes") == "${data.num_classes}"
+    factory = getattr(importlib.import_module(module), name)
+    defaults = {key: parameter.default for key, parameter in inspect.signature(factory).parameters.items()}
+    del defaults["in_channels"], defaults["num_classes"]
+    assert config == defaults
+    assert {key: type(value) for key, value in config.items()} == {k: type(v) for k, v in defaults.items()}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_says_where_the_network_comes_from(path: Path) -> None:
+    assert path.read_text().startswith("# ")

@@ -1,0 +1,385 @@
+"""W&B with its real client: offline, and against a server on this machine that answers, refuses or falls silent."""
+
+import contextlib
+import gzip
+import json
+import logging
+import os
+import pty
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from lightning.pytorch.utilities import rank_zero_only
+
+from alexnet_lab.errors import UserError
+from alexnet_lab.tracking import wandb as tracking
+from alexnet_lab.tracking.wandb import WandbRun, wandb_logger
+
+WANDB = Path(sys.executable).with_name("wandb")
+Said = Callable[[], list[str]]
+SOURCE = str(Path(tracking.__file__).parents[2])
+KEY = "0123456789" * 4
+TOP1 = [0.1, 0.5, 0.3]
+CONFIG = {"model": {"_target_": "some.net", "dropout": 0.5}, "git": {"commit": "abc"}, "parameters": 61, "macs": 714}
+
+
+class Server(ThreadingHTTPServer):
+    """As much of W&B's interface as a run needs: `answers`, `refuses` (403) or is `silent`."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.manner = "answers"
+        self.closing = threading.Event()
+        self.history: list[dict[str, Any]] = []
+        self.exit_codes: list[int] = []
+        self.run_names: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: Any) -> None: ...
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.manner == "silent":
+            self.server.closing.wait()
+            return
+        if self.server.manner == "refuses":
+            self.reply(403, {})
+            return
+        content = json.loads(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+        self.reply(200, self.query(content) if self.path == "/graphql" else self.stream(content))
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.reply(200, {})
+
+    def stream(self, content: dict[str, Any]) -> dict[str, Any]:
+        rows = content.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+        self.server.history += [json.loads(row) for row in rows]
+        if content.get("complete"):
+            self.server.exit_codes.append(content["exitcode"])
+        return {"limits": {}}
+
+    def query(self, content: dict[str, Any]) -> dict[str, Any]:
+        given = content.get("variables") or {}
+        if content["operationName"] == "UpsertBucket":
+            self.server.run_names.add(given["name"])
+            project = {"id": "p", "name": "project", "entity": {"id": "e", "name": "entity"}}
+            bucket = {"id": "b", "name": given["name"], "displayName": "run", "historyLineCount": 0, "project": project}
+            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
+        if content["operationName"] == "CreateRunFiles":
+            files = [{"name": name, "uploadUrl": f"{self.server.url}/file"} for name in given["files"]]
+            return {"data": {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}}
+        return {"data": {"model": None, "viewer": {"id": "u", "entity": "entity", "username": "user", "flags": "{}"}}}
+
+    def reply(self, status: int, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextlib.contextmanager
+def bare_environment(home: Path, **variables: str) -> Iterator[pytest.MonkeyPatch]:
+    """No login and no W&B variable but the given ones; paths are relative to `home`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("WANDB_") or name == "NETRC":
+                patch.delenv(name)
+        for name, value in {"HOME": str(home), **variables}.items():
+            patch.setenv(name, value)
+        patch.chdir(home)
+        wandb.teardown()
+        patch.setattr(wandb, "run", None)  # a run whose process died stays there
+        yield patch
+        wandb.teardown()
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    with bare_environment(tmp_path) as patch:
+        yield patch
+
+
+@pytest.fixture
+def server(bare: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that answers, and a login for it."""
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    bare.setenv("WANDB_BASE_URL", server.url)
+    bare.setenv("WANDB_API_KEY", KEY)
+    yield server
+    wandb.teardown()
+    server.closing.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Said:
+    """Our own lines so far, without wandb's."""
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records if record.name == tracking.__name__]
+
+
+def train(logger: WandbRun, first_epoch: int = 0) -> None:
+    for epoch, top1 in enumerate(TOP1, first_epoch):
+        logger.log_metrics({"train/loss_step": 2.0 - epoch, "lr": 0.1, "epoch": epoch}, step=10 * epoch)
+        figures = {"val/top1": top1, "val/top5": top1 + 0.2, "val/loss": 1 - top1, "epoch": epoch}
+        logger.log_metrics(figures, step=10 * epoch + 9)
+
+
+def inspect(folder: Path, *options: str) -> str:
+    """What `wandb leet inspect` prints of a run's folder."""
+    command = [str(WANDB), "leet", "inspect", *options, "--json", str(folder)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def records(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in inspect(folder).splitlines()]
+    return [line[kind] for line in lines if line["type"] == kind]
+
+
+def run_sync(command: str | None) -> None:
+    assert command is not None
+    program, *arguments = shlex.split(command)
+    assert program == "wandb"
+    subprocess.run([str(WANDB), *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
+    """The folders of an offline run of three epochs that failed, and of its continuation that finished."""
+    home = tmp_path_factory.mktemp("offline")
+    with bare_environment(home, WANDB_RUN_ID="foreign", WANDB_MODE="offline"):
+        first = wandb_logger("run", name="first", group="a group", tags=["tag"])
+        first.log_hyperparams(CONFIG)
+        train(first)
+        first.finish(exit_code=1)
+        second = wandb_logger("run")
+        second.log_metrics({"val/top1": 0.2, "epoch": 3}, step=39)
+        second.finish(best={"val/top1": 0.5, "val/loss": 0.5, "images_per_second": 7.0})
+        folders = sorted((home / "run" / "wandb").glob("offline-run-*"))
+        assert second.sync_command == f"wandb sync {' '.join(str(path.relative_to(home)) for path in folders)}"
+        yield folders
+
+
+def test_offline_history_has_every_logged_figure(sessions: list[Path]) -> None:
+    history = [record["item"] for record in records(sessions[0], "history")]
+    assert [row["val/top1"] for row in history if "val/top1" in row] == TOP1
+    assert [row["val/top5"] for row in history if "val/top5" in row] == [top1 + 0.2 for top1 in TOP1]
+    assert [row["trainer/global_step"] for row in history] == [0, 9, 10, 19, 20, 29]
+    assert [row["epoch"] for row in history] == [0, 0, 1, 1, 2, 2]
+
+
+def test_summaries_keep_the_best_figures_and_the_config_stays_nested(sessions: list[Path]) -> None:
+    overview = json.loads(inspect(sessions[0], "--summary"))
+    assert overview["config"] == CONFIG
+    assert overview["summary"]["val/top1"] == {"max": 0.5}
+    assert overview["summary"]["val/top5"] == {"max": 0.7}
+    assert overview["summary"]["val/loss"] == {"min": 0.5}
+    assert overview["summary"]["train/loss_step"] == 0.0
+    assert (overview["state"], overview["exit_code"], overview["tags"]) == ("failed", 1, ["tag"])
+
+
+def test_epoch_figures_are_drawn_over_epochs_and_step_figures_over_steps(sessions: list[Path]) -> None:
+    axes = {
+        metric.get("name") or metric["glob_name"]: metric.get("step_metric")
+        for metric in records(sessions[0], "metric")
+    }
+    assert axes["val/top1"] == axes["train/loss"] == axes["test/top5"] == "epoch"
+    assert axes["*"] == "trainer/global_step"
+
+
+def test_a_continued_run_is_the_same_wandb_run_and_keeps_its_best(sessions: list[Path]) -> None:
+    first, second = (records(folder, "run")[0] for folder in sessions)
+    assert first["run_id"] == second["run_id"] != "foreign"
+    assert second["resume"]
+    overview = json.loads(inspect(sessions[1], "--summary"))
+    assert overview["summary"]["val/top1"] == {"max": 0.5}
+    assert overview["summary"]["val/loss"] == {"min": 0.5}
+    assert "images_per_second" not in overview["summary"]
+    assert overview["exit_code"] == 0
+
+
+def test_online_run_is_uploaded_with_its_exit_code(server: Server, said: Said) -> None:
+    logger = wandb_logger("run")
+    train(logger)
+    logger.finish(exit_code=1)
+    assert [row["val/top1"] for row in server.history if "val/top1" in row] == TOP1
+    assert server.exit_codes == [1]
+    assert server.run_names == {Path("run/wandb/run_id").read_text().strip()}
+    assert logger.sync_command is None
+    (line,) = said()
+    assert line.startswith(f"W&B: {server.url}/entity/project/runs/")
+
+
+def test_run_that_loses_the_server_ends_in_time_and_can_be_uploaded_whole(
+    server: Server, bare: pytest.MonkeyPatch, said: Said
+) -> None:
+    bare.setattr(tracking, "FINISH_SECONDS", 2.0)
+    logger = wandb_logger("run")
+    assert not logger.experiment.offline
+    server.manner = "silent"
+    train(logger)
+    start = time.monotonic()
+    logger.finish()
+    assert time.monotonic() - start < 10
+    folder = next(Path("run/wandb").glob("run-*"))
+    assert logger.sync_command == f"wandb sync --include-online {folder}"
+    assert said()[1:] == [
+        "W&B: not uploaded as a whole within 2 s; it is kept in run",
+        f"W&B: upload the run with `{logger.sync_command}`",
+    ]
+
+    wandb.teardown()
+    server.manner = "answers"
+    server.history.clear()
+    run_sync(logger.sync_command)
+    assert [row["val/top1"] for row in server.history if "val/top1" in row] == TOP1
+
+
+def test_training_goes_on_when_wandbs_own_process_dies(bare: pytest.MonkeyPatch, said: Said) -> None:
+    bare.setenv("WANDB_MODE", "offline")
+    logger = wandb_logger("run")
+    train(logger)
+    children = Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split()
+    (core,) = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("wandb")]
+    os.kill(core, signal.SIGKILL)
+    time.sleep(0.3)
+    train(logger, first_epoch=3)
+    logger.log_hyperparams(CONFIG)
+    (line,) = said()
+    assert line.startswith("W&B: logging stopped, the training goes on (")
+    logger.finish()
+    assert said()[1].startswith("W&B: the end of the run is not recorded (")
+
+
+@pytest.mark.parametrize("manner", ["closed", "silent"])
+def test_unreachable_server_means_offline_within_30_seconds(
+    manner: str, server: Server, bare: pytest.MonkeyPatch, said: Said
+) -> None:
+    if manner == "closed":
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            bare.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    server.manner = "silent"
+    given = tracking.START_SECONDS
+    bare.setattr(tracking, "START_SECONDS", 1.0)
+    start = time.monotonic()
+    logger = wandb_logger("run")
+    assert logger.experiment.offline
+    assert time.monotonic() - start + given - 1.0 < 30
+    (line,) = said()
+    assert re.fullmatch(r"W&B: the server did not take the run \(.+\), so it is recorded offline", line)
+    logger.finish()
+    assert re.fullmatch(r"wandb sync run/wandb/offline-run-\S+", logger.sync_command or "")
+    assert not list(Path("run/wandb").glob("run-*"))
+
+
+def test_refusing_server_means_offline_unless_online_is_insisted_on(server: Server) -> None:
+    server.manner = "refuses"
+    with pytest.raises(UserError, match=r"403.*logger\.wandb\.mode=auto goes on offline"):
+        _ = wandb_logger("run", mode="online").experiment
+    logger = wandb_logger("run")
+    assert logger.experiment.offline
+    train(logger)
+    logger.finish()
+    server.manner = "answers"
+    wandb.teardown()
+    run_sync(logger.sync_command)
+    assert [row["val/top1"] for row in server.history if "val/top1" in row] == TOP1
+    assert logger.sync_command is None
+
+
+def test_unusable_key_means_offline(bare: pytest.MonkeyPatch, said: Said) -> None:
+    bare.setenv("WANDB_API_KEY", "short")
+    logger = wandb_logger("run")
+    assert logger.experiment.offline
+    assert "WANDB_API_KEY invalid" in said()[0]
+    logger.finish()
+
+
+def test_insisting_on_online_without_a_login_is_an_error(bare: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="not logged in"):
+        _ = wandb_logger("run", mode="online").experiment
+
+
+def test_name_that_wandb_refuses_is_the_users_error(bare: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="project"):
+        _ = wandb_logger("run", project="a/b", mode="offline").experiment
+
+
+def test_disabled_by_the_environment_records_nothing(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setenv("WANDB_MODE", "disabled")
+    logger = wandb_logger("run")
+    logger.log_hyperparams(CONFIG)
+    train(logger)
+    logger.finish()
+    assert logger.sync_command is None
+    assert not list((tmp_path / "run").glob("**/*.wandb"))
+
+
+def test_other_ranks_start_nothing(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setattr(rank_zero_only, "rank", 1)
+    logger = wandb_logger("run")
+    logger.log_hyperparams(CONFIG)
+    train(logger)
+    logger.finish()
+    assert logger.sync_command is None
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_killed_process_loses_no_figures_older_than_two_seconds(bare: pytest.MonkeyPatch) -> None:
+    script = (
+        "import os, time; from alexnet_lab.tracking.wandb import wandb_logger as w; r = w('run')\n"
+        "r.log_metrics({'val/top1': 0.5, 'epoch': 0}, step=9); time.sleep(2); os.kill(os.getpid(), 9)"
+    )
+    bare.setenv("PYTHONPATH", SOURCE)
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == -signal.SIGKILL
+    (record,) = records(next(Path("run/wandb").glob("offline-run-*")), "history")
+    assert record["item"]["val/top1"] == 0.5
+
+
+def test_without_a_login_a_terminal_is_not_asked(bare: pytest.MonkeyPatch) -> None:
+    script = (
+        "from alexnet_lab.tracking.wandb import wandb_logger as w; r = w('run'); r.log_metrics({'a': 1}); r.finish()"
+    )
+    bare.setenv("PYTHONPATH", SOURCE)
+    controller, terminal = pty.openpty()
+    try:
+        process = subprocess.Popen([sys.executable, "-c", script], stdin=terminal, stdout=terminal, stderr=terminal)
+        assert process.wait(timeout=60) == 0
+        os.close(terminal)
+        output = b""
+        with contextlib.suppress(OSError):  # the terminal's end
+            while part := os.read(controller, 4096):
+                output += part
+    finally:
+        os.close(controller)
+    assert list(Path("run/wandb").glob("offline-run-*"))
+    assert b"wandb:" not in output
+    assert b"hoice" not in output

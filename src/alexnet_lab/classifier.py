@@ -10,12 +10,14 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from alexnet_lab.data.spec import Batch
+from alexnet_lab.errors import UserError
 from alexnet_lab.metrics import ClassificationMetrics
 
 OptimizerFactory = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
@@ -52,7 +54,11 @@ class ImageClassifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         key = (self._seed, self.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+        # The generators themselves: torch.manual_seed takes a millisecond, as it also looks for devices not in use.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index].manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The scaled loss of one micro-batch, see the class."""
@@ -68,7 +74,7 @@ class ImageClassifier(pl.LightningModule):
 
     def _log_step(self, step: int) -> None:
         """The mean loss since the last logged step, and the rate; logged here so that a checkpoint comes after it."""
-        if step % self.trainer.log_every_n_steps:
+        if step % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         total = torch.stack([self.train_metrics.loss_sum, self.train_metrics.count.double()]).cpu()
         loss, count = self._over_ranks(total - self._logged).tolist()
@@ -116,12 +122,15 @@ class ImageClassifier(pl.LightningModule):
             for logger in self.loggers:
                 logger.log_metrics({**figures, "epoch": self.current_epoch}, step=step)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._optimizer(self.net.named_parameters())
-        total_steps = int(self.trainer.estimated_stepping_batches)
+        self.trainer.fit_loop.setup_data()  # without max_epochs lightning does not know the epoch's length yet
+        total_steps = self.trainer.estimated_stepping_batches
+        if math.isinf(total_steps):
+            raise UserError("trainer.max_epochs=-1 needs trainer.max_steps: a schedule must know the run's length")
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        scheduler = self._scheduler(optimizer, steps_per_epoch, total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = self._scheduler(optimizer, steps_per_epoch, int(total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.net.state_dict(*args, **kwargs)
@@ -149,4 +158,4 @@ class ImageClassifier(pl.LightningModule):
         """The sum over all ranks of a small tensor on the host."""
         if self.trainer.world_size == 1:
             return sums
-        return self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
+        return self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()

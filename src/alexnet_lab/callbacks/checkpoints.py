@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,13 +26,20 @@ GO_ON, SAVE, STOP = 0, 1, 2
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, flushes it to disk, and renames it: a kill leaves the older one whole."""
+    """Writes a checkpoint beside its place, flushes it to disk, and renames it: a kill leaves the older one whole.
+
+    `payload` are plain entries added to every checkpoint; lightning's hook for it leaves weights-only ones out.
+    """
+
+    def __init__(self, payload: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._payload = payload
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         temporary = Path(f"{path}.writing")
         temporary.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            torch.save({**checkpoint, **self._payload}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -41,17 +49,16 @@ class Checkpoints(Checkpoint):
     """Keeps `last` and `best` and answers stop signals; all ranks act at the same optimizer step.
 
     `last` can be continued bit for bit; `best` holds the weights without the optimizer's state. With `keep` false
-    nothing is written, and stopping is all it does. `payload` are plain entries added to every checkpoint.
+    nothing is written, and stopping is all it does.
 
     As a `Checkpoint`, lightning calls it after everything else has seen the epoch's end.
     """
 
-    def __init__(self, last: Path, best: Path, every_minutes: float, keep: bool, payload: dict[str, Any]) -> None:
+    def __init__(self, last: Path, best: Path, every_minutes: float, keep: bool) -> None:
         self.last, self.best, self.keep = last, best, keep
         self.best_top1 = -1.0
         self.best_epoch = -1
         self._every_seconds = every_minutes * 60
-        self._payload = payload
         self._saved_at = time.monotonic()
         self._stop_requested = False
         self._group: Any = None
@@ -96,7 +103,9 @@ class Checkpoints(Checkpoint):
             # Nothing has changed since the last training batch: continue from there, with the whole validation.
             progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
             progress.reset()
-            progress.total.ready = progress.total.started = 1
+            progress.increment_ready()
+            progress.increment_started()
+            progress.current.reset()
             self._save_last(trainer)
             raise RunInterrupted
 
@@ -115,11 +124,6 @@ class Checkpoints(Checkpoint):
         self._save_last(trainer)
         if self._agree(trainer) == STOP:
             raise RunInterrupted
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        checkpoint.update(self._payload)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_top1": self.best_top1, "best_epoch": self.best_epoch}

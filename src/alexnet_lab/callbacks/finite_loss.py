@@ -24,7 +24,8 @@ class FiniteLoss(pl.Callback):
     ) -> None:
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._pending.append((trainer.global_step, rate, outputs["loss"].detach()))
-        if pl_module.device.type == "cpu" or len(self._pending) >= trainer.log_every_n_steps:
+        every = 1 if pl_module.device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if len(self._pending) >= every:
             self._check()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

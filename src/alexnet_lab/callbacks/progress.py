@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from tqdm import tqdm
@@ -36,17 +36,20 @@ class Progress(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self._advance(trainer, _epoch(trainer), batch, batch_idx, trainer.num_training_batches, pl_module.train_metrics)
+        metrics = cast(ClassificationMetrics, pl_module.train_metrics)
+        self._advance(trainer, _epoch(trainer), batch, batch_idx, trainer.num_training_batches, metrics)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
     ) -> None:
-        self._advance(trainer, "validation", batch, batch_idx, trainer.num_val_batches[0], pl_module.eval_metrics)
+        metrics = cast(ClassificationMetrics, pl_module.eval_metrics)
+        self._advance(trainer, "validation", batch, batch_idx, trainer.num_val_batches[0], metrics)
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
     ) -> None:
-        self._advance(trainer, "test", batch, batch_idx, trainer.num_test_batches[0], pl_module.eval_metrics)
+        metrics = cast(ClassificationMetrics, pl_module.eval_metrics)
+        self._advance(trainer, "test", batch, batch_idx, trainer.num_test_batches[0], metrics)
 
     def _say_epoch(self, trainer: pl.Trainer) -> None:
         """A line about the epoch that has ended; its training figures are complete only after its last hook."""

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from hydra.errors import OverrideParseException
+
 from alexnet_lab.errors import UserError
 
 UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' is not in struct\s+full_key: (?P<full>\S+)")
@@ -14,11 +16,12 @@ UNKNOWN_GROUP = re.compile(r"Could not override '(?P<group>[^']+)'\.\s*\n?.*No m
 
 def advice(error: BaseException, conf: str) -> str:
     """One or a few lines for `error`; `conf` is the folder of the configuration groups."""
-    chain = list(_causes(error))
-    for cause in chain:
+    for cause in _causes(error, hidden=True):
         if isinstance(cause, UserError):
             return str(cause)
-    text = "\n".join(str(cause) for cause in chain)
+        if isinstance(cause, OverrideParseException):
+            return f"{cause.override}: this cannot be read, {str(cause.message).splitlines()[0]}"
+    text = "\n".join(str(cause) for cause in _causes(error))
     if match := UNKNOWN_OPTION.search(text):
         group, option = match["group"], match["option"]
         options = sorted(path.stem for path in Path(conf, group).glob("*.yaml"))
@@ -52,7 +55,8 @@ def _siblings(head: str, conf: str) -> set[str]:
     return (keys | groups) - {"defaults", "hydra"}
 
 
-def _causes(error: BaseException | None) -> Iterable[BaseException]:
+def _causes(error: BaseException | None, hidden: bool = False) -> Iterable[BaseException]:
+    """`error` and what led to it; `hidden`: also what OmegaConf hides, as an error of a resolver."""
     while error is not None:
         yield error
-        error = error.__cause__
+        error = error.__cause__ or (error.__context__ if hidden else None)

@@ -1,6 +1,7 @@
 """From configuration nodes to objects, with every key and value checked against the target's signature first."""
 
 import inspect
+import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -14,7 +15,11 @@ from alexnet_lab.commands.advice import did_you_mean
 from alexnet_lab.errors import UserError
 
 OURS = "alexnet_lab."
-FROM_CHECKPOINTS = (OURS, "torch.optim.", "lightning.")
+FROM_CHECKPOINTS = (
+    *(f"{OURS}{part}." for part in ("models", "data", "optim", "callbacks", "tracking")),
+    "torch.optim.",
+    "lightning.",
+)
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
@@ -57,14 +62,14 @@ def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = ()) -> N
     Raises:
         UserError: see `build`.
     """
-    target = str(settings.get("_target_", ""))
+    target = str(settings.get("_target_", "")) if isinstance(settings, Mapping) else ""
     if not target:
         raise UserError(f"{path}: there is no _target_ that says what to make")
     parameters, hints = _signature(target, path)
     for key, value in settings.items():
         if key in HYDRA_KEYS:
             continue
-        if key not in parameters and not _takes_any(parameters):
+        if key in late or (key not in parameters and not _takes_any(parameters)):
             known = [name for name in parameters if name not in late]
             raise UserError(
                 f"{path}.{key}: {target} has no such option{did_you_mean(key, known)}\noptions: {', '.join(known)}"
@@ -75,6 +80,29 @@ def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = ()) -> N
             _check_value(value, hints[key], f"{path}.{key}")
     if not settings.get("_partial_"):
         _check_complete(parameters, {*settings, *late}, path)
+
+
+class Published(BaseModel):
+    """A figure as its source gives it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    value: float
+    deviation: float | None = None
+    """Standard deviation over the source's runs."""
+    range: tuple[float, float] | None = Field(default=None, strict=False)
+    """Lowest and highest of the source's runs."""
+
+
+class Recipe(BaseModel):
+    """What an experiment says about itself, see `conf/experiment`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    source: str
+    published: dict[str, Published]
+    """By metric, `test/top1`; empty where nothing was published."""
 
 
 class RunSettings(BaseModel):
@@ -89,6 +117,7 @@ class RunSettings(BaseModel):
     channels_last: bool
     folder: str
     overrides: list[str]
+    recipe: Recipe | None
     resume: str | None
     checkpoints: CheckpointSettings
     model: dict[str, Any]
@@ -118,15 +147,20 @@ def check_run_settings(settings: Mapping[str, Any]) -> None:
 
 
 def check_origin(settings: Any, path: str) -> None:
-    """Refuse configurations from a checkpoint that name anything but our own, torch.optim's and lightning's classes.
+    """Refuse a configuration from a checkpoint that names anything but our own, torch.optim's and lightning's classes.
+
+    What counts is where the named thing was defined: a name that merely begins with our package's leads anywhere, as
+    `alexnet_lab.tracking.record.subprocess.run` does.
 
     Raises:
-        UserError: a `_target_` from elsewhere.
+        UserError: a `_target_` from elsewhere, or one that this version does not have.
     """
     if isinstance(settings, Mapping):
-        target = settings.get("_target_")
-        if target is not None and not str(target).startswith(FROM_CHECKPOINTS):
-            raise UserError(f"{path}: a checkpoint may not name {target}; it was not written by AlexNet Lab")
+        if "_target_" in settings:
+            target = str(settings["_target_"])
+            public = target.startswith(FROM_CHECKPOINTS) and "._" not in target
+            if not public or not _defined_in(_target(target, path), FROM_CHECKPOINTS):
+                raise UserError(f"{path}: a checkpoint may not name {target}")
         for key, value in settings.items():
             check_origin(value, f"{path}.{key}")
     elif isinstance(settings, list):
@@ -134,11 +168,19 @@ def check_origin(settings: Any, path: str) -> None:
             check_origin(value, f"{path}[{index}]")
 
 
-def _signature(target: str, path: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+def _defined_in(found: Any, packages: tuple[str, ...]) -> bool:
+    return f"{getattr(found, '__module__', None)}.".startswith(packages)
+
+
+def _target(name: str, path: str) -> Any:
     try:
-        found = get_object(target)
+        return get_object(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{path}._target_: there is no {target} ({error})") from error
+        raise UserError(f"{path}._target_: there is no {name} ({error})") from error
+
+
+def _signature(target: str, path: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    found = _target(target, path)
     try:
         hints = get_type_hints(found.__init__ if inspect.isclass(found) else found)
     except (NameError, TypeError):
@@ -163,7 +205,8 @@ def _check_value(value: Any, hint: Any, path: str) -> None:
     except (PydanticSchemaGenerationError, PydanticUserError):
         return
     try:
-        adapter.validate_python(value, strict=True)
+        # As JSON, since YAML has no tuples either: a list is right where a tuple is wanted.
+        adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         reasons = list(dict.fromkeys(detail["msg"] for detail in error.errors()))
         raise UserError(f"{path}: {value!r} does not fit: {'; or '.join(reasons[:4])}") from error

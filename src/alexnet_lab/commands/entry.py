@@ -35,8 +35,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         @functools.wraps(function)
         def program() -> None:
             os.chdir(ROOT)
-            OmegaConf.register_new_resolver("run_name", folders.run_name, replace=True)
-            OmegaConf.register_new_resolver("run_folder", folders.run_folder, replace=True)
+            register_resolvers()
             with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
             # Hydra prints errors itself unless this is set; here they are printed by `report`.
             os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -49,6 +48,12 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return program
 
     return decorate
+
+
+def register_resolvers() -> None:
+    """Make known to OmegaConf what `conf/` computes: a run's name and folder."""
+    OmegaConf.register_new_resolver("run_name", folders.run_name, replace=True)
+    OmegaConf.register_new_resolver("run_folder", folders.run_folder, replace=True)
 
 
 def _quiet(function: Callable[[DictConfig], Any], with_traceback: bool) -> Callable[[DictConfig], Any]:

@@ -37,8 +37,8 @@ def run_name(now: str) -> str:
             return f"torchrun-{identity}"
         if environment.get("GROUP_WORLD_SIZE", "1") != "1":
             raise UserError("torchrun over several nodes needs run=NAME, so that all nodes agree on one folder")
-        # One node: the ranks share their parent, torchrun's agent.
-        started = Path(f"/proc/{os.getppid()}").stat().st_mtime_ns // 1_000_000
+        # One node: the ranks share their parent, torchrun's agent. Field 22: its start, in ticks since the machine's.
+        started = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
         return f"torchrun-{started}-{os.getppid()}"
     return now
 

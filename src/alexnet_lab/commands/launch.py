@@ -7,12 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab.commands import folders, resume, supervisor
 from alexnet_lab.errors import UserError
@@ -41,11 +43,16 @@ def launch(config: DictConfig) -> float | None:
         UserError: the folder is taken or locked, or the continued run was another one.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    plan = _plan(config, folder)
-    if plan is None:
-        print(f"run {folder.name} has finished already; its results are in {folder}")
-        return _objective(folder)
-    status = _join(plan) if started_from_outside() else _start(plan)
+    try:
+        plan = _plan(config, folder)
+        if plan is None:
+            print(f"run {folder.name} has finished already; its results are in {folder}")
+            return _objective(folder)
+        status = _join(plan) if started_from_outside() else _start(plan)
+    except (UserError, OmegaConfBaseException):
+        with suppress(OSError):
+            folder.rmdir()  # Hydra made it; it goes when nothing is in it
+        raise
     if status:
         sys.exit(status if status > 0 else 128 - status)
     return _objective(folder)
@@ -59,6 +66,11 @@ def started_from_outside() -> bool:
 def _plan(config: DictConfig, folder: Path) -> Plan | None:
     """What to do; None when the run has finished and `resume=auto` leaves nothing to do."""
     overrides = list(HydraConfig.get().overrides.task)
+    if config.resume not in (None, "auto"):
+        # An explicit hydra.run.dir has not looked at what is to be resumed.
+        named = folders.run_folder(str(folder.parent), folder.name, str(config.resume))
+        if Path(named).resolve() != folder.resolve():
+            raise UserError(f"resume={config.resume} is another run than that of hydra.run.dir={folder}")
     settings = _resolved(config, folder, overrides)
     if config.resume is None or not (folder / folders.CONFIG).exists():
         return Plan(folder, settings)
@@ -71,26 +83,41 @@ def _plan(config: DictConfig, folder: Path) -> Plan | None:
 
 
 def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    config.folder = str(folder)
     container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)
-    container |= {"folder": str(folder), "overrides": overrides, "resume": None}
+    container |= {"overrides": overrides, "resume": None}
+    container["logger"] = container.get("logger") or {}  # logger=[] leaves no key
     return {str(key): value for key, value in container.items()}
 
 
 def _start(plan: Plan) -> int:
     """Start the ranks on this machine and watch them."""
     ranks = local_ranks(plan.settings["trainer"])
+    was_empty = not any(plan.folder.iterdir())
     with folders.lock(plan.folder):
         before = folders.read_config(plan.folder) if plan.continues else None
+        result = record.read_result(plan.folder / folders.RESULT)
         _record(plan)
         command = [sys.executable, "-m", "alexnet_lab.commands.rank", str(plan.folder)]
         if plan.checkpoint:
             command.append(str(plan.checkpoint))
         status = supervisor.supervise(command, plan.folder, ranks)
         if status == USER_ERROR:
-            # Nothing was trained: leave the name free, or the run as it was.
-            folders.rewrite(plan.folder, before) if before else folders.discard(plan.folder)
+            _undo(plan.folder, was_empty, before, result)
         return status
+
+
+def _undo(folder: Path, was_empty: bool, config: dict[str, Any] | None, result: dict[str, Any] | None) -> None:
+    """Nothing was trained: leave the run as it was, or its name free."""
+    if config:
+        folders.rewrite(folder, config)
+        if result:
+            record.write_result(folder / folders.RESULT, **result)
+    elif was_empty:
+        folders.discard(folder)
+    else:  # somebody's folder, given as hydra.run.dir
+        (folder / folders.CONFIG).unlink()
 
 
 def _join(plan: Plan) -> int:

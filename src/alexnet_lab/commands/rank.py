@@ -70,11 +70,12 @@ def _log_to(path: Path, speak: bool) -> None:
 
 
 def _silence_lightning() -> None:
-    """Lightning prints by handlers of its own; everything goes through ours."""
+    """Lightning prints by handlers of its own, tips among it; its warnings go through ours."""
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] in ("lightning", "lightning_utilities"):
             logging.getLogger(name).handlers.clear()
             logging.getLogger(name).propagate = True
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def main(arguments: list[str]) -> int:

@@ -17,6 +17,7 @@ from alexnet_lab.commands import folders
 from alexnet_lab.tracking import record
 
 GRACE_SECONDS = 20.0
+SAME_WISH_SECONDS = 1.0
 POLL_SECONDS = 0.05
 LIFELINE = "ALEXNET_LAB_LIFELINE"
 FOREIGN = ("LOCAL_", "RANK", "NODE_RANK", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
@@ -28,7 +29,7 @@ def supervise(command: Sequence[str], folder: Path, ranks: int) -> int:
 
     When a rank fails, the others get SIGTERM and, after a grace period, SIGKILL. Ctrl-C and SIGTERM are passed on, so
     that the ranks save and stop; a second one kills. When this process itself is killed, the ranks notice and end.
-    A `result.json` says `failed` when no rank could write one.
+    A `result.json` says `failed`, or `interrupted` by such a request, when no rank could write one.
     """
     read_end, write_end = os.pipe()
     port = _free_port()
@@ -40,7 +41,10 @@ def supervise(command: Sequence[str], folder: Path, ranks: int) -> int:
     finally:
         stop.restore()
         os.close(write_end)
-    if status != 0 and not (folder / folders.RESULT).exists() and status != 2:
+    if status not in (0, 2) and not (folder / folders.RESULT).exists():
+        if stop.requested:  # so early that no rank could save, or twice
+            record.write_result(folder / folders.RESULT, "interrupted", error=None)
+            return status
         rank = next(rank for rank, process in enumerate(processes) if process.returncode == status)
         record.write_failure(folder / folders.RESULT, _reason(folder, rank, status))
     return status
@@ -62,18 +66,29 @@ def end_with_supervisor() -> None:
 
 
 class _StopRequests:
-    """Passes the first SIGINT or SIGTERM on as SIGTERM, the second as SIGKILL."""
+    """Passes SIGINT and SIGTERM on as SIGTERM; another one a while later kills.
+
+    One wish often arrives as several signals at once: to the group, and passed on by a shell or a scheduler.
+    """
 
     def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         self._processes = processes
-        self._requests = 0
+        self._first: float | None = None
         self._before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    @property
+    def requested(self) -> bool:
+        """Whether somebody has asked the run to stop."""
+        return self._first is not None
+
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self._requests += 1
-        if self._requests == 1:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
             print("\nstopping after this step; once more to kill", file=sys.stderr)
-        send(self._processes, signal.SIGTERM if self._requests == 1 else signal.SIGKILL)
+            send(self._processes, signal.SIGTERM)
+        elif now - self._first > SAME_WISH_SECONDS:
+            send(self._processes, signal.SIGKILL)
 
     def restore(self) -> None:
         for number, handler in self._before.items():

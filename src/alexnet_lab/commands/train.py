@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -21,6 +21,7 @@ from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import RunInterrupted
 from alexnet_lab.models.table import count_macs, count_parameters
 from alexnet_lab.tracking import metrics_csv, record
+from alexnet_lab.tracking.loggers import finish_loggers, log_config
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,32 +48,38 @@ def train(settings: dict[str, Any], folder: Path, checkpoint: Path | None, start
     classifier = _classifier(settings, net)
     callbacks = [build(node, f"callbacks.{name}") for name, node in settings["callbacks"].items() if node]
     stopwatch = Stopwatch(started)
-    checkpoints = _checkpoints(settings, folder, data)
+    checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **settings["checkpoints"])
+    writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing()})
     if os.environ.get("LOCAL_RANK", "0") == "0":
         data.prepare_data()
+    trainer = _trainer(settings, folder, [FiniteLoss(), stopwatch, *callbacks, checkpoints], writer)
     _begin_metrics(folder, checkpoint)
-    trainer = _trainer(settings, folder, [FiniteLoss(), stopwatch, *callbacks, checkpoints], facts)
 
     if trainer.is_global_zero:
         print_tree(settings)
     facts |= {"world_size": trainer.world_size, "hardware": _hardware(trainer)}
+    status: record.Status = "failed"
     try:
+        log_config(trainer.loggers, {**settings, **facts})
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         _test(settings, trainer, classifier, data, checkpoints)
+        status = "finished"
     except RunInterrupted:
-        _record(trainer, folder, "interrupted", stopwatch, checkpoints, facts)
+        status = "interrupted"
         raise
     except Exception as error:
         record.write_failure(folder / folders.RESULT, record.describe(error), **_figures(folder, stopwatch), **facts)
         raise
-    _record(trainer, folder, "finished", stopwatch, checkpoints, facts)
-    if trainer.is_global_zero:
-        print_summary(folder)
+    finally:
+        if trainer.is_global_zero:
+            if status != "failed":
+                _record(folder, status, stopwatch, checkpoints, facts)
+            finish_loggers(trainer.loggers, status == "finished", best=_figures(folder, stopwatch)["best"])
 
 
 def _classifier(settings: dict[str, Any], net: nn.Module) -> ImageClassifier:
     if settings["channels_last"]:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.to(memory_format=torch.channels_last)
     if settings["compile"]:
         net.compile()
     optimizer = build(settings["optimizer"], "optimizer", late=("params",))
@@ -85,11 +92,6 @@ def _classifier(settings: dict[str, Any], net: nn.Module) -> ImageClassifier:
     return ImageClassifier(net, optimizer, scheduler, settings["seed"])
 
 
-def _checkpoints(settings: dict[str, Any], folder: Path, data: ImageDataModule) -> Checkpoints:
-    payload = {"config": settings, "preprocessing": data.preprocessing()}
-    return Checkpoints(folder / folders.LAST, folder / folders.BEST, **settings["checkpoints"], payload=payload)
-
-
 def _begin_metrics(folder: Path, checkpoint: Path | None) -> None:
     """Drop the rows that the continued run will write again; without a checkpoint it begins at the beginning."""
     if int(os.environ.get("RANK", "0")) == 0:
@@ -97,19 +99,19 @@ def _begin_metrics(folder: Path, checkpoint: Path | None) -> None:
         metrics_csv.truncate(folder / folders.METRICS, step)
 
 
-def _trainer(settings: dict[str, Any], folder: Path, callbacks: list[pl.Callback], facts: dict[str, Any]) -> pl.Trainer:
+def _trainer(
+    settings: dict[str, Any], folder: Path, callbacks: list[pl.Callback], writer: AtomicCheckpointIO
+) -> pl.Trainer:
     loggers: list[Any] = []
     if int(os.environ.get("RANK", "0")) == 0:
         loggers = [build(node, f"logger.{name}") for name, node in settings["logger"].items() if node]
-        for logger in loggers:
-            logger.log_hyperparams({**settings, **facts})
         loggers.insert(0, metrics_csv.MetricsCsv(folder / folders.METRICS))
     trainer: pl.Trainer = build(
         settings["trainer"],
         "trainer",
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[writer],
         default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -138,22 +140,15 @@ def _test(
 
 
 def _record(
-    trainer: pl.Trainer,
-    folder: Path,
-    status: Literal["finished", "interrupted"],
-    stopwatch: Stopwatch,
-    checkpoints: Checkpoints,
-    facts: dict[str, Any],
+    folder: Path, status: record.Status, stopwatch: Stopwatch, checkpoints: Checkpoints, facts: dict[str, Any]
 ) -> None:
-    if not trainer.is_global_zero:
-        return
     kept = {"last": checkpoints.last, "best": checkpoints.best}
-    paths = {name: str(path.relative_to(folder)) for name, path in kept.items() if path.exists()}
-    best_epoch = checkpoints.best_epoch if checkpoints.best_epoch >= 0 else None
-    figures = _figures(folder, stopwatch)
-    record.write_result(
-        folder / folders.RESULT, status, **figures, best_epoch=best_epoch, checkpoints=paths, error=None, **facts
-    )
+    figures = _figures(folder, stopwatch) | {
+        "best_epoch": checkpoints.best_epoch if checkpoints.best_epoch >= 0 else None,
+        "checkpoints": {name: str(path.relative_to(folder)) for name, path in kept.items() if path.exists()},
+    }
+    record.write_result(folder / folders.RESULT, status, **figures, error=None, **facts)
+    print_summary(folder)
 
 
 def _figures(folder: Path, stopwatch: Stopwatch) -> dict[str, Any]:

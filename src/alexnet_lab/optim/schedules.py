@@ -6,7 +6,7 @@ A factory gets the optimizer, the steps of one epoch and the steps of the whole 
 import math
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, StepLR
 
 from alexnet_lab.errors import UserError
 
@@ -59,13 +59,16 @@ def one_cycle(
             f"scheduler: 0 < rise < 1 and 0 < end_factor <= start_factor <= 1 are needed, "
             f"got rise={rise}, start_factor={start_factor}, end_factor={end_factor}"
         )
-    peaks = [float(group["lr"]) for group in optimizer.param_groups]
-    return OneCycleLR(
-        optimizer,
-        max_lr=peaks,
-        total_steps=total_steps,
-        pct_start=rise,
-        div_factor=1 / start_factor,
-        final_div_factor=start_factor / end_factor,
-        cycle_momentum=False,
-    )
+    top, last = rise * total_steps - 1, total_steps - 1
+
+    def factor(step: int) -> float:
+        if step < top:
+            return _half_cosine(start_factor, 1.0, step / top)
+        return _half_cosine(1.0, end_factor, min(1.0, (step - top) / (last - top)))
+
+    # torch's OneCycleLR keeps the number of steps in its state, so a run that is extended would end in an error.
+    return LambdaLR(optimizer, factor)
+
+
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    return end + 0.5 * (start - end) * (1 + math.cos(math.pi * progress))

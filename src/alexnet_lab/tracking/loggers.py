@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
-from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from alexnet_lab.errors import UserError
 
@@ -28,7 +26,7 @@ def tensorboard_logger(folder: str) -> TensorBoardLogger:
 
 def mlflow_logger(
     folder: str, experiment: str = "alexnet-lab", tracking_uri: str = "sqlite:///logs/mlflow.db"
-) -> Logger:
+) -> MLFlowLogger:
     """An MLflow run named after `folder`, in a database that all runs share or on a server (`http://...`).
 
     MLflow's parameters cannot change, so a continued run is a further MLflow run of the same name.
@@ -38,8 +36,6 @@ def mlflow_logger(
         _require("sqlalchemy", "mlflow")
         _require("alembic", "mlflow")
         Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-        return DummyLogger()  # the client of another rank would open the database for nothing
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a line per migration when the database is new
     return MLFlowLogger(experiment_name=experiment, run_name=Path(folder).name, tracking_uri=tracking_uri)
 

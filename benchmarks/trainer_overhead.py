@@ -1,0 +1,157 @@
+"""What the whole platform costs over a bare PyTorch loop: the same network, data, optimizer, threads and memory format.
+
+Ours: lightning's Trainer with everything a run has: exact metrics, the progress bar on a terminal, metrics.csv, the
+watch over the loss, checkpoints (none falls due), dropout seeded per step. Peer: forward, mean cross-entropy, backward,
+step. Both read batches from the same `train_dataloader()` and prepare them on the device. Ours and the peer alternate;
+each round's rate is over the same number of steps after a warm-up, and the median of the rounds' ratios counts.
+"""
+
+import argparse
+import contextlib
+import os
+import pty
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from _report import report
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+
+from alexnet_lab.callbacks.checkpoints import Checkpoints
+from alexnet_lab.callbacks.finite_loss import FiniteLoss
+from alexnet_lab.callbacks.progress import Progress
+from alexnet_lab.callbacks.stopwatch import Stopwatch
+from alexnet_lab.classifier import ImageClassifier
+from alexnet_lab.data.fashion_mnist import fashion_mnist
+from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.models.alexnet_d2l import alexnet_d2l
+from alexnet_lab.models.lenet import lenet
+from alexnet_lab.optim.schedules import constant
+from alexnet_lab.tracking.metrics_csv import MetricsCsv
+
+WARM_UP = 2
+"""Steps before the clock starts."""
+
+
+class Clock(pl.Callback):
+    """The time at which the warm-up was over and at which the last step ended."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == WARM_UP:
+            self.start = time.perf_counter()
+        self.end = time.perf_counter()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Training rate through the platform over that of a bare loop.")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and steps, within a minute")
+    quick = parser.parse_args().quick
+    # network: batch size, timed steps, rounds
+    plan = {"alexnet": (32, 3, 3), "lenet": (256, 60, 3)} if quick else {"alexnet": (64, 6, 5), "lenet": (256, 200, 5)}
+
+    rows: list[tuple[str, ...]] = []
+    ratios: dict[str, float] = {}
+    figures: dict[str, float] = {}
+    for name, (batch_size, steps, rounds) in plan.items():
+        pairs = [(ours(name, batch_size, steps), bare(name, batch_size, steps)) for _ in range(rounds)]
+        ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+        mine, theirs = (statistics.median(rates) for rates in zip(*pairs, strict=True))
+        rows.append((name, f"{mine:,.1f}", f"{theirs:,.1f}", f"{ratio:.3f}"))
+        ratios[f"{name}_vs_bare"] = ratio
+        figures |= {f"{name}_images_per_second": mine, f"{name}_bare_images_per_second": theirs}
+    header = ("network", "ours, images/s", "bare, images/s", "median ratio")
+    report("trainer_overhead", header, rows, ratios, figures | {"torch_threads": torch.get_num_threads()})
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    net = {"alexnet": alexnet_d2l, "lenet": lenet}[name](in_channels=1, num_classes=10)
+    return net.to(memory_format=torch.channels_last)
+
+
+def data_module(name: str, batch_size: int) -> ImageDataModule:
+    return fashion_mnist(
+        name="fashion_mnist",
+        dir="data/fashion_mnist",
+        num_classes=10,
+        channels=1,
+        mean=[0.0],
+        std=[1.0],
+        image_size={"alexnet": 224, "lenet": 28}[name],
+        batch_size=batch_size,
+        eval_batch_size=batch_size,
+        validate_on="split",
+        val_size=5000,
+        split_seed=0,
+        seed=0,
+    )
+
+
+def ours(name: str, batch_size: int, steps: int) -> float:
+    """Images per second through the Trainer."""
+    clock = Clock()
+    classifier = ImageClassifier(network(name), lambda named: SGD(named, lr=0.01), constant, seed=0)
+    with tempfile.TemporaryDirectory() as folder, terminal():
+        path = Path(folder)
+        kept = Checkpoints(path / "last.ckpt", path / "best.ckpt", every_minutes=10, keep=True)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_steps=WARM_UP + steps,
+            limit_val_batches=0,
+            logger=MetricsCsv(path / "metrics.csv"),
+            callbacks=[FiniteLoss(), Stopwatch(time.time()), Progress(), clock, kept],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(classifier, data_module(name, batch_size))
+    return steps * batch_size / (clock.end - clock.start)
+
+
+def bare(name: str, batch_size: int, steps: int) -> float:
+    """Images per second of a loop that does only what training is."""
+    net = network(name)
+    data = data_module(name, batch_size)
+    data.prepare_data()
+    data.setup("fit")
+    optimizer = SGD(net.parameters(), lr=0.01)
+    start = 0.0
+    for step, host in enumerate(data.train_dataloader()):
+        if step == WARM_UP:
+            start = time.perf_counter()
+        if step == WARM_UP + steps:
+            break
+        batch = data.on_after_batch_transfer(host, 0)
+        optimizer.zero_grad()
+        cross_entropy(net(batch.images), batch.labels).backward()
+        optimizer.step()
+    return steps * batch_size / (time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[None]:
+    """Standard error on a pseudo-terminal that is read and thrown away, so that the progress bar is really drawn."""
+    reader, writer = pty.openpty()
+    threading.Thread(target=drain, args=(reader,), daemon=True).start()
+    with os.fdopen(writer, "w") as stream, contextlib.redirect_stderr(stream):
+        yield
+    sys.stderr.flush()
+
+
+def drain(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(descriptor, 4096):
+            pass
+
+
+if __name__ == "__main__":
+    main()

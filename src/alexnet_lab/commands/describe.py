@@ -1,0 +1,34 @@
+"""The layer table of a network, as the articles print it."""
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from torch import nn
+
+from alexnet_lab.commands.build import build
+from alexnet_lab.models.table import layer_table, render
+
+WIDTH = 160
+
+
+def describe(config: DictConfig) -> None:
+    """Print the layers of `config.model` for images of `config.data`.
+
+    Raises:
+        UserError: a wrong key or value.
+    """
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    model, data = settings["model"], settings["data"]
+    if "pretrained" in model:
+        model["pretrained"] = False  # the same layers, and nothing to fetch
+    with torch.device("meta"):
+        net: nn.Module = build(model, "model")
+    channels, side = data["channels"], model["image_size"]
+    table = render(layer_table(net, channels, side))
+    name = model["_target_"].rpartition(".")[2]
+    table.title = f"{name} on {data['name']}: {channels} x {side} x {side} -> {data['num_classes']} classes"
+    table.title_justify = "left"
+    # As wide as the longest names: squeezed into 80 columns, as in a pipe, no number would be whole.
+    Console(width=WIDTH).print(table)

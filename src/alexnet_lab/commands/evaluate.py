@@ -1,0 +1,107 @@
+"""Top-1, top-5 and loss of a checkpoint on the data of its run."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from alexnet_lab.callbacks.progress import Progress
+from alexnet_lab.classifier import ImageClassifier
+from alexnet_lab.commands.build import build
+from alexnet_lab.commands.rank import NOISE
+from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
+from alexnet_lab.errors import UserError
+
+SPLITS = ("test", "val")
+PROTOCOLS = ("center",)
+
+
+def evaluate(config: DictConfig) -> dict[str, Any]:
+    """Measure what `conf/evaluate.yaml` describes, print it, and return `SPLIT/loss`, `SPLIT/top1`, `SPLIT/top5`.
+
+    The figures are those that the run itself reports for the same weights, to the last bit.
+
+    Raises:
+        UserError: the checkpoint is none of ours, or an option is wrong.
+    """
+    options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    _check_options(options)
+    path = Path(options["checkpoint"])
+    restored = read_checkpoint(path)
+    data = restored_data(restored, options["data"])
+    classifier = ImageClassifier(restored_network(restored), _never, _never, seed=0)
+    trainer = _trainer(options["trainer"], restored)
+    measure = trainer.test if options["split"] == "test" else trainer.validate
+    measure(classifier, data, verbose=False)
+    # Lightning's own figures are rounded to 32 bits.
+    figures = classifier.eval_metrics.compute()
+    images = int(figures.pop("count"))
+    result = {f"{options['split']}/{name}": value for name, value in figures.items()}
+    _print(path, restored, options, images, result)
+    if options["out"]:
+        about = {"checkpoint": str(path), "split": options["split"], "protocol": options["protocol"], "images": images}
+        Path(options["out"]).write_text(json.dumps({**about, **result}, indent=2) + "\n")
+    return result
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    if not isinstance(options["checkpoint"], str):
+        raise UserError("which one? checkpoint=PATH, like checkpoint=logs/train/runs/NAME/checkpoints/best.ckpt")
+    for name, choices in (("split", SPLITS), ("protocol", PROTOCOLS)):
+        if options[name] not in choices:
+            raise UserError(f"{name}={options[name]}: there is no such {name}; choose from: {', '.join(choices)}")
+    out = options["out"]
+    if out is not None and not Path(str(out)).parent.is_dir():
+        raise UserError(f"out={out}: there is no folder {Path(str(out)).parent}")
+
+
+def _trainer(settings: dict[str, Any], restored: Restored) -> pl.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its lines about devices and tips
+    for pattern in NOISE:
+        warnings.filterwarnings("ignore", message=pattern)
+    settings["precision"] = settings["precision"] or restored.settings["trainer"]["precision"]
+    trainer: pl.Trainer = build(
+        settings,
+        "trainer",
+        callbacks=[Progress()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    if trainer.world_size > 1:
+        raise UserError(f"a checkpoint is measured on one device, got {trainer.world_size}: trainer=default|cpu|gpu")
+    return trainer
+
+
+def _never(*_: Any) -> Any:
+    raise AssertionError("nothing is trained here")
+
+
+def _print(path: Path, restored: Restored, options: dict[str, Any], images: int, result: dict[str, float]) -> None:
+    table = Table(title=f"checkpoint of run {restored.settings['run']}", show_header=False, title_justify="left")
+    for label, text in _rows(restored, options, images, result):
+        table.add_row(label, text)
+    console = Console()
+    console.print(table)
+    console.print(f"checkpoint: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _rows(
+    restored: Restored, options: dict[str, Any], images: int, result: dict[str, float]
+) -> Iterable[tuple[str, str]]:
+    yield "network", str(restored.settings["model"]["_target_"]).rpartition(".")[2]
+    yield "trained for", f"{restored.step:,} steps"
+    yield "data", f"{restored.settings['data']['name']}, {options['split']} split, {images:,} images"
+    yield "protocol", options["protocol"]
+    for name in ("top1", "top5", "loss"):
+        metric = f"{options['split']}/{name}"
+        yield metric, f"{result[metric]:.4f}"

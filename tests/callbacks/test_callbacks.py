@@ -1,0 +1,158 @@
+"""The callbacks where they can be tried without a run; what they do in one is in tests/test_runs.py."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from alexnet_lab.callbacks.finite_loss import FiniteLoss
+from alexnet_lab.callbacks.progress import Progress
+from alexnet_lab.callbacks.stopwatch import Stopwatch
+from alexnet_lab.data.spec import Batch
+from alexnet_lab.errors import RunFailed
+
+ON_CPU: Any = SimpleNamespace(device=torch.device("cpu"))
+ON_GPU: Any = SimpleNamespace(device=torch.device("cuda"))
+EMPTY = torch.empty(0)
+
+
+def trainer_at(step: int, **facts: Any) -> Any:
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.05}])
+    return SimpleNamespace(**({"global_step": step, "optimizers": [optimizer], "log_every_n_steps": 10} | facts))
+
+
+def see(callback: FiniteLoss, step: int, loss: float, module: Any = ON_CPU) -> None:
+    callback.on_train_batch_end(trainer_at(step), module, {"loss": torch.tensor(loss)}, None, step - 1)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+def test_loss_that_is_no_number_ends_the_run_with_step_and_rate(loss: float) -> None:
+    callback = FiniteLoss()
+    see(callback, 1, 2.3)
+    with pytest.raises(RunFailed, match=rf"the loss became {loss} at step 2 with a learning rate of 0\.05"):
+        see(callback, 2, loss)
+
+
+def test_on_an_accelerator_the_first_bad_step_is_named_though_it_is_looked_at_later() -> None:
+    callback = FiniteLoss()
+    see(callback, 1, 2.3, ON_GPU)
+    see(callback, 2, float("nan"), ON_GPU)
+    see(callback, 3, float("inf"), ON_GPU)
+    with pytest.raises(RunFailed, match="nan at step 2"):
+        callback.on_save_checkpoint(trainer_at(3), ON_GPU, {})
+
+
+def test_save_that_fails_half_way_leaves_the_older_checkpoint_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, io = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO({"config": {"seed": 1}})
+    io.save_checkpoint({"global_step": 1, "weights": torch.arange(3)}, path)
+
+    def half(content: Any, file: Any) -> None:
+        file.write(b"half a checkpoint")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="no space"):
+        io.save_checkpoint({"global_step": 2}, path)
+    found = torch.load(path, weights_only=True)
+    assert (found["global_step"], found["config"]) == (1, {"seed": 1})
+    assert torch.equal(found["weights"], torch.arange(3))
+
+
+def checkpoints(folder: Path, keep: bool = True) -> Checkpoints:
+    return Checkpoints(folder / "last.ckpt", folder / "best.ckpt", every_minutes=10.0, keep=keep)
+
+
+def validated(callback: Checkpoints, epoch: int, top1: float) -> list[tuple[Path, bool]]:
+    """What is saved after a validation."""
+    saved: list[tuple[Path, bool]] = []
+    trainer: Any = SimpleNamespace(
+        callback_metrics={"val/top1": torch.tensor(top1)},
+        state=SimpleNamespace(fn="fit"),
+        current_epoch=epoch,
+        save_checkpoint=lambda path, weights_only: saved.append((path, weights_only)),
+    )
+    callback.on_validation_end(trainer, ON_CPU)
+    return saved
+
+
+def test_best_is_kept_at_the_first_highest_top1_without_the_optimizer(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path)
+    best = [(tmp_path / "best.ckpt", True)]
+    saved = [validated(callback, epoch, top1) for epoch, top1 in enumerate((0.0, 0.5, 0.5, 0.25))]
+    assert saved == [best, best, [], []]
+    assert (callback.best_top1, callback.best_epoch) == (0.5, 1)
+
+
+def test_continued_run_remembers_the_best_score(tmp_path: Path) -> None:
+    first, continued = checkpoints(tmp_path), checkpoints(tmp_path)
+    validated(first, 3, 0.5)
+    continued.load_state_dict(first.state_dict())
+    assert validated(continued, 4, 0.25) == []
+    assert continued.best_epoch == 3
+
+
+def test_keeping_none_writes_none_and_still_knows_the_best_epoch(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, keep=False)
+    assert validated(callback, 2, 0.5) == []
+    assert callback.best_epoch == 2
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    now = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr("alexnet_lab.callbacks.stopwatch.time.time", lambda: now.seconds)
+    return now
+
+
+def batch(labels: Tensor = EMPTY, size: int = 32) -> Batch:
+    return Batch(EMPTY, labels, EMPTY, global_size=size)
+
+
+def test_rate_counts_global_batches_over_training_time_alone(clock: SimpleNamespace) -> None:
+    watch, trainer = Stopwatch(started=990.0), SimpleNamespace(accumulate_grad_batches=2)
+    assert watch.images_per_second is None
+    watch.on_train_epoch_start(trainer, ON_CPU)  # type: ignore[arg-type]
+    for number in range(4):  # two optimizer steps
+        clock.seconds += 1
+        watch.on_train_batch_end(trainer, ON_CPU, None, batch(), number)  # type: ignore[arg-type]
+    clock.seconds += 100  # validation
+    watch.on_validation_end(trainer, ON_CPU)  # type: ignore[arg-type]
+    assert watch.images_per_second == 2 * 32 / 4
+    assert watch.seconds == 114
+
+
+def test_continued_run_counts_the_sessions_before(clock: SimpleNamespace) -> None:
+    first = Stopwatch(started=1000.0)
+    first.on_train_start(None, ON_CPU)  # type: ignore[arg-type]
+    clock.seconds += 8
+    first.on_train_batch_end(SimpleNamespace(accumulate_grad_batches=1), ON_CPU, None, batch(), 0)  # type: ignore[arg-type]
+    state = first.state_dict()
+    clock.seconds += 500
+    second = Stopwatch(started=clock.seconds)
+    second.load_state_dict(state)
+    clock.seconds += 2
+    assert second.seconds == 10
+    assert second.images_per_second == 4
+
+
+def test_without_a_terminal_an_epoch_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    progress = Progress()
+    facts = {"is_global_zero": True, "max_epochs": 2, "callback_metrics": {"val/top1": torch.tensor(0.75), "lr": 1.0}}
+    for epoch in (0, 1):
+        trainer: Any = SimpleNamespace(current_epoch=epoch, num_training_batches=1, **facts)
+        progress.on_train_epoch_start(trainer, ON_CPU)
+        progress.on_train_batch_end(trainer, SimpleNamespace(train_metrics=None), None, batch(), 0)  # type: ignore[arg-type]
+    progress.on_train_end(trainer, ON_CPU)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("epoch 1/2  val/top1 0.7500  ")
+    assert second.startswith("epoch 2/2  val/top1 0.7500  ")

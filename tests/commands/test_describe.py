@@ -1,0 +1,56 @@
+import pytest
+
+from alexnet_lab.commands.describe import describe
+
+
+@pytest.mark.parametrize(
+    ("overrides", "headline", "parameters", "macs"),
+    [
+        (
+            ["model=alexnet_original", "data=synthetic", "data.num_classes=1000"],
+            "alexnet_original on synthetic: 3 x 224 x 224 -> 1000 classes",
+            "60,965,224",
+            "724,406,816",
+        ),
+        (
+            ["model=alexnet_d2l", "data=fashion_mnist"],
+            "alexnet_d2l on fashion_mnist: 1 x 224 x 224 -> 10 classes",
+            "46,764,746",
+            "938,146,176",
+        ),
+        (
+            ["model=alexnet_torchvision", "model.pretrained=true", "data=synthetic", "data.num_classes=1000"],
+            "alexnet_torchvision on synthetic: 3 x 224 x 224 -> 1000 classes",
+            "61,100,840",
+            "714,188,480",
+        ),
+    ],
+)
+def test_table_ends_with_the_published_totals(composed, capsys, overrides, headline, parameters, macs) -> None:
+    describe(composed("describe", *overrides))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[0].strip() == headline
+    total = next(line for line in lines if "total" in line)
+    assert parameters in total
+    assert macs in total
+
+
+def test_table_has_each_layer_with_kernel_stride_and_shape(composed, capsys) -> None:
+    describe(composed("describe", "model=alexnet_d2l"))
+    (conv1,) = (line for line in capsys.readouterr().out.splitlines() if " conv1 " in line)
+    cells = [cell.strip() for cell in conv1.strip("│").split("│")]
+    assert cells == ["conv1", "Conv2d", "11x11", "4", "1", "1", "96 x 54 x 54", "11,712", "33,872,256"]
+
+
+def test_scripts_answer_wrong_names_in_a_few_lines(script) -> None:
+    ended = script.run("model=alexnet_d2", program=("src/describe.py",))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: model=alexnet_d2: there is no such model, did you mean alexnet_d2l?\n")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["evaluate", "describe", "prepare", "results"])
+def test_help_shows_an_example(script, name) -> None:
+    ended = script.run("--help", program=(f"src/{name}.py",))
+    assert ended.returncode == 0
+    assert f"python src/{name}.py" in ended.stdout

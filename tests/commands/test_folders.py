@@ -1,0 +1,111 @@
+"""A run's name and folder, the claim of it, and the lock against a second writer."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alexnet_lab.commands import folders
+from alexnet_lab.errors import UserError
+
+NOW = "2012-12-03_09-00-00"
+
+
+@pytest.fixture(autouse=True)
+def _started_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "TORCHELASTIC_", "GROUP_")):
+            monkeypatch.delenv(name)
+
+
+def test_default_name_is_the_time() -> None:
+    assert folders.run_name(NOW) == NOW
+
+
+def test_ranks_of_srun_agree_on_the_jobs_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1234")
+    assert folders.run_name(NOW) == NOW  # in a batch script, without srun, there is one rank
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    assert folders.run_name(NOW) == "slurm-1234"
+
+
+def test_ranks_of_torchrun_agree_on_its_run_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job7")
+    assert folders.run_name(NOW) == "torchrun-job7"
+
+
+def test_ranks_of_torchrun_without_an_id_agree_on_their_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    program = f"from alexnet_lab.commands.folders import run_name; print(run_name('{NOW}'))"
+    environment = os.environ | {"PYTHONPATH": str(Path(folders.__file__).parents[2])}
+    command = [sys.executable, "-c", program]
+    names = [subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout for _ in "12"]
+    assert names[0] == names[1]
+    assert names[0].startswith("torchrun-")
+    assert names[0].strip().endswith(f"-{os.getpid()}")
+
+
+def test_torchrun_over_several_nodes_needs_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="needs run=NAME"):
+        folders.run_name(NOW)
+
+
+@pytest.mark.parametrize("name", ["2012-12-03_09-00-00", "a", "lr=0.1,seed=1", "v1.2+x", "Été"])
+def test_run_lives_below_the_parent_by_its_name(name: str) -> None:
+    assert folders.run_folder("logs/runs", name, None) == f"logs/runs/{name}"
+    assert folders.run_folder("logs/runs", name, "auto") == f"logs/runs/{name}"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "..", "a b", "a\nb", "$HOME"])
+def test_name_that_is_no_single_folder_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="a run's name is made of letters"):
+        folders.run_folder("logs/runs", name, None)
+
+
+def test_resume_names_a_folder_or_a_checkpoint_in_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(UserError, match=r"no run there \(no config\.yaml in"):
+        folders.run_folder("logs/runs", "x", str(run))
+    folders.claim(run, {"run": "run"})
+    assert folders.run_folder("logs/runs", "x", str(run)) == str(run)
+    assert folders.run_folder("logs/runs", "x", str(run / "checkpoints" / "last.ckpt")) == str(run)
+    with pytest.raises(UserError, match="no such checkpoint"):
+        folders.run_folder("logs/runs", "x", str(run / "checkpoints" / "other.ckpt"))
+
+
+def test_first_claim_wins_and_the_second_changes_nothing(tmp_path: Path) -> None:
+    folders.claim(tmp_path, {"seed": 1})
+    with pytest.raises(UserError, match=rf"run {tmp_path.name} exists already .*\nresume=auto continues it"):
+        folders.claim(tmp_path, {"seed": 2})
+    assert folders.read_config(tmp_path) == {"seed": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_rewritten_configuration_reads_back_as_plain_containers(tmp_path: Path) -> None:
+    config = {"model": {"dropout": 0.5, "mean": [0.1, 0.2]}, "resume": None}
+    folders.claim(tmp_path, {"seed": 1})
+    folders.rewrite(tmp_path, config)
+    found = folders.read_config(tmp_path)
+    assert found == config
+    assert type(found["model"]) is dict
+    assert type(found["model"]["mean"]) is list
+
+
+def test_second_process_is_refused_while_the_first_holds_the_lock(tmp_path: Path) -> None:
+    program = f"import pathlib; from alexnet_lab.commands.folders import lock; lock(pathlib.Path({str(tmp_path)!r}))"
+    environment = os.environ | {"PYTHONPATH": str(Path(folders.__file__).parents[2])}
+
+    def try_lock() -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+
+    with folders.lock(tmp_path):
+        refused = try_lock()
+        assert refused.returncode != 0
+        assert f"is being written by another process (pid {os.getpid()} on " in refused.stderr
+    assert try_lock().returncode == 0

@@ -1,0 +1,43 @@
+"""How many processes the trainer asks for, and who has started them."""
+
+from typing import Any
+
+import pytest
+
+from alexnet_lab.commands.launch import local_ranks, started_from_outside
+from alexnet_lab.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("devices", "ranks"),
+    [(1, 1), (3, 3), ("2", 2), ([0, 1, 5], 3), ("0,1", 2), ("1,", 1), ("auto", 1), (-1, 1), ("-1", 1)],
+)
+def test_number_of_processes_on_the_cpu(devices: Any, ranks: int) -> None:
+    assert local_ranks({"accelerator": "cpu", "devices": devices}) == ranks
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 4])
+def test_every_visible_device_gets_a_process_and_without_any_the_cpu_gets_one(
+    gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert local_ranks({"accelerator": "auto", "devices": "auto"}) == max(1, gpus)
+
+
+@pytest.mark.parametrize("devices", [0, -2, "abc", "", "1.5"])
+def test_wrong_number_of_devices_is_refused(devices: Any) -> None:
+    with pytest.raises(UserError, match=r"^trainer\.devices=.*: a number of devices, a list of"):
+        local_ranks({"accelerator": "cpu", "devices": devices})
+
+
+def test_ranks_of_torchrun_and_srun_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert not started_from_outside()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    assert not started_from_outside()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert started_from_outside()
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert started_from_outside()

@@ -1,0 +1,152 @@
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from alexnet_lab.commands.results import Run, add, page, read_runs, results
+from alexnet_lab.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+def a_run(seed: int, top1: float, *overrides: str, **config) -> Run:
+    recipe = {
+        "name": "small",
+        "source": "a book",
+        "published": {"test/top1": {"value": 0.8, "deviation": 0.02, "range": [0.7, 0.9]}},
+    }
+    settings = {
+        "model": {"_target_": "alexnet_lab.models.lenet.lenet"},
+        "data": {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": seed},
+        "run": f"s{seed}",
+        "seed": seed,
+        "folder": None,
+        "overrides": ["experiment=small", *overrides, f"seed={seed}", "logger=none", f"run=s{seed}"],
+        "recipe": recipe,
+        **config,
+    }
+    result = {
+        "final": {"test/top1": top1, "test/top5": 0.99},
+        "seconds": 60.0 + seed,
+        "world_size": 1,
+        "hardware": {"accelerator": "cpu", "device": "a processor", "cores": 2},
+        "git": {"commit": "0123456789abcdef", "modified": False},
+        "versions": {"python": "3.11", "torch": "2.14.1", "lightning": "2.6.6"},
+    }
+    return Run(f"s{seed}", settings, result)
+
+
+@pytest.fixture
+def copied(trained_run, tmp_path) -> Path:
+    """The run's folder, free to be changed."""
+    folder = tmp_path / "small"
+    shutil.copytree(trained_run.folder, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    return folder
+
+
+def change(folder: Path, **entries) -> None:
+    config = OmegaConf.load(folder / "config.yaml")
+    OmegaConf.save(OmegaConf.merge(config, entries), folder / "config.yaml")
+
+
+def test_committed_page_is_what_the_recorded_runs_give() -> None:
+    assert (ROOT / "docs" / "results.md").read_text() == page(read_runs(ROOT / "docs" / "runs"))
+
+
+def test_no_absolute_path_is_in_the_recorded_runs() -> None:
+    for path in (ROOT / "docs" / "runs").glob("*/*/*"):
+        assert not re.search(r"(^|[\s='\"\[,])/\w", path.read_text()), path
+
+
+def test_row_gives_mean_and_sample_deviation_over_the_seeds() -> None:
+    text = page([a_run(0, 0.80), a_run(1, 0.82), a_run(2, 0.84)])
+    row = "| small | lenet | fashion_mnist | 3 | 0.8 +- 0.02 | 0.8200 +- 0.0200 |  | 0.9900 +- 0.0000 |"
+    assert row in text.splitlines()
+    assert "    python src/train.py -m experiment=small seed=0,1,2" in text.splitlines()
+    assert "- Published test/top1: 0.8 +- 0.02, from 0.7 to 0.9" in text
+    assert "- Time: 61 +- 1 s per run" in text
+    assert "- Revision: 0123456789ab\n" in text
+    assert "a processor, 2 cores" in text
+
+
+def test_other_settings_make_another_row_and_other_folders_do_not() -> None:
+    other_data = {"name": "fashion_mnist", "dir": "elsewhere", "seed": 1}
+    runs = [a_run(0, 0.8), a_run(1, 0.9, data=other_data), a_run(2, 0.5, "optimizer.lr=0.1", optimizer={"lr": 0.1})]
+    rows = [line for line in page(runs).splitlines() if line.startswith("| small")]
+    assert len(rows) == 2
+    assert rows[0].startswith("| small | lenet | fashion_mnist | 2 | 0.8 +- 0.02 | 0.8500 +- 0.0707 |")
+    assert rows[1].startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | 1 | 0.8 +- 0.02 | 0.5000 |")
+
+
+def test_added_run_keeps_its_figures_and_loses_its_paths(copied, trained_run, tmp_path) -> None:
+    change(copied, overrides=["data.dir=/home/me/data", "note=[/a/b,c]"])
+    target = add(copied, tmp_path / "runs")
+    assert target == tmp_path / "runs" / "small" / "small"
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.config["overrides"] == ["data.dir=PATH", "note=[PATH,c]"]
+    assert run.config["folder"] is None
+    assert run.result["final"] == trained_run.result["final"]
+    assert str(tmp_path) not in (target / "config.yaml").read_text() + (target / "result.json").read_text()
+    top1 = trained_run.result["final"]["test/top1"]
+    assert f"| {top1:.4f} |" in page([run])
+
+
+def test_job_of_a_sweep_is_recorded_under_its_sweep_and_number(copied, tmp_path) -> None:
+    job = copied.rename(tmp_path / "3")
+    assert add(job, tmp_path / "runs").name == "small-3"
+
+
+def test_second_run_of_a_seed_is_refused_and_the_same_run_is_replaced(copied, tmp_path) -> None:
+    add(copied, tmp_path / "runs")
+    add(copied, tmp_path / "runs")
+    assert len(read_runs(tmp_path / "runs")) == 1
+    change(copied, run="again")
+    with pytest.raises(UserError, match="seed 0 is recorded already, as small"):
+        add(copied.rename(tmp_path / "again"), tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"recipe": None}, "the run is of no experiment; train it with experiment=NAME"),
+        ({"test_on": "none"}, "not tested on the whole test split"),
+        ({"trainer": {"limit_test_batches": 1}}, "not tested on the whole test split"),
+    ],
+)
+def test_run_that_proves_nothing_is_refused(copied, tmp_path, entries, message) -> None:
+    change(copied, **entries)
+    with pytest.raises(UserError, match=message):
+        add(copied, tmp_path / "runs")
+
+
+def test_run_that_has_not_finished_is_refused(copied, tmp_path) -> None:
+    result = json.loads((copied / "result.json").read_text())
+    (copied / "result.json").write_text(json.dumps({**result, "status": "interrupted"}))
+    with pytest.raises(UserError, match="the run is interrupted; only finished ones are recorded"):
+        add(copied, tmp_path / "runs")
+    (copied / "result.json").unlink()
+    with pytest.raises(UserError, match="no run that has ended"):
+        add(copied, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiment_carries_its_own_name_and_source(path) -> None:
+    recipe = OmegaConf.load(path).recipe
+    assert recipe.name == path.stem
+    assert recipe.source
+
+
+def test_command_records_runs_and_writes_the_page(composed, copied, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results(composed("results", f"add={copied}"))
+    again = tmp_path / "again"
+    shutil.copytree(copied, again)
+    change(again, run="again", seed=1)
+    results(composed("results", f"add=[{again}]"))
+    runs = read_runs(tmp_path / "docs" / "runs")
+    assert [run.name for run in runs] == ["small", "again"]
+    assert (tmp_path / "docs" / "results.md").read_text() == page(runs)

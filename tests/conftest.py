@@ -1,0 +1,96 @@
+"""What the tests share: configurations composed in this process, and the real script in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from alexnet_lab.commands.entry import register_resolvers
+
+ROOT = Path(__file__).parents[1]
+STARTED_BY_OTHERS = ("RANK", "LOCAL_", "NODE_", "GROUP_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
+
+
+class Script:
+    """`python src/train.py ARGUMENTS` in a session of its own, one thread per process."""
+
+    def __init__(self, home: Path) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(STARTED_BY_OTHERS)}
+        self.environment = kept | {"OMP_NUM_THREADS": "1", "HOME": str(home), "WANDB_MODE": "offline"}
+
+    def start(self, *arguments: str, program: tuple[str, ...] = ("src/train.py",), **more: Any) -> subprocess.Popen:
+        command = [sys.executable, *program, *arguments]
+        settings = {"cwd": ROOT, "env": self.environment, "text": True, "start_new_session": True} | more
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+    def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess:
+        return self.finish(self.start(*arguments, **more))
+
+    def finish(self, process: subprocess.Popen, seconds: float = 180) -> subprocess.CompletedProcess:
+        """The ended process; one that does not end is killed with all its ranks."""
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, errors = process.communicate()
+            raise AssertionError(f"did not end within {seconds} s:\n{output}\n{errors}") from None
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def wait(self, process: subprocess.Popen, condition: Callable[[], Any], what: str, seconds: float = 120) -> None:
+        """Until `condition` holds, looked at every 2 ms, while `process` runs."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if process.poll() is not None or time.monotonic() > deadline:
+                ended = self.finish(process, seconds=0.1)
+                raise AssertionError(f"ended with {ended.returncode} before {what}:\n{ended.stdout}\n{ended.stderr}")
+            time.sleep(0.002)
+
+
+@pytest.fixture(scope="session")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Script:
+    return Script(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """The resolved configuration that overrides make, as a rank gets it; the run's folder is `tmp_path`."""
+
+    def resolved(*overrides: str) -> dict[str, Any]:
+        register_resolvers()
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            config = compose("train", ["run=test", *overrides])
+        config.folder, config.overrides = str(tmp_path), list(overrides)
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        assert isinstance(container, dict)
+        return {str(key): value for key, value in container.items()}
+
+    return resolved
+
+
+@pytest.fixture
+def as_in_a_rank() -> Iterator[None]:
+    """Undo what a run in this process leaves behind: signal handlers, seeds in the environment, a process group."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    environment = dict(os.environ)
+    import torch
+
+    # Several threads that wait for each other on a busy machine take many times as long.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

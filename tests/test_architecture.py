@@ -1,0 +1,108 @@
+"""Imports point one way, what must be light is light, and modules stay small. Read from the code's syntax trees."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+PACKAGE = SOURCE / "alexnet_lab"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted(SOURCE.glob("*.py"))
+PARTS = ("classifier", "models", "data", "optim", "callbacks", "tracking")
+FOR_EVERYBODY = ("alexnet_lab.data.spec", "alexnet_lab.errors", "alexnet_lab.metrics")
+LIGHT_COMMANDS = ("entry", "advice", "folders", "launch", "resume", "supervisor")
+HEAVY = ("torch", "torchvision", "torchmetrics", "lightning", "pydantic", "numpy", "wandb", "rich", "PIL")
+MOST_LINES = 250
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def part(module: str) -> str:
+    """`alexnet_lab.data.spec` -> `data`."""
+    return module.split(".")[1] if "." in module else module
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Full names of what is imported: modules, and names from modules."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def at_module_level(tree: ast.Module) -> ast.Module:
+    """The tree without the bodies of functions."""
+    body = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return ast.Module(body=body, type_ignores=[])
+
+
+def within(name: str, modules: tuple[str, ...]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_parts_import_neither_each_other_nor_the_commands(path: Path) -> None:
+    mine = part(dotted(path))
+    if mine == "commands":
+        return
+    ours = [name for name in imports(parsed(path)) if within(name, ("alexnet_lab",))]
+    wrong = [name for name in ours if part(name) != mine and not within(name, FOR_EVERYBODY)]
+    assert wrong == []
+
+
+def test_every_module_belongs_to_a_known_part() -> None:
+    known = {*PARTS, "commands", "errors", "metrics", "alexnet_lab"}
+    assert {part(dotted(path)) for path in MODULES} <= known
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_script_imports_the_entry_alone_before_it_runs(path: Path) -> None:
+    assert set(imports(at_module_level(parsed(path)))) == {"omegaconf.DictConfig", "alexnet_lab.commands.entry.command"}
+    later = [name for name in imports(parsed(path)) if within(name, ("alexnet_lab",))]
+    assert all(part(name) == "commands" for name in later)
+
+
+@pytest.mark.parametrize("name", LIGHT_COMMANDS)
+def test_light_command_imports_nothing_heavy_at_module_level(name: str) -> None:
+    found = imports(at_module_level(parsed(PACKAGE / "commands" / f"{name}.py")))
+    assert [module for module in found if within(module, HEAVY)] == []
+
+
+def test_light_commands_load_nothing_heavy_indirectly_either() -> None:
+    names = ", ".join(f"alexnet_lab.commands.{name}" for name in LIGHT_COMMANDS)
+    program = f"import sys, {names}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+    environment = {"PYTHONPATH": str(SOURCE), "PATH": ""}
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
+    )
+    assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_commands_alone_see_a_dictconfig(path: Path) -> None:
+    if part(dotted(path)) != "commands":
+        assert not [name for name in imports(parsed(path)) if within(name, ("omegaconf", "hydra"))]
+        assert "DictConfig" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=dotted)
+def test_module_is_small_and_named_by_what_it_serves(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+    assert path.stem not in ("utils", "helpers", "misc", "common")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(parsed(path)) or not path.read_text().strip()

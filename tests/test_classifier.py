@@ -1,0 +1,92 @@
+"""The gradient of a global batch does not depend on how it is split; dropout depends on (seed, step, rank) alone."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, dropout
+
+from alexnet_lab.classifier import ImageClassifier
+from alexnet_lab.data.spec import Batch
+from alexnet_lab.errors import UserError
+
+
+def classifier_in(net: nn.Module, seed: int = 0, **trainer: object) -> ImageClassifier:
+    """A classifier attached to a trainer of which only `trainer` is known."""
+    module = ImageClassifier(net, lambda named: torch.optim.SGD(dict(named).values(), lr=0.1), None, seed)  # type: ignore[arg-type]
+    facts = {"world_size": 1, "accumulate_grad_batches": 1, "global_rank": 0, "current_epoch": 0, "global_step": 0}
+    module._trainer = SimpleNamespace(**(facts | {"log_every_n_steps": 10**9} | trainer))  # type: ignore[assignment]
+    return module
+
+
+def small_net() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+
+
+def gradients(net: nn.Module) -> list[Tensor]:
+    return [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("size", [32, 5, 3, 1])
+@pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (2, 1), (1, 2), (2, 2), (4, 3)])
+def test_split_gradient_equals_that_of_the_whole_global_batch(size: int, world_size: int, accumulate: int) -> None:
+    images, labels = torch.randn(size, 1, 4, 4, dtype=torch.float64), torch.randint(3, (size,))
+    whole = small_net()
+    cross_entropy(whole(images), labels).backward()
+
+    net = small_net()
+    module = classifier_in(net, world_size=world_size, accumulate_grad_batches=accumulate)
+    parts = world_size * accumulate
+    for part in range(parts):  # some are empty when the batch is small
+        mine = slice(part, None, parts)
+        batch = Batch(images[mine], labels[mine], torch.arange(size)[mine], global_size=size)
+        # DDP takes the mean over the ranks, lightning divides by the number of micro-batches.
+        (module.training_step(batch, batch_idx=part // world_size) / parts).backward()
+
+    torch.testing.assert_close(gradients(net), gradients(whole), rtol=1e-12, atol=1e-14)
+    assert module.train_metrics.compute()["count"] == size
+
+
+def mask(epoch: int, batch_idx: int, rank: int, seed: int) -> Tensor:
+    module = classifier_in(nn.Identity(), seed=seed, current_epoch=epoch, global_rank=rank)
+    module.on_train_batch_start(None, batch_idx)  # type: ignore[arg-type]
+    return dropout(torch.ones(200), 0.5)
+
+
+def test_dropout_is_a_function_of_seed_step_and_rank() -> None:
+    first = mask(epoch=0, batch_idx=3, rank=1, seed=7)
+    torch.rand(12345)  # whatever was drawn in between
+    assert torch.equal(mask(epoch=0, batch_idx=3, rank=1, seed=7), first)
+    assert not torch.equal(mask(epoch=0, batch_idx=3, rank=1, seed=8), first)
+    assert not torch.equal(mask(epoch=0, batch_idx=4, rank=1, seed=7), first)
+    assert not torch.equal(mask(epoch=1, batch_idx=3, rank=1, seed=7), first)
+    assert not torch.equal(mask(epoch=0, batch_idx=3, rank=0, seed=7), first)
+
+
+def test_state_dict_has_the_keys_of_the_network() -> None:
+    net = small_net()
+    module = classifier_in(net)
+    assert list(module.state_dict()) == list(net.state_dict()) == ["1.weight", "1.bias", "3.weight", "3.bias"]
+    module.load_state_dict({name: torch.zeros_like(value) for name, value in net.state_dict().items()})
+    assert all(parameter.abs().sum() == 0 for parameter in net.parameters())
+
+
+def test_schedule_is_told_the_optimizer_steps_not_the_micro_batches() -> None:
+    told = {}
+
+    def schedule(optimizer: torch.optim.Optimizer, steps_per_epoch: int, total_steps: int) -> None:
+        told.update(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+
+    facts = {"num_training_batches": 7, "accumulate_grad_batches": 2, "estimated_stepping_batches": 12.0}
+    module = classifier_in(small_net(), **facts)
+    module._scheduler = schedule  # type: ignore[assignment]
+    module.configure_optimizers()
+    assert told == {"steps_per_epoch": 4, "total_steps": 12}
+
+
+def test_run_without_an_end_is_refused() -> None:
+    module = classifier_in(small_net(), estimated_stepping_batches=float("inf"))
+    with pytest.raises(UserError, match=r"max_epochs=-1 needs trainer\.max_steps"):
+        module.configure_optimizers()

@@ -1,0 +1,211 @@
+"""What is wrong on the command line is said in a few lines, with status 2, and leaves nothing behind; help is quick."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alexnet_lab.commands import rank
+
+ROOT = Path(__file__).parents[1]
+SMALL = ("model=lenet", "data=synthetic", "logger=none", "trainer=cpu")
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["optimizer.lrr=1"], "error: there is no option 'optimizer.lrr', did you mean lr?"),
+        (["modle=lenet"], "error: there is no option 'modle', did you mean model?"),
+        (["model=lent"], "error: model=lent: there is no such model, did you mean lenet?"),
+        (["model.dropout=["], "error: model.dropout=[: this cannot be read"),
+        (["resume=nowhere"], "error: resume=nowhere: no run there"),
+        (["resume=nowhere/checkpoints/last.ckpt"], "error: resume=nowhere/checkpoints/last.ckpt: no such checkpoint"),
+        (["run=a/b"], "error: run=a/b: a run's name is made of letters"),
+        (["trainer.devices=0"], "error: trainer.devices=0: a number of devices, a list of their indices, or auto"),
+        (["~model"], "error: Interpolation key 'model.image_size' not found"),
+        (["--no-such-flag"], "train.py: error: unrecognized arguments: --no-such-flag"),
+    ],
+)
+def test_wrong_argument_is_told_before_any_rank_starts(
+    arguments: list[str], line: str, script: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    # A name is looked at only where it makes the folder.
+    where = () if arguments[0].startswith("run=") else (f"hydra.run.dir={folder}",)
+    ended = script.run(*SMALL, *where, *arguments)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    said = [text for text in ended.stderr.splitlines() if "error:" in text]
+    assert [text[: len(line)] for text in said] == [line]
+    assert ended.stdout == ""
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("override", ["+foo=1", "data.batch_size=-1"])
+def test_wrong_value_is_told_by_the_script_and_frees_the_name(override: str, script: Any, tmp_path: Path) -> None:
+    ended = script.run(*SMALL, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path}/run", override)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    ended = script.run(*SMALL, f"hydra.run.dir={tmp_path}", "model.dropout=2")
+    assert ended.returncode == 2
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("data.batch_size=-1", "data.batch_size must be at least 1, got -1"),
+        ("data.batch_size=1.5", "data.batch_size: 1.5 does not fit: Input should be a valid integer"),
+        ("model.dropout=abc", "model.dropout: 'abc' does not fit: Input should be a valid number"),
+        ("model.dropout=1.5", "model.dropout must lie in [0, 1), got 1.5"),
+        ("model.image_size=8", "model.image_size must be at least 12, got 8"),
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+        ("optimizer.lr=abc", "optimizer.lr: 'abc' does not fit"),
+        ("optimizer.nesterov=maybe", "optimizer.nesterov: 'maybe' does not fit"),
+        ("seed=-1", "seed: -1 does not fit"),
+        ("test_on=first", "test_on: 'first' does not fit: Input should be 'best', 'last' or 'none'"),
+        ("compile=1", "compile: 1 does not fit"),
+        ("checkpoints.every_minutes=0", "checkpoints.every_minutes: 0 does not fit"),
+        ("trainer.precision=99", "trainer.precision: 99 does not fit"),
+        ("trainer.max_epochs=1.5", "trainer.max_epochs: 1.5 does not fit"),
+        ("trainer.max_time=soon", "trainer: `Timer(duration='soon')` is not a valid duration"),
+        ("trainer.accelerator=abacus", "trainer: "),
+        pytest.param("trainer.accelerator=gpu", "trainer: No supported gpu backend found!", marks=NO_GPU),
+        ("trainer.strategy=dpp", "trainer: "),
+        ("data.mean=[0.1,0.2]", "data.mean needs one value, or one for each of 3 channels, got 2"),
+        ("+foo=1", "there is no option 'foo'"),
+        ("+sed=1", "there is no option 'sed', did you mean seed?"),
+        (
+            "+model.dropuot=0.1",
+            "model.dropuot: alexnet_lab.models.lenet.lenet has no such option, did you mean dropout?",
+        ),
+        ("+data.batchsize=3", "data.batchsize: alexnet_lab.data.synthetic.synthetic has no such option, did you mean"),
+        ("+optimizer.momentun=1", "optimizer.momentun: torch.optim.SGD has no such option, did you mean momentum?"),
+        ("+scheduler.epochs=3", "scheduler.epochs: alexnet_lab.optim.schedules.constant has no such option"),
+        (
+            "+trainer.max_epoch=3",
+            "trainer.max_epoch: lightning.pytorch.Trainer has no such option, did you mean max_ep",
+        ),
+        ("+trainer.logger=false", "trainer.logger: lightning.pytorch.Trainer has no such option"),
+        ("+callbacks.foo=1", "callbacks.foo: there is no _target_ that says what to make"),
+        ("+callbacks.foo.bar=1", "callbacks.foo: there is no _target_ that says what to make"),
+        ("+logger.foo=1", "logger.foo: there is no _target_ that says what to make"),
+        ("+checkpoints.top_k=3", "there is no option 'checkpoints.top_k'"),
+        (
+            "model._target_=alexnet_lab.models.lenet.linnet",
+            "model._target_: there is no alexnet_lab.models.lenet.linnet",
+        ),
+        ("~optimizer", "optimizer: "),
+    ],
+)
+def test_wrong_value_or_added_key_is_told_before_anything_is_trained(
+    override: str,
+    line: str,
+    settings: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
+    assert rank.run_rank(tmp_path, settings(*SMALL, override), None) == rank.USER_ERROR
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {line}")
+    assert len(said.splitlines()) <= 3
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["scheduler=cosine", "scheduler.warmup_epochs=20"], "scheduler.warmup_epochs=20 must be shorter than the run"),
+        (["scheduler=one_cycle", "scheduler.rise=2"], "scheduler: 0 < rise < 1"),
+        (["trainer.max_epochs=-1"], "trainer.max_epochs=-1 needs trainer.max_steps"),
+        (["optimizer.nesterov=true", "optimizer.momentum=0"], "optimizer: Nesterov momentum requires a momentum"),
+        (["model=alexnet_torchvision", "model.pretrained=nowhere.pt"], "model.pretrained"),
+    ],
+)
+def test_wrong_combination_is_told(
+    overrides: list[str],
+    line: str,
+    settings: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
+    assert rank.run_rank(tmp_path, settings(*SMALL, *overrides), None) == rank.USER_ERROR
+    assert f"error: {line}" in capsys.readouterr().err
+
+
+QUICK = {
+    "help": (["--help"], 0),
+    "the configuration": (["--cfg", "job"], 0),
+    "a wrong option": (["optimizer.lrr=1"], 2),
+    "a wrong model": (["model=lent"], 2),
+}
+
+
+@pytest.mark.parametrize(("arguments", "status"), QUICK.values(), ids=QUICK.keys())
+def test_question_is_answered_without_torch_and_lightning(arguments: list[str], status: int, script: Any) -> None:
+    ended = script.run(*arguments, program=("-X", "importtime", "src/train.py"))
+    assert ended.returncode == status
+    loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time:")}
+    assert "hydra" in loaded
+    assert not loaded & {"torch", "lightning", "torchvision", "torchmetrics", "wandb", "numpy", "pydantic"}
+
+
+@pytest.mark.parametrize(("arguments", "status"), QUICK.values(), ids=QUICK.keys())
+def test_question_costs_less_than_a_second_of_processor_time(arguments: list[str], status: int, script: Any) -> None:
+    def seconds() -> float:
+        command = [sys.executable, "src/train.py", *arguments]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=script.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _, code, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(code)
+        assert process.returncode == status
+        return usage.ru_utime + usage.ru_stime
+
+    # Processor time and not the clock's, and the least of three: other programs share the machine.
+    assert min(seconds() for _ in range(3)) < 1.0
+
+
+def test_help_names_every_group_and_every_choice(script: Any) -> None:
+    said = script.run("--help").stdout
+    for group in ("model", "data", "optimizer", "scheduler", "trainer", "logger", "experiment", "debug"):
+        names = [path.stem for path in (ROOT / "conf" / group).glob("*.yaml")]
+        assert f"{group}: " in said
+        assert all(name in said for name in names)
+
+
+def test_configuration_is_printed_from_any_folder_and_makes_none(script: Any, tmp_path: Path) -> None:
+    arguments = ("model=lenet", "run=never-made", "--cfg", "job")
+    here = script.run(*arguments)
+    there = script.run(*arguments, cwd=tmp_path, program=(str(ROOT / "src" / "train.py"),))
+    assert here.returncode == there.returncode == 0
+    assert here.stdout == there.stdout
+    assert "_target_: alexnet_lab.models.lenet.lenet" in here.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert not (ROOT / "logs" / "train" / "runs" / "never-made").exists()
+
+
+def test_full_traceback_is_shown_on_request(script: Any) -> None:
+    environment = script.environment | {"HYDRA_FULL_ERROR": "1"}
+    ended = script.run("model=lent", env=environment)
+    assert ended.returncode != 0
+    assert "Traceback" in ended.stderr

@@ -1,0 +1,153 @@
+"""Every configuration is a test: it composes, its keys are those of its target, and it takes a step on small data."""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from alexnet_lab.commands.build import build, check, check_run_settings
+from alexnet_lab.commands.train import train
+from alexnet_lab.data import fashion_mnist_files
+from alexnet_lab.tracking import record
+from alexnet_lab.tracking.metrics_csv import read_rows
+
+CONF = Path(__file__).parents[1] / "conf"
+Settings = Callable[..., dict[str, Any]]
+
+# Smaller inputs than the published ones, where the network takes them; its layers stay what they are.
+SMALL = {"lenet": 28}
+SMALL_ALEXNET = 67
+TINY = ("trainer=cpu", "debug=fast_dev_run", "data.batch_size=2", "data.eval_batch_size=2", "logger=none")
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@cache
+def few_images(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """As many Fashion-MNIST images as there are, all blank, with labels in turn."""
+    size = {"train": 60_000, "t10k": 10_000}[part]
+    blank = np.zeros((1, 28, 28), np.uint8)
+    return np.broadcast_to(blank, (size, 28, 28)), (np.arange(size) % 10).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _no_files_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist_files, "prepare", lambda folder: None)
+    monkeypatch.setattr(fashion_mnist_files, "load", lambda folder, part: few_images(part))
+
+
+def run(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """One run in this process; its result."""
+    train(settings, folder, None, time.time())
+    result = record.read_result(folder / "result.json")
+    assert result is not None
+    assert result["status"] == "finished"
+    return result
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize("data", ["fashion_mnist", "synthetic"])
+@pytest.mark.parametrize("model", names("model"))
+def test_any_model_takes_a_step_on_any_data(model: str, data: str, settings: Settings, tmp_path: Path) -> None:
+    size = SMALL.get(model, SMALL_ALEXNET)
+    choices = (f"model={model}", f"data={data}", f"model.image_size={size}", "checkpoints=none", "test_on=last")
+    result = run(settings(*TINY, *choices), tmp_path)
+    assert np.isfinite(result["final"]["train/loss"])
+    assert set(result["final"]) >= {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "top1", "top5")}
+    assert result["parameters"] > 0
+    assert result["macs"] > 0
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize("trainer", ["cpu", "ddp", "default"])
+def test_trainer_takes_a_step_on_this_machine(trainer: str, settings: Settings, tmp_path: Path) -> None:
+    choices = (f"trainer={trainer}", "model=lenet", "data=synthetic", "trainer.accelerator=cpu")
+    assert run(settings(*TINY, *choices), tmp_path)["world_size"] == 1
+
+
+@pytest.mark.parametrize("trainer", names("trainer"))
+def test_every_trainer_has_the_keys_of_lightnings(trainer: str, settings: Settings) -> None:
+    found = settings(f"trainer={trainer}")["trainer"]
+    check(found, "trainer")
+    assert found.keys() == settings("trainer=default")["trainer"].keys()
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize("scheduler", names("scheduler"))
+@pytest.mark.parametrize("optimizer", names("optimizer"))
+def test_any_optimizer_follows_any_scheduler(
+    optimizer: str, scheduler: str, settings: Settings, tmp_path: Path
+) -> None:
+    choices = (f"optimizer={optimizer}", f"scheduler={scheduler}", "model=lenet", "data=synthetic", "test_on=none")
+    run(settings(*TINY, *choices, "trainer.limit_train_batches=2"), tmp_path)
+    rates = [row["lr"] for row in read_rows(tmp_path / "metrics.csv") if "lr" in row]
+    assert len(rates) == 2
+    assert all(rate > 0 for rate in rates)
+
+
+@pytest.mark.parametrize("logger", names("logger"))
+def test_every_logger_has_the_keys_of_its_factory(logger: str, settings: Settings) -> None:
+    found = settings(f"logger={logger}")
+    check_run_settings(found)
+    for name, node in found["logger"].items():
+        check(node, f"logger.{name}")
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize("debug", ["overfit", "profile"])
+def test_debug_runs_on_small_data(debug: str, settings: Settings, tmp_path: Path) -> None:
+    limits = ("trainer.max_epochs=2", "trainer.log_every_n_steps=1")
+    choices = ("model=lenet", "data=synthetic", "trainer=cpu", "logger=none", f"debug={debug}", *limits)
+    found = settings(*choices)
+    train(found, tmp_path, None, time.time())
+    assert read_rows(tmp_path / "metrics.csv")
+    assert OmegaConf.load(CONF / "debug" / f"{debug}.yaml").trainer.keys() <= found["trainer"].keys()
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_experiment_has_no_stray_key_and_all_its_factories_can_be_called(experiment: str, settings: Settings) -> None:
+    found = settings(f"experiment={experiment}")
+    check_run_settings(found)
+    data = build(found["data"], "data")
+    # Recipes on large images cost memory and nothing is learned from it: the layers are made, their weights are not.
+    with torch.device("meta"):
+        net = build(found["model"], "model")
+    optimizer = build(found["optimizer"], "optimizer", late=("params",))(net.named_parameters())
+    late = ("optimizer", "steps_per_epoch", "total_steps")
+    build(found["scheduler"], "scheduler", late=late)(optimizer, 10, 10 * max(1, found["trainer"]["max_epochs"]))
+    check(found["trainer"], "trainer")
+    for group in ("callbacks", "logger"):
+        for name, node in found[group].items():
+            check(node, f"{group}.{name}")
+    assert found["recipe"]["name"] == experiment
+    assert data.spec.num_classes == found["model"]["num_classes"]
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_experiment_reads_like_a_methods_section(experiment: str) -> None:
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    assert text.startswith("# @package _global_\n")
+    for word in ("Source:", "Command:", "Hardware:", "Time:", "Published:", "Measured:"):
+        assert f"# {word}" in text
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_file_begins_with_what_it_is(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ")
+
+
+@pytest.mark.parametrize("data", names("data"))
+def test_model_takes_classes_and_channels_from_the_data(data: str, settings: Settings) -> None:
+    found = settings("model=alexnet_d2l", f"data={data}")
+    assert found["model"]["num_classes"] == found["data"]["num_classes"]
+    assert found["model"]["in_channels"] == found["data"]["channels"]
+    assert found["data"]["image_size"] == found["model"]["image_size"] == 224

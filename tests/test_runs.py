@@ -1,0 +1,423 @@
+"""Runs from beginning to end through the real script, each rank a process: what is recorded, and what survives a kill."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from alexnet_lab.commands.build import build
+from alexnet_lab.commands.folders import read_config
+from alexnet_lab.tracking.metrics_csv import read_rows
+
+SMALL = ("model=lenet", "data=synthetic", "data.channels=1", "data.stored_size=28", "logger=none", "trainer=cpu")
+
+# Dropout, momentum and an incomplete last batch; validation takes longer than training, so that a signal can meet it.
+STEPS, EPOCHS = 129, 3
+LONG = (
+    *SMALL,
+    "model.dropout=0.3",
+    "optimizer.lr=0.05",
+    "data.train_size=4103",
+    "data.batch_size=32",
+    "data.val_size=6144",
+    "data.eval_batch_size=8",
+    f"trainer.max_epochs={EPOCHS}",
+    "trainer.log_every_n_steps=1",
+    "checkpoints.every_minutes=0.0005",
+)
+RANKS = {1: (), 2: ("trainer=ddp_cpu", "trainer.accumulate_grad_batches=2")}
+
+# Twenty steps in two epochs; the last batch of each has 3 samples, so that one of four parts is empty.
+TWENTY = (
+    *SMALL,
+    "data.train_size=291",
+    "data.batch_size=32",
+    "optimizer.lr=0.1",
+    "scheduler=one_cycle",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=1",
+    "test_on=last",
+)
+
+
+def result(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return content
+
+
+def load(folder: Path, name: str = "last") -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return content
+
+
+def steps(folder: Path) -> list[float]:
+    """The training steps that `metrics.csv` tells of so far."""
+    return [row["step"] for row in read_rows(folder / "metrics.csv") if "train/loss_step" in row]
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["train/loss_step"] for row in read_rows(folder / "metrics.csv") if "train/loss_step" in row]
+
+
+def reached(folder: Path, step: int) -> Callable[[], bool]:
+    return lambda: max(steps(folder), default=0) >= step
+
+
+def assert_same_end(folder: Path, other: Path) -> None:
+    """Bit by bit: weights, optimizer, schedule and every recorded figure."""
+    ours, theirs = load(folder), load(other)
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    assert all(torch.equal(value, theirs["state_dict"][name]) for name, value in ours["state_dict"].items())
+    momenta = [one["optimizer_states"][0]["state"] for one in (ours, theirs)]
+    assert all(torch.equal(momenta[0][k]["momentum_buffer"], momenta[1][k]["momentum_buffer"]) for k in momenta[1])
+    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
+    assert ours["global_step"] == theirs["global_step"]
+    assert (folder / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    for key in ("status", "final", "best", "best_epoch", "checkpoints"):
+        assert result(folder)[key] == result(other)[key]
+
+
+def figures_of(state: dict[str, Tensor], settings: dict[str, Any]) -> tuple[float, float]:
+    """Loss and top-1 of these weights on the test images, by a plain loop."""
+    net = build(settings["model"], "model").eval()
+    net.load_state_dict(state)
+    data = build(settings["data"], "data")
+    loss, hits, count = 0.0, 0, 0
+    with torch.inference_mode():
+        for batch in data.test_dataloader():
+            batch = data.on_after_batch_transfer(batch, 0)
+            logits = net(batch.images)
+            loss += float(cross_entropy(logits, batch.labels, reduction="sum"))
+            hits += int((logits.argmax(1) == batch.labels).sum())
+            count += len(batch.labels)
+    return loss / count, hits / count
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(script: Any, runs: Path) -> Callable[[int], Path]:
+    """The folder of a run of LONG that nobody disturbed, made once for each number of ranks."""
+
+    def whole(ranks: int) -> Path:
+        folder = runs / f"whole-{ranks}"
+        if not folder.exists():
+            ended = script.run(*LONG, *RANKS[ranks], f"hydra.run.dir={folder}")
+            assert ended.returncode == 0, ended.stderr
+        return folder
+
+    return whole
+
+
+@pytest.fixture(scope="session")
+def one(uninterrupted: Callable[[int], Path]) -> Path:
+    return uninterrupted(1)
+
+
+@pytest.fixture(scope="session")
+def twenty(script: Any, runs: Path) -> Path:
+    """TWENTY on one process."""
+    ended = script.run(*TWENTY, f"hydra.run.dir={runs}/twenty")
+    assert ended.returncode == 0, ended.stderr
+    return runs / "twenty"
+
+
+# What a run leaves.
+
+
+def test_folder_holds_every_file_of_the_contract_and_no_other(one: Path) -> None:
+    files = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()}
+    checkpoints = {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
+    assert files == {"config.yaml", "metrics.csv", "result.json", "train.log", ".lock"} | checkpoints
+
+
+def test_result_tells_how_the_run_ended(one: Path) -> None:
+    found = result(one)
+    assert (found["status"], found["error"], found["world_size"]) == ("finished", None, 1)
+    assert (found["parameters"], found["macs"]) == (61_706, 416_520)
+    assert found["checkpoints"] == {"last": "checkpoints/last.ckpt", "best": "checkpoints/best.ckpt"}
+    assert found["seconds"] > 0
+    assert found["images_per_second"] > 0
+    assert found["versions"]["torch"] == torch.__version__.partition("+")[0] or torch.__version__
+    assert found["hardware"]["accelerator"] == "cpu"
+    names = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "top1", "top5")}
+    assert set(found["final"]) == names | {"train/loss_step"}
+    assert all(0 <= found["final"][name] <= 1 for name in names if not name.endswith("loss"))
+
+
+def test_metrics_have_a_row_for_every_step_and_for_every_pass(one: Path) -> None:
+    rows = read_rows(one / "metrics.csv")
+    assert steps(one) == list(range(1, EPOCHS * STEPS + 1))
+    assert [row["step"] for row in rows if "val/top1" in row] == [STEPS, 2 * STEPS, 3 * STEPS]
+    assert [row["epoch"] for row in rows if "train/top1" in row] == [0, 1, 2]
+    assert sum("test/top1" in row for row in rows) == 1
+    assert max(row["val/top1"] for row in rows if "val/top1" in row) == result(one)["best"]["val/top1"]
+
+
+def test_training_loss_is_the_mean_over_every_sample_of_the_epoch(one: Path) -> None:
+    sizes = [32] * (STEPS - 1) + [4103 - 32 * (STEPS - 1)]
+    first = sum(loss * size for loss, size in zip(losses(one)[:STEPS], sizes, strict=True)) / 4103
+    (figure, *_) = [row["train/loss"] for row in read_rows(one / "metrics.csv") if "train/loss" in row]
+    assert figure == pytest.approx(first, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_checkpoint_holds_plain_containers_with_configuration_and_preprocessing(one: Path, name: str) -> None:
+    content = load(one, name)
+    assert content["config"] == read_config(one)
+    assert content["preprocessing"]["image_size"] == 28
+    assert content["preprocessing"]["mean"] == [0.0]
+    assert len(content["preprocessing"]["classes"]) == 10
+    build(content["config"]["model"], "model").load_state_dict(content["state_dict"])
+
+
+def test_best_checkpoint_has_no_optimizer_state_and_last_has_it(one: Path) -> None:
+    assert "optimizer_states" in load(one)
+    assert "optimizer_states" not in load(one, "best")
+    assert load(one)["global_step"] == EPOCHS * STEPS
+    assert load(one, "best")["global_step"] == STEPS * (result(one)["best_epoch"] + 1)
+
+
+def test_best_or_last_weights_are_tested_as_asked(one: Path, twenty: Path) -> None:
+    for folder, name in ((one, "best"), (twenty, "last")):
+        loss, top1 = figures_of(load(folder, name)["state_dict"], read_config(folder))
+        assert result(folder)["final"]["test/loss"] == pytest.approx(loss, rel=1e-5)
+        assert result(folder)["final"]["test/top1"] == top1
+
+
+# Several processes.
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_have_the_losses_of_one(accumulate: int, twenty: Path, script: Any, runs: Path) -> None:
+    folder = runs / f"twenty-{accumulate}"
+    more = ("trainer=ddp_cpu", f"trainer.accumulate_grad_batches={accumulate}")
+    ended = script.run(*TWENTY, *more, f"hydra.run.dir={folder}")
+    assert ended.returncode == 0, ended.stderr
+    assert result(folder)["world_size"] == 2
+    assert steps(folder) == steps(twenty) == list(range(1, 21))
+    assert losses(folder) == pytest.approx(losses(twenty), rel=2e-5)
+    for name, value in result(twenty)["final"].items():
+        assert result(folder)["final"][name] == pytest.approx(value, rel=2e-5)
+    assert (folder / "train.rank1.log").exists()
+
+
+def test_ranks_that_torchrun_started_share_one_folder(twenty: Path, script: Any, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}", "src/train.py")
+    ended = script.run(*TWENTY, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path}/${{run}}", program=torchrun)
+    assert ended.returncode == 0, ended.stderr
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.startswith("torchrun-")
+    assert result(folder)["world_size"] == 2
+    assert losses(folder) == pytest.approx(losses(twenty), rel=2e-5)
+
+
+# Interrupted and continued.
+
+
+def killed_in_mid_epoch(script: Any, folder: Path, arguments: tuple[str, ...], kill: Callable[[int], None]) -> None:
+    """Start a run and kill it in its second epoch, between two checkpoints of epochs' ends."""
+    process = script.start(*arguments)
+    script.wait(process, reached(folder, STEPS + 20), "the second epoch")
+    kill(process.pid)
+    script.finish(process)
+    time.sleep(0.5)  # the ranks that the kill did not meet notice it
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kill"),
+    [(1, lambda pid: os.kill(pid, signal.SIGKILL)), (2, lambda pid: os.killpg(pid, signal.SIGKILL))],
+    ids=["1 rank, its supervisor killed", "2 ranks, everything killed"],
+)
+def test_run_continued_after_kill_9_equals_the_uninterrupted_run(
+    ranks: int, kill: Callable[[int], None], uninterrupted: Callable[[int], Path], script: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    arguments = (*LONG, *RANKS[ranks], f"hydra.run.dir={folder}", "resume=auto")
+    killed_in_mid_epoch(script, folder, arguments, kill)
+    assert not (folder / "result.json").exists()
+    assert STEPS < load(folder)["global_step"] < 2 * STEPS
+    ended = script.run(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert_same_end(folder, uninterrupted(ranks))
+
+
+def test_run_that_was_asked_to_stop_twice_equals_the_uninterrupted_run(one: Path, script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    arguments = (*LONG, f"hydra.run.dir={folder}", "resume=auto")
+
+    process = script.start(*arguments)
+    script.wait(process, (folder / "config.yaml").exists, "the run has begun")
+    second = script.run(*arguments)
+    assert second.returncode == 2
+    assert second.stderr.startswith("error: run stopped is being written by another process (pid ")
+
+    script.wait(process, reached(folder, 20), "the first epoch")
+    process.send_signal(signal.SIGTERM)  # as a scheduler does, to one process
+    assert script.finish(process).returncode == 3
+    assert result(folder)["status"] == "interrupted"
+    assert 20 <= load(folder)["global_step"] < STEPS
+
+    process = script.start(*arguments)
+    script.wait(process, reached(folder, 2 * STEPS), "the second validation")
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to all of them
+    assert script.finish(process).returncode == 3
+    assert result(folder)["status"] == "interrupted"
+    assert load(folder)["global_step"] == 2 * STEPS
+    assert sum("val/top1" in row for row in read_rows(folder / "metrics.csv")) == 1
+
+    ended = script.run(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert_same_end(folder, one)
+
+
+def test_stop_while_a_run_still_starts_is_recorded_as_interrupted(script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "early"
+    process = script.start(*LONG, f"hydra.run.dir={folder}")
+    script.wait(process, (folder / "train.log").exists, "the rank has begun")
+    process.send_signal(signal.SIGTERM)
+    assert script.finish(process).returncode != 0
+    assert result(folder)["status"] == "interrupted"
+
+
+def test_finished_run_is_left_alone_by_resume_auto(one: Path, script: Any) -> None:
+    before = {path: path.stat().st_mtime_ns for path in one.rglob("*")}
+    ended = script.run(*LONG, f"hydra.run.dir={one}", "resume=auto")
+    assert ended.returncode == 0
+    assert f"run {one.name} has finished already" in ended.stdout
+    assert {path: path.stat().st_mtime_ns for path in one.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "run whole-1 exists already in "),
+        (("resume=auto", "model.dropout=0.1", "trainer.max_epochs=9"), "only trainer, logger and callbacks may change"),
+    ],
+)
+def test_recorded_run_is_not_overwritten(more: tuple[str, ...], message: str, one: Path, script: Any) -> None:
+    config, figures = (one / "config.yaml").read_text(), (one / "result.json").read_text()
+    resume = ("resume=" + str(one),) if more else ()
+    ended = script.run(*LONG, f"hydra.run.dir={one}", *[text for text in more if text != "resume=auto"], *resume)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {message}")
+    assert (one / "config.yaml").read_text() == config
+    assert (one / "result.json").read_text() == figures
+
+
+def test_wrong_trainer_of_a_continued_run_leaves_its_record_as_it_was(one: Path, script: Any) -> None:
+    names = ("config.yaml", "result.json", "metrics.csv")
+    before = [(one / name).read_text() for name in names]
+    ended = script.run(f"resume={one}", "trainer.max_time=soon")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: trainer: ")
+    assert [json.loads(text) if text.startswith("{") else text for text in before] == [
+        result(one) if name == "result.json" else (one / name).read_text() for name in names
+    ]
+
+
+def test_finished_run_is_extended_by_more_epochs(twenty: Path, script: Any, runs: Path) -> None:
+    folder = runs / "extended"
+    assert script.run(*TWENTY, f"hydra.run.dir={folder}").returncode == 0
+    before = (folder / "metrics.csv").read_text().splitlines()
+    ended = script.run(f"resume={folder}", "trainer.max_epochs=3")
+    assert ended.returncode == 0, ended.stderr
+    after = (folder / "metrics.csv").read_text().splitlines()
+    assert after[: len(before) - 1] == before[:-1]  # all but the test
+    assert steps(folder) == list(range(1, 31))
+    assert result(folder)["status"] == "finished"
+    assert read_config(folder)["trainer"]["max_epochs"] == 3
+    assert load(folder)["config"]["trainer"]["max_epochs"] == 3
+    assert result(folder)["seconds"] > result(twenty)["images_per_second"] * 0
+
+
+# Runs that end otherwise.
+
+
+def test_loss_that_becomes_nan_ends_the_run_as_failed_with_step_and_rate(script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "diverged"
+    ended = script.run(*TWENTY, "scheduler=constant", "optimizer.lr=1e10", f"hydra.run.dir={folder}")
+    assert ended.returncode == 1
+    found = result(folder)
+    assert found["status"] == "failed"
+    assert "with a learning rate of 1e+10" in found["error"]
+    step = int(found["error"].partition("at step ")[2].split()[0])
+    assert 1 <= step <= 20
+    assert step - 1 <= len(losses(folder)) <= step
+    assert found["world_size"] == 1
+    assert "Traceback" not in ended.stderr
+    assert found["error"] in ended.stderr
+
+
+def test_no_checkpoints_are_kept_when_none_are_asked_for(script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "none"
+    ended = script.run(*TWENTY, "checkpoints=none", "trainer.max_epochs=1", f"hydra.run.dir={folder}")
+    assert ended.returncode == 0, ended.stderr
+    assert list(folder.rglob("*.ckpt*")) == []
+    assert result(folder)["checkpoints"] == {}
+    assert "test/top1" in result(folder)["final"]
+
+
+# Longer.
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_run_killed_again_and_again_equals_the_uninterrupted_run(
+    ranks: int, uninterrupted: Callable[[int], Path], script: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    arguments = (*LONG, *RANKS[ranks], f"hydra.run.dir={folder}", "resume=auto")
+    for step in (1, 40, STEPS - 1, STEPS, STEPS + 70, 2 * STEPS, 2 * STEPS + 1, EPOCHS * STEPS):
+        process = script.start(*arguments)
+        script.wait(process, reached(folder, step), f"step {step}")
+        os.killpg(process.pid, signal.SIGKILL)
+        script.finish(process)
+    ended = script.run(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert_same_end(folder, uninterrupted(ranks))
+
+
+@pytest.mark.system
+def test_two_ranks_that_are_asked_to_stop_agree_on_the_step(
+    uninterrupted: Callable[[int], Path], script: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "stopped"
+    arguments = (*LONG, *RANKS[2], f"hydra.run.dir={folder}", "resume=auto")
+    for step in (30, STEPS, 2 * STEPS - 1):
+        process = script.start(*arguments)
+        script.wait(process, reached(folder, step), f"step {step}")
+        process.send_signal(signal.SIGTERM)
+        assert script.finish(process).returncode == 3
+        assert result(folder)["status"] == "interrupted"
+    assert script.run(*arguments).returncode == 0
+    assert_same_end(folder, uninterrupted(2))
+
+
+@pytest.mark.system
+def test_rank_that_dies_ends_the_run_within_seconds_and_the_others_with_it(script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "lost"
+    process = script.start(*LONG, *RANKS[2], f"hydra.run.dir={folder}")
+    script.wait(process, reached(folder, 10), "step 10")
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(found[-1]), signal.SIGKILL)
+    started = time.monotonic()
+    assert script.finish(process).returncode != 0
+    assert time.monotonic() - started < 30
+    assert result(folder)["status"] == "failed"

@@ -1,0 +1,59 @@
+"""`result.json`: who may write it, what it says of an error, and the facts about code and machine."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from alexnet_lab.errors import RunFailed
+from alexnet_lab.tracking import record
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "result.json"
+
+
+def test_of_several_failures_the_first_is_kept(path: Path) -> None:
+    record.write_failure(path, "the reason", seconds=1.5)
+    record.write_failure(path, "a consequence")
+    assert record.read_result(path) == {"status": "failed", "error": "the reason", "seconds": 1.5}
+
+
+def test_result_replaces_an_older_one_and_leaves_no_other_file(path: Path) -> None:
+    record.write_failure(path, "once")
+    record.write_result(path, "finished", error=None)
+    assert record.read_result(path) == {"status": "finished", "error": None}
+    record.write_failure(path, "too late")
+    assert json.loads(path.read_text())["status"] == "finished"
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_no_file_is_no_result(path: Path) -> None:
+    assert record.read_result(path) is None
+
+
+def test_expected_failure_is_its_message_and_a_defect_names_its_type() -> None:
+    assert record.describe(RunFailed("the loss became nan at step 3")) == "the loss became nan at step 3"
+    assert record.describe(KeyError("x")) == "KeyError: 'x'"
+
+
+def test_git_revision_tells_the_commit_and_whether_tracked_files_differ(tmp_path: Path) -> None:
+    assert record.git_revision(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    (tmp_path / "file").write_text("1")
+    for command in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    (tmp_path / "untracked").write_text("2")
+    assert record.git_revision(tmp_path) == {"commit": commit, "modified": False}
+    (tmp_path / "file").write_text("2")
+    assert record.git_revision(tmp_path) == {"commit": commit, "modified": True}
+
+
+def test_versions_name_python_and_the_packages_that_matter() -> None:
+    found = record.versions()
+    assert {"python", "torch", "lightning", "hydra-core"} <= set(found)
+    assert found["hydra-core"].startswith("1.3")

@@ -1,6 +1,7 @@
 """The gradient of a global batch does not depend on how it is split; dropout depends on (seed, step, rank) alone."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -79,14 +80,26 @@ def test_schedule_is_told_the_optimizer_steps_not_the_micro_batches() -> None:
     def schedule(optimizer: torch.optim.Optimizer, steps_per_epoch: int, total_steps: int) -> None:
         told.update(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
 
-    facts = {"num_training_batches": 7, "accumulate_grad_batches": 2, "estimated_stepping_batches": 12.0}
-    module = classifier_in(small_net(), **facts)
+    facts: dict[str, Any] = {
+        "num_training_batches": 8,
+        "accumulate_grad_batches": 2,
+        "estimated_stepping_batches": 12.0,
+    }
+    module = classifier_in(small_net(), fit_loop=SimpleNamespace(setup_data=lambda: None), **facts)
     module._scheduler = schedule  # type: ignore[assignment]
     module.configure_optimizers()
     assert told == {"steps_per_epoch": 4, "total_steps": 12}
 
 
+def test_limit_that_cuts_a_global_batch_is_refused() -> None:
+    facts = {"num_training_batches": 7, "accumulate_grad_batches": 2, "estimated_stepping_batches": 12.0}
+    module = classifier_in(small_net(), fit_loop=SimpleNamespace(setup_data=lambda: None), **facts)
+    with pytest.raises(UserError, match="7 of them are no multiple of trainer.accumulate_grad_batches=2"):
+        module.configure_optimizers()
+
+
 def test_run_without_an_end_is_refused() -> None:
-    module = classifier_in(small_net(), estimated_stepping_batches=float("inf"))
+    loop = SimpleNamespace(setup_data=lambda: None)
+    module = classifier_in(small_net(), estimated_stepping_batches=float("inf"), fit_loop=loop)
     with pytest.raises(UserError, match=r"max_epochs=-1 needs trainer\.max_steps"):
         module.configure_optimizers()

@@ -93,6 +93,16 @@ def test_any_optimizer_follows_any_scheduler(
     assert all(rate > 0 for rate in rates)
 
 
+@pytest.mark.usefixtures("as_in_a_rank")
+def test_run_of_so_many_steps_knows_the_length_of_its_epochs(settings: Settings, tmp_path: Path) -> None:
+    sizes = ("data.train_size=8", "data.batch_size=4", "trainer.max_epochs=-1", "trainer.max_steps=5")
+    steps = ("scheduler=step", "scheduler.epochs=1", "optimizer.lr=0.5", "trainer.log_every_n_steps=1")
+    found = settings("model=lenet", "data=synthetic", "trainer=cpu", "logger=none", "test_on=none", *sizes, *steps)
+    run(found, tmp_path)
+    rates = [row["lr"] for row in read_rows(tmp_path / "metrics.csv") if "lr" in row]
+    assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005])
+
+
 @pytest.mark.parametrize("logger", names("logger"))
 def test_every_logger_has_the_keys_of_its_factory(logger: str, settings: Settings) -> None:
     found = settings(f"logger={logger}")

@@ -1,4 +1,4 @@
-"""Runs from beginning to end through the real script, each rank a process: what is recorded, and what survives a kill."""
+"""Whole runs through the real script, each rank a process: what is recorded, and what survives a kill."""
 
 import json
 import os
@@ -35,7 +35,8 @@ LONG = (
     "trainer.log_every_n_steps=1",
     "checkpoints.every_minutes=0.0005",
 )
-RANKS = {1: (), 2: ("trainer=ddp_cpu", "trainer.accumulate_grad_batches=2")}
+TWO = ("trainer=ddp_cpu", "trainer.accumulate_grad_batches=2", "data.eval_batch_size=256")
+RANKS = {1: (), 2: (*TWO, "checkpoints.every_minutes=0.002")}
 
 # Twenty steps in two epochs; the last batch of each has 3 samples, so that one of four parts is empty.
 TWENTY = (
@@ -151,7 +152,7 @@ def test_result_tells_how_the_run_ended(one: Path) -> None:
     assert found["checkpoints"] == {"last": "checkpoints/last.ckpt", "best": "checkpoints/best.ckpt"}
     assert found["seconds"] > 0
     assert found["images_per_second"] > 0
-    assert found["versions"]["torch"] == torch.__version__.partition("+")[0] or torch.__version__
+    assert found["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert found["hardware"]["accelerator"] == "cpu"
     names = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "top1", "top5")}
     assert set(found["final"]) == names | {"train/loss_step"}
@@ -332,10 +333,10 @@ def test_wrong_trainer_of_a_continued_run_leaves_its_record_as_it_was(one: Path,
     ]
 
 
-def test_finished_run_is_extended_by_more_epochs(twenty: Path, script: Any, runs: Path) -> None:
+def test_finished_run_is_extended_by_more_epochs(script: Any, runs: Path) -> None:
     folder = runs / "extended"
     assert script.run(*TWENTY, f"hydra.run.dir={folder}").returncode == 0
-    before = (folder / "metrics.csv").read_text().splitlines()
+    before, seconds = (folder / "metrics.csv").read_text().splitlines(), result(folder)["seconds"]
     ended = script.run(f"resume={folder}", "trainer.max_epochs=3")
     assert ended.returncode == 0, ended.stderr
     after = (folder / "metrics.csv").read_text().splitlines()
@@ -344,7 +345,7 @@ def test_finished_run_is_extended_by_more_epochs(twenty: Path, script: Any, runs
     assert result(folder)["status"] == "finished"
     assert read_config(folder)["trainer"]["max_epochs"] == 3
     assert load(folder)["config"]["trainer"]["max_epochs"] == 3
-    assert result(folder)["seconds"] > result(twenty)["images_per_second"] * 0
+    assert result(folder)["seconds"] > seconds
 
 
 # Runs that end otherwise.

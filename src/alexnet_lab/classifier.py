@@ -128,7 +128,12 @@ class ImageClassifier(pl.LightningModule):
         total_steps = self.trainer.estimated_stepping_batches
         if math.isinf(total_steps):
             raise UserError("trainer.max_epochs=-1 needs trainer.max_steps: a schedule must know the run's length")
-        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        steps_per_epoch, rest = divmod(int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches)
+        if rest:
+            raise UserError(
+                f"trainer.limit_train_batches counts micro-batches: {self.trainer.num_training_batches} of them are no "
+                f"multiple of trainer.accumulate_grad_batches={self.trainer.accumulate_grad_batches}"
+            )
         scheduler = self._scheduler(optimizer, steps_per_epoch, int(total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 

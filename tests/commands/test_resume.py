@@ -21,13 +21,19 @@ def recorded(settings: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 
 def resume(recorded: dict[str, Any], *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(CONF, version_base="1.3"):
-        return continued(recorded, list(overrides))
+        return continued(recorded, list(overrides), recorded["folder"])
 
 
 def test_nothing_new_gives_the_recorded_configuration(recorded: dict[str, Any]) -> None:
     assert resume(recorded) == recorded
     assert resume(recorded, "resume=auto", "run=test") == recorded
     assert resume(recorded, *FIRST, "resume=auto", "run=test") == recorded
+
+
+def test_moved_folder_is_followed(recorded: dict[str, Any]) -> None:
+    recorded["logger"] = {"wandb": {"folder": recorded["folder"]}}
+    found = continued(recorded, [], "elsewhere")
+    assert (found["folder"], found["logger"]) == ("elsewhere", {"wandb": {"folder": "elsewhere"}})
 
 
 def test_longer_run_changes_max_epochs_alone(recorded: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ Imports neither torch nor lightning, so that whatever is wrong with folders and 
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ def _plan(config: DictConfig, folder: Path) -> Plan | None:
         return None
     given = Path(str(config.resume))
     checkpoint = given.resolve() if given.suffix == ".ckpt" else folder / folders.LAST
-    settings = resume.continued(folders.read_config(folder), overrides)
+    settings = resume.continued(folders.read_config(folder), overrides, str(folder))
     return Plan(folder, settings, continues=True, checkpoint=checkpoint if checkpoint.exists() else None)
 
 
@@ -94,15 +94,20 @@ def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[st
 def _start(plan: Plan) -> int:
     """Start the ranks on this machine and watch them."""
     ranks = local_ranks(plan.settings["trainer"])
+    command = [sys.executable, "-m", "alexnet_lab.commands.rank", str(plan.folder)]
+    if plan.checkpoint:
+        command.append(str(plan.checkpoint))
+    return _own(plan, lambda: supervisor.supervise(command, plan.folder, ranks))
+
+
+def _own(plan: Plan, run: Callable[[], int]) -> int:
+    """Hold the folder while `run` works in it, and leave no trace of it when a user's error ends it."""
     was_empty = not any(plan.folder.iterdir())
     with folders.lock(plan.folder):
         before = folders.read_config(plan.folder) if plan.continues else None
         result = record.read_result(plan.folder / folders.RESULT)
         _record(plan)
-        command = [sys.executable, "-m", "alexnet_lab.commands.rank", str(plan.folder)]
-        if plan.checkpoint:
-            command.append(str(plan.checkpoint))
-        status = supervisor.supervise(command, plan.folder, ranks)
+        status = run()
         if status == USER_ERROR:
             _undo(plan.folder, was_empty, before, result)
         return status
@@ -126,9 +131,7 @@ def _join(plan: Plan) -> int:
 
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
     if rank == 0:
-        with folders.lock(plan.folder):
-            _record(plan)
-            return run_rank(plan.folder, plan.settings, plan.checkpoint)
+        return _own(plan, lambda: run_rank(plan.folder, plan.settings, plan.checkpoint))
     deadline = time.monotonic() + CLAIM_SECONDS
     while not (plan.folder / folders.CONFIG).exists():
         if time.monotonic() > deadline:

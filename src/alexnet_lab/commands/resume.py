@@ -13,8 +13,10 @@ OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides")
 MISSING = "nothing"
 
 
-def continued(recorded: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> dict[str, Any]:
     """The recorded configuration with the `trainer`, `logger` and `callbacks` that new overrides ask for.
+
+    `folder` is where the run lies now; a folder that was moved is followed.
 
     Overrides that were recorded with the run are no news. The recorded ones and the new ones are composed together,
     so that `trainer=ddp_cpu` keeps the recorded `trainer.max_epochs`.
@@ -22,6 +24,7 @@ def continued(recorded: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     Raises:
         UserError: an override would change anything else.
     """
+    recorded = _moved(recorded, recorded["folder"], folder)
     before = list(recorded["overrides"])
     new = [text for text in overrides if text not in before and _key(text) not in OF_THE_COMMAND_LINE]
     if not new:
@@ -34,6 +37,13 @@ def continued(recorded: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
         _refuse_differences(recorded, composed)
     changed = {head: composed[head] for head in MAY_CHANGE if head in heads}
     return {**recorded, **changed, "overrides": [*kept, *new]}
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """`value` with the folder `old` replaced by `new` wherever it is named."""
+    if isinstance(value, Mapping):
+        return {key: _moved(item, old, new) for key, item in value.items()}
+    return new if value == old else value
 
 
 def _key(override: str) -> str:

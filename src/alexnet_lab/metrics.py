@@ -32,10 +32,11 @@ class ClassificationMetrics(torchmetrics.Metric):
         """Add N samples: `loss_sum` scalar, summed over them; `logits` [N, K]; `labels` int64 [N]."""
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
         hits = ranked == labels[:, None]
-        self.loss_sum += loss_sum
-        self.top1 += hits[:, 0].sum()
-        self.top5 += hits.sum()
-        self.count += len(labels)
+        # In place: setting an attribute of a module takes longer than the addition.
+        self.loss_sum.add_(loss_sum)
+        self.top1.add_(hits[:, 0].sum())
+        self.top5.add_(hits.sum())
+        self.count.add_(len(labels))
 
     def compute(self) -> dict[str, float]:
         """`loss`, `top1`, `top5` (fractions of 1) over all ranks, and `count`; empty when there were no samples."""

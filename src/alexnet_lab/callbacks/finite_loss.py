@@ -1,5 +1,6 @@
 """Ends a run whose loss is no longer a number, before it costs more time or overwrites a good checkpoint."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,10 +23,12 @@ class FiniteLoss(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self._pending.append((trainer.global_step, rate, outputs["loss"].detach()))
-        every = 1 if pl_module.device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if len(self._pending) >= every:
+        loss = outputs["loss"].detach()
+        at_once = pl_module.device.type == "cpu"
+        if at_once and math.isfinite(loss.item()):
+            return
+        self._pending.append((trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"], loss))
+        if at_once or len(self._pending) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self._check()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from alexnet_lab.data.spec import Batch
+from alexnet_lab.data.spec import Batch, mean_over_views
 from alexnet_lab.errors import UserError
 from alexnet_lab.metrics import ClassificationMetrics
 
@@ -108,7 +108,7 @@ class ImageClassifier(pl.LightningModule):
         self._report("test", self.eval_metrics)
 
     def _evaluate(self, batch: Batch) -> None:
-        logits = self(batch.images)
+        logits = mean_over_views(self(batch.images), len(batch.labels))
         self.eval_metrics.update(cross_entropy(logits, batch.labels, reduction="sum"), logits, batch.labels)
 
     def _report(self, split: str, metrics: ClassificationMetrics) -> None:

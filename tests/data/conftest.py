@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from photographs_for_tests import write_tree
 
 from alexnet_lab.data import fashion_mnist_files
+from alexnet_lab.data.store.prepare import prepare
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +31,20 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def image_tree(tmp_path_factory) -> Path:
+    """A folder of JPEGs, `train/<wnid>/*` and `val/<wnid>/*`."""
+    folder = tmp_path_factory.mktemp("images")
+    write_tree(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stores(image_tree, tmp_path_factory) -> dict[str, Path]:
+    """By format, stores of the images of `image_tree`."""
+    folder = tmp_path_factory.mktemp("stores")
+    for form in ("uint8", "jpeg"):
+        prepare(image_tree, folder / form, name="imagenette", format=form, workers=1)
+    return {form: folder / form for form in ("uint8", "jpeg")}

@@ -1,4 +1,4 @@
-"""Fetches and checks a dataset, and says what it is."""
+"""Fetches, converts and checks a dataset, and says what it is."""
 
 import logging
 from collections.abc import Iterable
@@ -9,23 +9,34 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_lab.commands.build import build
+from alexnet_lab.commands.build import build, check
 from alexnet_lab.data import fashion_mnist_files
 from alexnet_lab.data.dataset import SplitName
 from alexnet_lab.data.fashion_mnist import FashionMnist
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.store.prepare import prepare as make_store
+from alexnet_lab.data.store.verify import verify
+from alexnet_lab.errors import UserError
+
+PHOTOGRAPHS = "alexnet_lab.data.photographs.photographs"
+
+log = logging.getLogger(__name__)
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 def prepare(config: DictConfig) -> None:
-    """See to it that the dataset of `config.data` is there, read every split of it once, and print what was found.
+    """See to it that the dataset of `config.data` is there, open every split of it, and print what was found.
+
+    With `config.source`, a store is made of it first; with `config.verify`, the store is compared with its checksums.
 
     Raises:
         UserError: a wrong key or value, or the files can be had nowhere, or are damaged.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    settings: dict[str, Any] = OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    options: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    settings = options["data"]
+    _store({key: value for key, value in options.items() if key not in ("data", "model")}, settings)
     data: ImageDataModule = build(settings, "data")
     data.prepare_data()
     for stage in ("fit", "test"):
@@ -37,6 +48,26 @@ def prepare(config: DictConfig) -> None:
     console.print(table)
     for line in _places(data, Path(settings.get("dir", ""))):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
+    """Make or verify the store of photographs that `data` names, where the options ask for it."""
+    source, verifies = options["source"], options["verify"]
+    if source is None and not verifies:
+        return
+    if data["_target_"] != PHOTOGRAPHS:
+        raise UserError(
+            f"data={data['name']} has no store: source and verify are for imagenet, imagenette, image_folder"
+        )
+    folder = Path(data["dir"])
+    if source is not None:
+        sources = [Path(str(one)) for one in (source if isinstance(source, list) else [source])]
+        choices = {key: options[key] for key in ("format", "on_error", "workers")}
+        check({"_target_": "alexnet_lab.data.store.prepare.prepare", "_partial_": True, **choices}, "prepare")
+        make_store(sources, folder, name=data["name"], num_classes=data["num_classes"], **choices)
+    if verifies:
+        verify(folder, data["name"], options["workers"])
+        log.info("%s: every block is as it was written", folder)
 
 
 def _rows(data: ImageDataModule) -> Iterable[tuple[str, str]]:
@@ -51,5 +82,7 @@ def _places(data: ImageDataModule, folder: Path) -> Iterable[str]:
     if isinstance(data.dataset, FashionMnist):
         found = fashion_mnist_files.locate(folder) or {}
         yield from (f"{name}: {path}" for name, path in found.items())
+    elif folder.name:
+        yield f"folder: {folder}"
     else:
         yield "made in memory at every start: there is nothing to prepare"

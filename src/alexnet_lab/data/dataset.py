@@ -1,4 +1,4 @@
-"""What a dataset is to the rest of the data package: three splits in memory, and the facts about them.
+"""What a dataset is to the rest of the data package: three splits, and the facts about them.
 
 Shapes: M stored images, n samples of a split, C channels, H W stored size.
 """
@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_lab.data.gather import WindowedImages
 from alexnet_lab.data.sampler import SPLIT_STREAM, random_order
 from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.errors import UserError
@@ -18,8 +19,8 @@ SplitName = Literal["train", "val", "test"]
 class Split(NamedTuple):
     """Sample i of the split is `images[rows[i]]`, so that two splits can share one array."""
 
-    images: NDArray[np.uint8]
-    """[M, C, H, W]"""
+    images: NDArray[np.uint8] | WindowedImages
+    """[M, C, H, W]: small ones as one array, large ones as what windows are cut out of."""
     labels: NDArray[np.int64]
     """[M], in [0, num_classes)"""
     rows: NDArray[np.int64]

@@ -1,11 +1,17 @@
-"""From a split in memory to batches: one gather per micro-batch, without workers and without a loop over samples."""
+"""From a split to batches: one gather per micro-batch, on threads that work ahead where the split is worth it."""
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from alexnet_lab.data.dataset import Split
+from alexnet_lab.data.draws import Augmentation, Views, draw
+from alexnet_lab.data.gather import Buffers, gather
 from alexnet_lab.data.sampler import GlobalBatchSampler
 from alexnet_lab.data.spec import Batch
 
@@ -17,15 +23,28 @@ class BatchLoader:
     There is no attribute `sampler` on purpose: Lightning would take one for a sampler that it may replace.
 
     Args:
+        augmentation: which part of each image is cut out, and what else is drawn; None takes images as they are
+            stored. With it, H and W are those of the window.
+        workers: threads that gather the next batches, one batch each, two batches ahead each; 0 gathers when asked.
+            The batches and their order are the same.
         pin_memory: gather into page-locked memory, for copies to a GPU that run beside the computation.
     """
 
-    def __init__(self, split: Split, batch_sampler: GlobalBatchSampler, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        split: Split,
+        batch_sampler: GlobalBatchSampler,
+        augmentation: Augmentation | None = None,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
         assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
         assert batch_sampler.sampler.num_samples == len(split.rows)
         self.split = split
         self.batch_sampler = batch_sampler
-        self.pin_memory = pin_memory
+        self.augmentation = augmentation
+        self.workers = workers
+        self._buffers = Buffers(pin_memory)
         self._start = (0, 0)
 
     def __len__(self) -> int:
@@ -38,18 +57,44 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator: Lightning sets the epoch after iter() and before the first next().
-        epoch, micro_batch = self._start
-        first = micro_batch if epoch == self.batch_sampler.sampler.epoch else 0
-        for samples, global_size in self.batch_sampler.micro_batches(first):
-            yield self._gather(samples, global_size)
+        epoch = self.batch_sampler.sampler.epoch
+        first = self._start[1] if epoch == self._start[0] else 0
+        micro_batches = self.batch_sampler.micro_batches(first)
+        if self.workers == 0:
+            for samples, global_size in micro_batches:
+                yield self._gather(samples, global_size, epoch)
+            return
+        pool = ThreadPoolExecutor(self.workers, "gather")
+        try:
+            jobs = (pool.submit(self._gather, samples, size, epoch) for samples, size in micro_batches)
+            ahead: deque[Future[Batch]] = deque(islice(jobs, 2 * self.workers))
+            while ahead:
+                batch = ahead.popleft().result()
+                ahead.extend(islice(jobs, 1))
+                yield batch
+        finally:  # also when the epoch is left in its middle
+            pool.shutdown(wait=True, cancel_futures=True)
 
-    def _gather(self, samples: np.ndarray, global_size: int) -> Batch:
+    def _gather(self, samples: NDArray[np.int64], global_size: int, epoch: int) -> Batch:
         rows = self.split.rows[samples]
-        images = torch.empty((len(rows), *self.split.images.shape[1:]), dtype=torch.uint8, pin_memory=self.pin_memory)
+        labels, indices = torch.from_numpy(self.split.labels[rows]), torch.from_numpy(samples.copy())
+        if isinstance(self.split.images, np.ndarray):
+            return Batch(self._take(self.split.images, rows), labels, indices, global_size)
+        views = self._draw(samples, epoch)
+        images = gather(self.split.images, rows, views.corners, views.size, self._buffers)
+        return Batch(images, labels, indices, global_size, views.draws)
+
+    def _draw(self, samples: NDArray[np.int64], epoch: int) -> Views:
+        stored = self.split.images.shape[2:]
+        if self.augmentation is None:
+            return Views.whole(len(samples), stored)
+        return draw(self.augmentation, stored, self.batch_sampler.sampler.seed, epoch, samples)
+
+    def _take(self, stored: NDArray[np.uint8], rows: NDArray[np.int64]) -> torch.Tensor:
+        images = self._buffers.take(len(rows), *stored.shape[1:])
         # With the default mode NumPy would gather into a buffer first; the rows are in range by construction.
-        np.take(self.split.images, rows, axis=0, out=images.numpy(), mode="clip")
-        labels = torch.from_numpy(self.split.labels[rows])
-        return Batch(images, labels, torch.from_numpy(samples.copy()), global_size)
+        np.take(stored, rows, axis=0, out=images.numpy(), mode="clip")
+        return images
 
     def state_dict(self) -> dict[str, int]:
         """Empty, for the position belongs to `ImageDataModule`; tells Lightning that this loader resumes exactly."""

@@ -1,16 +1,22 @@
 """The one LightningDataModule: a dataset object, the global order, and the input pipeline on the device."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 
+from alexnet_lab.data.augment import ten_views
 from alexnet_lab.data.dataset import ImageDataset, SplitName
+from alexnet_lab.data.draws import Augmentation
 from alexnet_lab.data.loader import BatchLoader
 from alexnet_lab.data.pipeline import InputPipeline
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
-from alexnet_lab.data.spec import Batch, DataSpec
+from alexnet_lab.data.spec import Batch, DataSpec, Draws
 from alexnet_lab.errors import UserError
+
+Protocol = Literal["center", "ten_crop"]
 
 
 class ImageDataModule(LightningDataModule):
@@ -25,6 +31,11 @@ class ImageDataModule(LightningDataModule):
         eval_batch_size: samples per evaluation step, over all ranks.
         seed: of the training order; splits do not depend on it.
         channels_last: memory format of the images that the network reads.
+        augmentation: how training images vary, and which window of the stored images is seen; None: all of them, as
+            they are.
+        pipeline: makes the input pipeline when it is first needed, for which the data must be there; by default the one
+            that normalises by the dataset's `mean` and `std`.
+        workers: threads that gather batches ahead; 0 for data in memory, which is gathered faster than handed over.
 
     Raises:
         UserError: a value is out of range.
@@ -39,6 +50,9 @@ class ImageDataModule(LightningDataModule):
         eval_batch_size: int,
         seed: int,
         channels_last: bool = True,
+        augmentation: Augmentation | None = None,
+        pipeline: Callable[[], InputPipeline] | None = None,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         sizes = {"model.image_size": image_size, "data.batch_size": batch_size, "data.eval_batch_size": eval_batch_size}
@@ -47,22 +61,38 @@ class ImageDataModule(LightningDataModule):
                 raise UserError(f"{key} must be at least 1, got {size}")
         if not 0 <= seed < 2**63:
             raise UserError(f"data.seed must lie in [0, 2**63), got {seed}")
-        _check_normalisation(dataset.spec)
+        if workers < 0:
+            raise UserError(f"data.workers must not be negative, got {workers}")
         self.dataset = dataset
         self.image_size = image_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.seed = seed
-        self.pipeline = InputPipeline(image_size, dataset.spec.mean, dataset.spec.std, channels_last)
+        self.channels_last = channels_last
+        self.augmentation = augmentation
+        self.workers = workers
+        self.protocol: Protocol = "center"
+        self._make_pipeline = pipeline
         self._start = {"epoch": 0, "step": 0}
 
     @property
     def spec(self) -> DataSpec:
         return self.dataset.spec
 
+    @cached_property
+    def pipeline(self) -> InputPipeline:
+        """Stored pixels to the network's input."""
+        if self._make_pipeline:
+            return self._make_pipeline()
+        return InputPipeline(self.image_size, self.spec.mean, self.spec.std, self.channels_last)
+
     def preprocessing(self) -> dict[str, Any]:
-        """How pixels become the network's input and outputs become names, in plain containers, for the checkpoint."""
-        return {
+        """How pixels become the network's input and outputs become names, in plain containers, for the checkpoint.
+
+        With `crop_size`: the shorter side is resized to `stored_size`, and of its centre square the centre is cropped.
+        With `mean_image`, float32 [C, crop_size, crop_size] in [0, 1]: subtracted in place of `mean`.
+        """
+        facts = {
             "image_size": self.image_size,
             "resize": "bilinear",
             "channels": self.spec.channels,
@@ -70,6 +100,22 @@ class ImageDataModule(LightningDataModule):
             "std": list(self.spec.std),
             "classes": list(self.spec.classes),
         }
+        if self.augmentation:
+            size = self.augmentation.crop_size
+            facts |= {"stored_size": self.dataset.split("val").images.shape[2], "crop_size": size}
+            mean_image = self.pipeline.mean_image
+            facts["mean_image"] = mean_image.centre(size).cpu().clone() if mean_image else None
+        return facts
+
+    def evaluate_by(self, protocol: Protocol) -> None:
+        """From now on evaluation sees the centre of each image, or ten views, see `ten_views`; then it cannot train.
+
+        Raises:
+            UserError: the dataset's images are not cropped, so there are no views of them.
+        """
+        if protocol == "ten_crop" and self.augmentation is None:
+            raise UserError(f"protocol=ten_crop: {self.spec.name} is not cropped; choose protocol=center")
+        self.protocol = protocol
 
     def prepare_data(self) -> None:
         self.dataset.prepare()
@@ -81,37 +127,53 @@ class ImageDataModule(LightningDataModule):
             self.dataset.split(name)
 
     def train_dataloader(self) -> BatchLoader:
+        assert self.protocol == "center"
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         # Whoever overfits a few batches wants the same ones in every epoch.
         shuffled = not getattr(self.trainer, "overfit_batches", 0)
-        loader = self._loader("train", self.batch_size, shuffled, accumulate)
+        loader = self._loader("train", self.batch_size, self.augmentation, shuffled, accumulate)
         loader.start_at(self._start["epoch"], self._start["step"] * accumulate)
         return loader
 
     def val_dataloader(self) -> BatchLoader:
-        return self._loader("val", self.eval_batch_size)
+        return self._loader("val", self.eval_batch_size, self._evaluation())
 
     def test_dataloader(self) -> BatchLoader:
-        return self._loader("test", self.eval_batch_size)
+        return self._loader("test", self.eval_batch_size, self._evaluation())
 
-    def _loader(self, name: SplitName, batch_size: int, shuffled: bool = False, accumulate: int = 1) -> BatchLoader:
+    def _evaluation(self) -> Augmentation | None:
+        """None, which is all of the stored image, for the views are cut on the device."""
+        return self.augmentation.for_evaluation() if self.augmentation and self.protocol == "center" else None
+
+    def _loader(
+        self,
+        name: SplitName,
+        batch_size: int,
+        augmentation: Augmentation | None,
+        shuffled: bool = False,
+        accumulate: int = 1,
+    ) -> BatchLoader:
         split = self.dataset.split(name)
         rank, world_size, on_gpu = 0, 1, False
         if self.trainer:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
             on_gpu = self.trainer.strategy.root_device.type == "cuda"
         order = EpochOrder(len(split.rows), self.seed, shuffled)
-        return BatchLoader(
-            split, GlobalBatchSampler(order, batch_size, rank, world_size, accumulate), pin_memory=on_gpu
-        )
+        batches = GlobalBatchSampler(order, batch_size, rank, world_size, accumulate)
+        return BatchLoader(split, batches, augmentation, self.workers, pin_memory=on_gpu)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         images, labels, samples = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
-        return Batch(images, labels, samples, batch.global_size)
+        draws = Draws(*(None if drawn is None else drawn.to(device, non_blocking=True) for drawn in batch.draws))
+        return Batch(images, labels, samples, batch.global_size, draws)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Stored pixels to the network's input, on the device, in the precision that the Trainer computes in."""
-        images = self.pipeline(batch.images)
+        images, draws = batch.images, batch.draws
+        if self.protocol == "ten_crop":
+            assert self.augmentation is not None
+            images, draws = ten_views(images, self.augmentation.crop_size)
+        images = self.pipeline(images, draws)
         if self.trainer:
             images = self.trainer.precision_plugin.convert_input(images)
         return batch._replace(images=images)
@@ -134,13 +196,3 @@ class ImageDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Makes the train loaders of this fit begin at that position; `setup` begins anew."""
         self._start = {"epoch": state_dict["epoch"], "step": state_dict["step"]}
-
-
-def _check_normalisation(spec: DataSpec) -> None:
-    for key, values in (("mean", spec.mean), ("std", spec.std)):
-        if len(values) not in (1, spec.channels):
-            raise UserError(
-                f"data.{key} needs one value, or one for each of {spec.channels} channels, got {len(values)}"
-            )
-    if min(spec.std) <= 0:
-        raise UserError(f"data.std must be positive, got {list(spec.std)}")

@@ -1,6 +1,7 @@
 """What travels from the data to the network, and what a dataset says about itself.
 
-Shapes: N samples of this rank's micro-batch, C channels, H W stored size, S the network's input size.
+Shapes: N samples of this rank's micro-batch, V views of each, C channels, H W stored size, S the network's input size,
+K classes.
 """
 
 from dataclasses import dataclass
@@ -8,23 +9,62 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from alexnet_lab.errors import UserError
+
+
+class Draws(NamedTuple):
+    """What chance decided about each sample, for the input pipeline; None where it has nothing to decide."""
+
+    corner: Tensor | None = None
+    """int64 [N, 2], top and left of the window that was cut out of the stored image."""
+    box: Tensor | None = None
+    """int64 [N, 4], top, left, height and width of the part that becomes the whole input."""
+    flip: Tensor | None = None
+    """bool [N], whether to mirror it."""
+    rotation: Tensor | None = None
+    """float32 [N], degrees, counter-clockwise."""
+    scaling: Tensor | None = None
+    """float32 [N], 1.1 enlarges by a tenth."""
+    jitter: Tensor | None = None
+    """float32 [N, 3], factors of brightness, contrast and saturation."""
+    colour: Tensor | None = None
+    """float32 [N, 3], amounts of the three principal components."""
+
 
 class Batch(NamedTuple):
     """One rank's part of one micro-batch; N is 0 where the last global batch is smaller than the number of parts."""
 
     images: Tensor
-    """uint8 [N, C, H, W] from the loader, float [N, C, S, S] after the input pipeline."""
+    """uint8 [N, C, H, W] from the loader; float [N * V, C, S, S] after the pipeline, a sample's views together."""
     labels: Tensor
     """int64 [N], in [0, num_classes)."""
     samples: Tensor
     """int64 [N], each sample's index in its split."""
     global_size: int
     """Samples of the whole global batch, over all ranks and accumulated micro-batches: the loss's denominator."""
+    draws: Draws = Draws()
+
+
+def mean_over_views(logits: Tensor, num_samples: int) -> Tensor:
+    """Logits [N * V, K] to [N, K]: the logarithm of the mean of a sample's V softmax outputs.
+
+    They are logits again, whose softmax is that mean (paper, section 4.1). One view is passed on untouched.
+    """
+    if len(logits) == num_samples:
+        return logits
+    # Summed in the log domain: a probability that underflows in every view keeps its logarithm.
+    views = logits.float().log_softmax(1).unflatten(0, (num_samples, -1))
+    mean: Tensor = views.logsumexp(1) - views.new_tensor(views.shape[1]).log()
+    return mean
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """The facts about a dataset that the rest of the program needs."""
+    """The facts about a dataset that the rest of the program needs.
+
+    Raises:
+        UserError: `mean` or `std` has the wrong number of values, or a deviation is not positive.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -32,6 +72,15 @@ class DataSpec:
     mean: tuple[float, ...]
     """Per channel or one for all, of pixels in [0, 1]."""
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise UserError(
+                    f"data.{key} needs one value, or one for each of {self.channels} channels, got {len(values)}"
+                )
+        if min(self.std) <= 0:
+            raise UserError(f"data.std must be positive, got {list(self.std)}")
 
     @property
     def num_classes(self) -> int:

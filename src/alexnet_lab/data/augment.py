@@ -1,0 +1,110 @@
+"""Image operations for a whole batch at once, each sample by its own numbers. Pure functions, on any device.
+
+N images, C channels, H W stored size, S output size. Pixels are floats in [0, 1] where nothing else is said.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from alexnet_lab.data.spec import Draws
+
+LUMA = (0.2989, 0.587, 0.114)
+"""Of R, G, B in grey, ITU-R BT.601 as torchvision rounds it."""
+
+
+def flip(images: Tensor, chosen: Tensor) -> Tensor:
+    """Mirrors the `chosen`, bool [N], of images [N, C, H, W] of any type."""
+    mirrored, chosen = images.flip(3), chosen[:, None, None, None]
+    if images.dtype == torch.uint8:
+        # Exchanges the bits that differ: a third of the time of `where` on a CPU.
+        return images ^ ((images ^ mirrored) & chosen.to(torch.uint8).neg())
+    return torch.where(chosen, mirrored, images)
+
+
+def windows(image: Tensor, corners: Tensor, size: int) -> Tensor:
+    """[N, C, size, size]: cut out of one image [C, H, W] at `corners`, int64 [N, 2], top and left."""
+    places = image.unfold(1, size, 1).unfold(2, size, 1)  # C, top, left, size, size: a view of all windows
+    return places[:, corners[:, 0], corners[:, 1]].transpose(0, 1)
+
+
+def resize_boxes(pixels: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """[N, C, size, size]: the `boxes`, [N, 4] of top, left, height and width, each resized to a square.
+
+    Bilinear with antialiasing, reading nothing outside of the box, as torchvision's RandomResizedCrop of floats; of
+    bytes and PIL images that rounds to grey levels. Two matrix products per image: a tenth of AlexNet's forward pass.
+    """
+    top, left, height, width = boxes.to(pixels.dtype).unbind(1)
+    rows = _resize_matrices(top, height, pixels.shape[2], size)
+    columns = _resize_matrices(left, width, pixels.shape[3], size)
+    across = pixels.flatten(1, 2) @ columns.mT
+    return rows[:, None] @ across.unflatten(1, pixels.shape[1:3])
+
+
+def _resize_matrices(start: Tensor, length: Tensor, stored: int, size: int) -> Tensor:
+    """[N, size, stored]: interpolates `length` pixels from `start` on, both [N], along one axis."""
+    step = (length / size)[:, None, None]
+    centres = start[:, None, None] + (torch.arange(size, device=start.device)[:, None] + 0.5) * step
+    pixels = torch.arange(stored, device=start.device) + 0.5
+    weights = (1 - (pixels - centres).abs() / step.clamp(min=1)).clamp(min=0)
+    inside = (pixels > start[:, None, None]) & (pixels < (start + length)[:, None, None])
+    weights = weights * inside
+    return weights / weights.sum(2, keepdim=True)
+
+
+def rotate_and_scale(pixels: Tensor, degrees: Tensor | None, factor: Tensor | None) -> Tensor:
+    """Turns [N, C, S, S] counter-clockwise about the centre, and enlarges by `factor`; both [N] or None.
+
+    Bilinear; what comes in from outside repeats the edge, as Keras's `fill_mode="nearest"`.
+    """
+    number = pixels.new_zeros(len(pixels))
+    angle = number if degrees is None else degrees.to(pixels.dtype).deg2rad()
+    factor = number + 1 if factor is None else factor.to(pixels.dtype)
+    cos, sin = angle.cos() / factor, angle.sin() / factor
+    # From output to input: the inverse of what happens to the picture; y points down.
+    theta = torch.stack([torch.stack([cos, -sin, number], 1), torch.stack([sin, cos, number], 1)], 1)
+    if len(pixels) == 0:  # affine_grid refuses it
+        return pixels
+    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def jitter(pixels: Tensor, factors: Tensor) -> Tensor:
+    """Brightness, contrast and saturation of RGB images [N, 3, S, S] times `factors`, [N, 3], in this order.
+
+    Each as torchvision's `adjust_*`, cut off at 0 and 1; torchvision's ColorJitter draws the order, too.
+    """
+    brightness, contrast, saturation = factors.to(pixels.dtype)[:, :, None, None, None].unbind(1)
+    pixels = (pixels * brightness).clamp(0, 1)
+    mean = _grey(pixels).mean((1, 2, 3), keepdim=True)
+    pixels = (mean + contrast * (pixels - mean)).clamp(0, 1)
+    grey = _grey(pixels)
+    return (grey + saturation * (pixels - grey)).clamp(0, 1)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """[N, 3, S, S] to [N, 1, S, S]."""
+    luma = pixels.new_tensor(LUMA).view(3, 1, 1)
+    return (pixels * luma).sum(1, keepdim=True)
+
+
+def colour_shift(amounts: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+    """[N, 3]: what to add to R, G, B of every pixel of each image (paper, section 4.1).
+
+    `amounts` a, [N, 3], of the principal components, whose directions are the columns of `vectors` p, [3, 3], and whose
+    `lengths`, [3], are the eigenvalues or their square roots: [p1 p2 p3] [a1 l1, a2 l2, a3 l3]^T.
+    """
+    return (amounts.to(vectors.dtype) * lengths) @ vectors.T
+
+
+def ten_views(images: Tensor, size: int) -> tuple[Tensor, Draws]:
+    """Four corners and the centre, then the same to be mirrored: [N * 10, C, size, size], each image's ten together.
+
+    The mirroring is left to the pipeline, for which the draws say what was cut out where.
+    """
+    below, right = images.shape[2] - size, images.shape[3] - size
+    corners = [(0, 0), (0, right), (below, 0), (below, right), (below // 2, right // 2)]
+    views = torch.stack([images[:, :, top : top + size, left : left + size] for top, left in corners * 2], 1)
+    corner = torch.tensor(corners * 2, device=images.device).repeat(len(images), 1)
+    mirrored = torch.arange(10, device=images.device).repeat(len(images)) >= 5
+    return views.flatten(0, 1), Draws(corner=corner, flip=mirrored)

@@ -1,0 +1,141 @@
+"""Which part of each image is seen, and how it is changed: drawn on the host, from each sample's own key alone.
+
+N samples, H W stored size.
+"""
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alexnet_lab.data.keys import normals, uniforms
+from alexnet_lab.data.spec import Draws
+from alexnet_lab.errors import UserError
+
+Crop = Literal["random", "random_resized", "centre"]
+
+AREA = (0.08, 1.0)
+"""Of the image, in torchvision's RandomResizedCrop."""
+RATIO = (3 / 4, 4 / 3)
+"""Width over height, drawn uniformly in the logarithm."""
+ATTEMPTS = 10
+
+
+class Purpose(IntEnum):
+    """One stream of numbers for each; the values are part of what a seed means and never change."""
+
+    CROP = 0
+    FLIP = 1
+    ROTATION = 2
+    SCALING = 3
+    JITTER = 4
+    COLOUR = 5
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images vary; `conf/data/imagenet.yaml` explains each.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    crop: Crop
+    crop_size: int
+    """Side of the window that `random` and `centre` cut out of the stored image, in its pixels."""
+    flip: float
+    """Probability."""
+    rotation: float
+    """Greatest angle, degrees."""
+    scaling: float
+    """Greatest part by which the image grows or shrinks."""
+    jitter: float
+    """Greatest part by which brightness, contrast and saturation change."""
+    colour_std: float
+    """Standard deviation of the amounts of the principal components; 0 draws none."""
+
+    def __post_init__(self) -> None:
+        limits = {"flip": 1.0, "rotation": 180.0, "scaling": 0.9, "jitter": 1.0, "colour_std": 10.0}
+        for key, limit in limits.items():
+            value = getattr(self, key)
+            if not 0 <= value <= limit:
+                raise UserError(f"data.{key} must lie in [0, {limit:g}], got {value}")
+        if self.crop_size < 1:
+            raise UserError(f"data.crop_size must be at least 1, got {self.crop_size}")
+
+    def for_evaluation(self) -> "Augmentation":
+        """The centre, unchanged."""
+        return replace(self, crop="centre", flip=0.0, rotation=0.0, scaling=0.0, jitter=0.0, colour_std=0.0)
+
+
+class Views(NamedTuple):
+    """What is cut out of each stored image on the host, and what the device shall do with it."""
+
+    corners: NDArray[np.int64]
+    """[N, 2], top and left."""
+    size: tuple[int, int]
+    """Height and width."""
+    draws: Draws = Draws()
+
+    @classmethod
+    def whole(cls, number: int, stored: tuple[int, int]) -> "Views":
+        """All of each of `number` images."""
+        return cls(np.zeros((number, 2), np.int64), stored)
+
+
+def draw(
+    augmentation: Augmentation, stored: tuple[int, int], seed: int, epoch: int, samples: NDArray[np.int64]
+) -> Views:
+    """The views of `samples`, int64 [N], out of images of `stored` height and width."""
+    key = (seed, epoch, samples)
+    drawn: dict[str, torch.Tensor] = {}
+    if augmentation.crop == "random_resized":
+        corners, size, _ = Views.whole(len(samples), stored)
+        drawn["box"] = torch.from_numpy(random_boxes(stored, uniforms(*key, Purpose.CROP, 2 * ATTEMPTS + 2)))
+    else:
+        size = (augmentation.crop_size, augmentation.crop_size)
+        room = np.array(stored) - size
+        places = uniforms(*key, Purpose.CROP, 2) if augmentation.crop == "random" else None
+        corners = np.tile(room // 2, (len(samples), 1)) if places is None else _floor(places * (room + 1))
+        drawn["corner"] = torch.from_numpy(corners)
+    if augmentation.flip:
+        drawn["flip"] = torch.from_numpy(uniforms(*key, Purpose.FLIP, 1)[:, 0] < augmentation.flip)
+    if augmentation.rotation:
+        drawn["rotation"] = _around(0, augmentation.rotation, uniforms(*key, Purpose.ROTATION, 1)[:, 0])
+    if augmentation.scaling:
+        drawn["scaling"] = _around(1, augmentation.scaling, uniforms(*key, Purpose.SCALING, 1)[:, 0])
+    if augmentation.jitter:
+        drawn["jitter"] = _around(1, augmentation.jitter, uniforms(*key, Purpose.JITTER, 3))
+    if augmentation.colour_std:
+        amounts = normals(*key, Purpose.COLOUR, 3) * augmentation.colour_std
+        drawn["colour"] = torch.from_numpy(amounts.astype(np.float32))
+    return Views(corners, size, Draws(**drawn))
+
+
+def random_boxes(stored: tuple[int, int], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Top, left, height and width, [N, 4], as torchvision's RandomResizedCrop chooses them from [N, 22] uniforms.
+
+    An area and a ratio are drawn up to ten times until the box fits; where none did, the box is the whole image, which
+    is what torchvision takes of a square one (of others a centre of permitted ratio).
+    """
+    height, width = stored
+    area = (AREA[0] + (AREA[1] - AREA[0]) * uniform[:, :ATTEMPTS]) * height * width
+    ratio = RATIO[0] * (RATIO[1] / RATIO[0]) ** uniform[:, ATTEMPTS : 2 * ATTEMPTS]
+    heights, widths = np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))
+    fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
+    each, first = np.arange(len(uniform)), fits.argmax(1)
+    found = fits[each, first]
+    size = np.stack([np.where(found, heights[each, first], height), np.where(found, widths[each, first], width)], 1)
+    corner = np.floor(uniform[:, 2 * ATTEMPTS :] * (np.array(stored) - size + 1))
+    return np.concatenate([corner, size], 1).astype(np.int64)
+
+
+def _floor(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.floor(values).astype(np.int64)
+
+
+def _around(middle: float, reach: float, uniform: NDArray[np.float64]) -> torch.Tensor:
+    return torch.from_numpy((middle + reach * (2 * uniform - 1)).astype(np.float32))

@@ -1,0 +1,118 @@
+"""From files to labelled samples: the same list, in the same order, whatever layout the images lie in.
+
+| layout | what tells it |
+|---|---|
+| tree | `train/<class>/*`, `val/<class>/*`, also `test/<class>/*`; below any folder |
+| official archives | `ILSVRC2012_img_train.tar`, `ILSVRC2012_img_val.tar`, `ILSVRC2012_devkit_t12.tar.gz` |
+| Kaggle's | `ILSVRC/Data/CLS-LOC/{train/<class>,val}/*`, `LOC_val_solution.csv` |
+| plain | `<class>/*`, only when there is none of the others: all of it is `train` |
+
+A tar is read as the folder that it would unpack to.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from alexnet_lab.data.sources.listing import LABEL_FILES, Blob, Listed, list_files
+from alexnet_lab.data.sources.val_labels import read_val_labels
+from alexnet_lab.errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+class Sample(NamedTuple):
+    wnid: str
+    """The class as its folder is called: a wnid in ImageNet."""
+    name: str
+    blob: Blob
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a source has: samples by split, each split sorted by class and file name."""
+
+    wnids: tuple[str, ...]
+    """The classes of `train`, sorted; a label is a place in it. With all of ImageNet's it is the published order."""
+    splits: dict[str, list[Sample]]
+    left_aside: int
+    """Images that are in none of the splits."""
+
+    def digest(self) -> str:
+        """SHA-256 of the samples' names and sizes in order, the same for the same images in another layout."""
+        digest = hashlib.sha256()
+        for split, samples in self.splits.items():
+            for wnid, name, blob in samples:
+                digest.update(f"{split}/{wnid}/{name}\t{blob.size}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+
+def find_samples(sources: Sequence[Path]) -> Samples:
+    """What lies below folders and in tars, see the module's table.
+
+    Raises:
+        UserError: there are no training images, two files are the same sample, a class is unknown to `train`, or a
+            part of ImageNet is missing; or see `list_files`.
+    """
+    found: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    flat_val, plain, labels = [], [], []
+    left_aside = 0
+    for file in tqdm(list_files(sources), desc="listing the source", unit=" files", delay=2):
+        *folders, name = file.path.split("/")
+        split, wnid = ["", "", *folders][-2:]
+        if name in LABEL_FILES:
+            labels.append(file)
+        elif split in SPLITS:
+            found[split].append(Sample(wnid, name, file.blob))
+        elif wnid == "val":
+            flat_val.append(file)
+        elif wnid and wnid not in SPLITS:
+            plain.append(Sample(wnid, name, file.blob))
+        else:
+            left_aside += 1
+    if found["train"] and flat_val:
+        found["val"] += _with_labels(flat_val, labels)
+    else:
+        left_aside += len(flat_val)
+    if any(found.values()):
+        left_aside += len(plain)
+    else:
+        found["train"] = plain
+    splits = {split: sorted(samples) for split, samples in found.items() if samples}
+    _check(splits, sources)
+    return Samples(tuple(sorted({sample.wnid for sample in splits["train"]})), splits, left_aside)
+
+
+def _with_labels(images: list[Listed], labels: list[Listed]) -> list[Sample]:
+    wnids = read_val_labels(labels)
+    samples = []
+    for path, blob in images:
+        name = PurePosixPath(path)
+        if name.stem not in wnids:
+            raise UserError(f"source: the validation labels have no class for {path}")
+        samples.append(Sample(wnids[name.stem], name.name, blob))
+    return samples
+
+
+def _check(splits: dict[str, list[Sample]], sources: Sequence[Path]) -> None:
+    if "train" not in splits:
+        raise UserError(
+            f"source: there are no training images in {', '.join(map(str, sources))}; expected are train/<class>/*, "
+            "<class>/*, a tar of these, ImageNet's official archives, or Kaggle's folder"
+        )
+    first = splits["train"][0]
+    if Path(first.blob.file).name == "ILSVRC2012_img_train.tar" and "val" not in splits:
+        raise UserError(f"source: {first.blob.file} is there, ILSVRC2012_img_val.tar is missing beside it")
+    known = {sample.wnid for sample in splits["train"]}
+    for split, samples in splits.items():
+        for one, two in pairwise(samples):
+            if one[:2] == two[:2]:
+                raise UserError(f"source: {split}/{one.wnid}/{one.name} is there twice: {one.blob} and {two.blob}")
+        unknown = sorted({sample.wnid for sample in samples} - known)
+        if unknown:
+            raise UserError(f"source: {split} has classes without training images: {', '.join(unknown[:9])}")

@@ -1,0 +1,68 @@
+"""The classes of ImageNet's validation images, which the official archive and Kaggle's layout keep apart from them."""
+
+import csv
+import io
+import tarfile
+import zlib
+from collections.abc import Sequence
+
+from alexnet_lab.data.imagenet_classes import wnids_by_ilsvrc2012_id
+from alexnet_lab.data.sources.listing import DEVKIT, DEVKIT_VAL_LABELS, KAGGLE_VAL_LABELS, Blob, Listed
+from alexnet_lab.errors import UserError
+
+MAX_BYTES = 64 * 2**20
+"""Of a label file or an unpacked development kit; the real ones have 2 and 3 MB."""
+
+
+def read_val_labels(files: Sequence[Listed]) -> dict[str, str]:
+    """The wnid of each validation image by its name without suffix, such as `ILSVRC2012_val_00000001`.
+
+    `files` are Kaggle's table, the development kit or the list in it; any one will do.
+
+    Raises:
+        UserError: none of them is there, or it does not have the published form.
+    """
+    readers = {KAGGLE_VAL_LABELS: _from_kaggle, DEVKIT: _from_devkit, DEVKIT_VAL_LABELS: _from_list}
+    for name, reader in readers.items():
+        for path, blob in files:
+            if path.rpartition("/")[2] == name:
+                try:
+                    return reader(_read(blob))
+                except (ValueError, KeyError, IndexError, tarfile.TarError, zlib.error) as error:
+                    raise UserError(f"source: {path} does not have the published form ({error!r})") from None
+    raise UserError(
+        "source: the validation images are not sorted into classes, and neither "
+        f"{DEVKIT} (official archives) nor {KAGGLE_VAL_LABELS} (Kaggle) lies beside them to tell their classes"
+    )
+
+
+def _read(blob: Blob) -> bytes:
+    if blob.size > MAX_BYTES:
+        raise ValueError(f"{blob.size} bytes, at most {MAX_BYTES} expected")
+    return blob.read()
+
+
+def _from_kaggle(data: bytes) -> dict[str, str]:
+    """`ImageId,PredictionString`, where the string is the wnid and a box, once for each object."""
+    rows = csv.DictReader(io.StringIO(data.decode()))
+    return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+
+
+def _from_devkit(data: bytes) -> dict[str, str]:
+    unpacker = zlib.decompressobj(wbits=31)
+    unpacked = unpacker.decompress(data, MAX_BYTES)  # bounded, as a download may hold anything
+    if unpacker.unconsumed_tail:
+        raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
+    with tarfile.TarFile(fileobj=io.BytesIO(unpacked)) as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isreg() and member.name.endswith(DEVKIT_VAL_LABELS) else None
+            if file:
+                return _from_list(file.read())
+    raise ValueError(f"without {DEVKIT_VAL_LABELS}")
+
+
+def _from_list(data: bytes) -> dict[str, str]:
+    """Line i is the class number, 1 to 1000, of image i."""
+    wnids = wnids_by_ilsvrc2012_id()
+    numbers = enumerate(data.decode().split(), start=1)
+    return {f"ILSVRC2012_val_{image:08}": wnids[int(number)] for image, number in numbers}

@@ -1,0 +1,115 @@
+"""From samples to converted chunks, on several processes, in order.
+
+The processes import nothing heavy (no torch), and end by themselves when the one that started them is killed.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from threading import Thread
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_lab.data.sources.samples import Sample
+from alexnet_lab.data.store import statistics
+from alexnet_lab.data.store.format import IMAGE_BYTES, IMAGE_SHAPE, Format
+from alexnet_lab.data.store.images import MAX_BYTES, Unreadable, to_jpeg, to_square
+from alexnet_lab.errors import UserError
+
+
+class Chunk(NamedTuple):
+    """Samples of one split that follow each other."""
+
+    split: str
+    samples: list[Sample]
+    labels: list[int]
+    form: Format
+
+
+class Converted(NamedTuple):
+    split: str
+    samples: int
+    """How many of the source it covers, the unreadable ones included."""
+    images: NDArray[np.uint8]
+    """Their bytes as they are stored, of any shape."""
+    lengths: list[int]
+    """Bytes of each image."""
+    labels: list[int]
+    unreadable: list[tuple[str, str]]
+    """File and reason."""
+    sums: statistics.Sums | None
+    """Of training images."""
+
+
+def convert(chunk: Chunk) -> Converted:
+    """Reads, decodes and scales the images of a chunk; those that are unreadable are left out and listed."""
+    pixels = np.empty((len(chunk.samples), *IMAGE_SHAPE), np.uint8)
+    labels: list[int] = []
+    unreadable = []
+    for sample, label in zip(chunk.samples, chunk.labels, strict=True):
+        try:
+            pixels[len(labels)] = _read(sample)
+            labels.append(label)
+        except (Unreadable, OSError) as error:
+            unreadable.append((_printable(f"{chunk.split}/{sample.wnid}/{sample.name}"), _printable(str(error))))
+    pixels = pixels[: len(labels)]
+    sums = statistics.sums(pixels) if chunk.split == "train" else None
+    lengths = [IMAGE_BYTES] * len(labels)
+    if chunk.form == "jpeg":
+        jpegs = [to_jpeg(image) for image in pixels]
+        lengths = [len(jpeg) for jpeg in jpegs]
+        pixels = np.frombuffer(b"".join(jpegs), np.uint8)
+    return Converted(chunk.split, len(chunk.samples), pixels, lengths, labels, unreadable, sums)
+
+
+def convert_all(chunks: Iterable[Chunk], workers: int) -> Iterator[Converted]:
+    """The chunks converted by `workers` processes, in their order; by this process itself when it is one."""
+    if workers == 1:
+        yield from map(convert, chunks)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+    try:
+        chunks = iter(chunks)
+        # Bounded, as results wait in memory for their turn.
+        waiting: deque[Future[Converted]] = deque(pool.submit(convert, chunk) for chunk in islice(chunks, 2 * workers))
+        while waiting:
+            converted = waiting.popleft().result()
+            waiting.extend(pool.submit(convert, chunk) for chunk in islice(chunks, 1))
+            yield converted
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed, perhaps for want of memory; the same command continues, and fewer workers "
+            "need less"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(sample: Sample) -> NDArray[np.uint8]:
+    if sample.blob.size > MAX_BYTES:
+        raise Unreadable(f"{sample.blob.size} bytes, at most {MAX_BYTES} are read")
+    return to_square(sample.blob.read())
+
+
+def _printable(text: str) -> str:
+    """File names may hold bytes that are no text."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,49 @@
+"""Whether the disk has room for a store, said before anything is written."""
+
+import logging
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from alexnet_lab.data.sources.samples import Samples
+from alexnet_lab.data.store.format import IMAGE_BYTES, Format, split_files
+from alexnet_lab.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def check_disk(partial: Path, samples: Samples, form: Format) -> None:
+    """Says what will be made in `partial`, how much disk that still needs, and how much is free.
+
+    Raises:
+        UserError: it is too little.
+    """
+    counts = {split: len(found) for split, found in samples.splits.items()}
+    needed = max(0, _bytes_needed(form, counts) - _bytes_taken(partial, counts, form))
+    disk = next(folder for folder in (partial, *partial.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(disk).free
+    images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    aside = f" ({samples.left_aside:,} others are in no split and left aside)" if samples.left_aside else ""
+    log.info("images: %s, of %d classes%s", images, len(samples.wnids), aside)
+    log.info("disk: %.2f GB needed, %.2f GB free on %s", needed / 1e9, free / 1e9, disk)
+    if needed > free:
+        raise UserError(
+            f"the store needs {needed / 1e9:.2f} GB of disk, {disk} has {free / 1e9:.2f} GB free; name a folder on a "
+            "larger disk: data.dir=FOLDER" + ("" if form == "jpeg" else ", or take format=jpeg (a ninth of the size)")
+        )
+
+
+def _bytes_taken(partial: Path, splits: Iterable[str], form: Format) -> int:
+    """By the files of the images; another process may be finishing them at this moment."""
+    taken = 0
+    for split in splits:
+        with suppress(FileNotFoundError):
+            taken += (partial / split_files(split, form)[0]).stat().st_blocks * 512
+    return taken
+
+
+def _bytes_needed(form: Format, counts: dict[str, int]) -> int:
+    """Of disk for a whole store; of JPEGs an estimate on the safe side, for photographs."""
+    each = IMAGE_BYTES if form == "uint8" else IMAGE_BYTES // 6
+    return sum(counts.values()) * (each + 16) + 2**24

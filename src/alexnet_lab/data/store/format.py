@@ -1,0 +1,124 @@
+"""What lies where in a store, and what `meta.json` says about it.
+
+    data/NAME/
+      meta.json                 classes, counts, statistics, checksums: `StoreMeta`
+      mean_image.npy            float32 [256, 256, 3], grey levels 0 to 255, of the training images
+      train/images.npy          uint8 [N, 256, 256, 3]; in the format `jpeg` instead:
+      train/images.bin          N JPEG files one after the other, and
+      train/offsets.npy         int64 [N + 1], image i is images.bin[offsets[i]:offsets[i + 1]]
+      train/labels.npy          int64 [N], places in the list of classes
+      val/... test/...          the same, for the splits that the source has
+
+Images are sorted by class and file name. Nothing depends on the source's layout, on the number of workers or on
+interruptions. While it is made, a store is called `data/NAME.partial`; under its own name it is whole.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from alexnet_lab.data.store.images import SIZE
+
+VERSION = 1
+META = "meta.json"
+MEAN_IMAGE = "mean_image.npy"
+LABELS = "labels.npy"
+PIXELS = "images.npy"
+JPEGS = "images.bin"
+OFFSETS = "offsets.npy"
+
+IMAGE_SHAPE = (SIZE, SIZE, 3)
+IMAGE_BYTES = SIZE * SIZE * 3
+NPY_HEADER_BYTES = 128
+
+Format = Literal["uint8", "jpeg"]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoreClass(Record):
+    wnid: str
+    """The name of its folder in the source."""
+    name: str
+
+
+class Skipped(Record):
+    file: str
+    """`split/class/name`"""
+    reason: str
+
+
+class Checksums(Record):
+    """SHA-256 of each block of a file; the last block is shorter."""
+
+    bytes: int
+    blocks: list[str]
+
+
+class StoreMeta(Record):
+    """What `meta.json` holds; `Colour` explains the statistics."""
+
+    version: int
+    name: str
+    format: Format
+    classes: list[StoreClass]
+    counts: dict[str, int]
+    """Images by split."""
+    mean: list[float]
+    std: list[float]
+    covariance: list[list[float]]
+    eigenvalues: list[float]
+    eigenvectors: list[list[float]]
+    skipped: list[Skipped]
+    source_sha256: str
+    """`Samples.digest` of what it was made of."""
+    software: dict[str, str]
+    """Versions of what decided the pixels."""
+    checksum_block_bytes: int
+    checksums: dict[str, Checksums]
+    """By path in the store, of all files but `meta.json`."""
+    meta_sha256: str = ""
+    """Of all the other entries."""
+
+    def digest(self) -> str:
+        """What `meta_sha256` ought to be."""
+        return hashlib.sha256(self.model_copy(update={"meta_sha256": ""}).model_dump_json().encode()).hexdigest()
+
+
+def split_files(split: str, form: Format) -> list[str]:
+    """The paths of a split's files in the store."""
+    images = [PIXELS] if form == "uint8" else [JPEGS, OFFSETS]
+    return [f"{split}/{name}" for name in (*images, LABELS)]
+
+
+def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
+    """The first `NPY_HEADER_BYTES` bytes of a .npy file, as many for every length; `dtype` such as `|u1` or `<i8`."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": tuple(shape)})
+    assert header.tell() == NPY_HEADER_BYTES
+    return header.getvalue()
+
+
+def write_meta(folder: Path, meta: StoreMeta) -> StoreMeta:
+    """Writes `meta.json` in one step, with its own digest; returns what was written."""
+    meta = meta.model_copy(update={"meta_sha256": meta.digest()})
+    write_at_once(folder / META, (meta.model_dump_json(indent=1) + "\n").encode())
+    return meta
+
+
+def write_at_once(path: Path, data: bytes) -> None:
+    """The file has its old contents or the new ones, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,216 @@
+"""From a source of images to a store, on all cores, continued where it stopped when it was killed."""
+
+import errno
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import PIL
+from PIL import features
+from tqdm import tqdm
+
+from alexnet_lab.data.imagenet_classes import names_by_wnid
+from alexnet_lab.data.sources.samples import Samples, find_samples
+from alexnet_lab.data.store import statistics
+from alexnet_lab.data.store.checksums import BLOCK_BYTES, file_checksums
+from alexnet_lab.data.store.converting import Chunk, convert_all
+from alexnet_lab.data.store.disk import check_disk
+from alexnet_lab.data.store.format import (
+    IMAGE_SHAPE,
+    MEAN_IMAGE,
+    VERSION,
+    Format,
+    Skipped,
+    StoreClass,
+    StoreMeta,
+    npy_header,
+    split_files,
+    write_at_once,
+    write_meta,
+)
+from alexnet_lab.data.store.progress import LOCK, RECORD, OnError, Progress, locked, where_it_stopped
+from alexnet_lab.data.store.reading import open_store
+from alexnet_lab.data.store.writing import StoreWriter
+from alexnet_lab.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Unreadable files in the message; all of them are in the list beside the store."""
+
+
+def prepare(
+    source: Path | Sequence[Path],
+    target: Path,
+    *,
+    name: str,
+    format: Format = "uint8",
+    on_error: OnError = "fail",
+    num_classes: int | None = None,
+    workers: int | None = None,
+    chunk_images: int = 64,
+    save_seconds: float = 5.0,
+) -> StoreMeta:
+    """Makes the store of the dataset `name` in the folder `target`, or finishes it; a finished one is left as it is.
+
+    The files' bytes depend on the images and on `name`, `format` and `on_error` alone. Progress goes to standard error.
+
+    Args:
+        source: a folder or a tar, or several that together are one, see `sources/samples.py`.
+        on_error: what unreadable images mean: `fail` lists them all at the end and makes no store, `skip` leaves them
+            out and records them in `meta.json`.
+        num_classes: how many classes the source must have.
+        workers: processes, by default one per core.
+        chunk_images: images per unit of work.
+        save_seconds: at most the work of so many seconds is lost to a kill.
+
+    Raises:
+        UserError: the source is not as it should be, the disk is too small, images are unreadable, another process is
+            at it, or `target` holds something else.
+    """
+    workers = _cores() if workers is None else workers
+    if workers < 1:
+        raise UserError(f"workers must be at least 1, got {workers}")
+    samples = find_samples([source] if isinstance(source, Path) else source)
+    if num_classes not in (None, len(samples.wnids)):
+        raise UserError(f"data.num_classes is {num_classes}, the source has training images of {len(samples.wnids)}")
+    settings = _settings(name, format, samples)
+    if (made := _already_made(target, settings)) is not None:
+        return made
+    partial = target.with_name(f"{target.name}.partial")
+    check_disk(partial, samples, format)
+    with locked(partial):
+        if (made := _already_made(target, settings)) is not None:  # by another process, a moment ago
+            shutil.rmtree(partial, ignore_errors=True)
+            return made
+        progress, sums = where_it_stopped(partial, settings, samples, on_error)
+        writer = StoreWriter(partial, format, progress, sums)
+        try:
+            _write_images(writer, samples, workers, chunk_images, save_seconds)
+            _refuse_unreadable(progress, target, on_error)
+            meta = _finish(writer, samples, workers)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(f"the disk of {partial} is full; with more room the same command continues") from None
+        finally:
+            writer.close()
+        os.rename(partial, target)
+        _tidy(target)
+    log.info("%s is ready: %s", target, ", ".join(f"{count:,} {split}" for split, count in meta.counts.items()))
+    return meta
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _settings(name: str, form: Format, samples: Samples) -> dict[str, Any]:
+    """What decides the bytes of the files, apart from `on_error`."""
+    libjpeg = features.version_feature("libjpeg_turbo") or features.version_codec("jpg") or "unknown"
+    return {
+        "version": VERSION,
+        "name": name,
+        "format": form,
+        "source_sha256": samples.digest(),
+        "software": {"pillow": PIL.__version__, "libjpeg": libjpeg},
+    }
+
+
+def _already_made(target: Path, settings: dict[str, Any]) -> StoreMeta | None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return None
+    try:
+        meta = open_store(target, settings["name"]).meta
+    except UserError as error:
+        raise UserError(f"{target} (data.dir) is not empty, and not the store to be made\n{error}") from None
+    for key in ("format", "source_sha256"):
+        if getattr(meta, key) != settings[key]:
+            what = f"of format={meta.format}" if key == "format" else "made of other images"
+            raise UserError(f"{target} holds a store {what}; delete it first, or name another folder: data.dir=FOLDER")
+    _tidy(target)
+    log.info("%s is ready, it was made before", target)
+    return meta
+
+
+def _tidy(target: Path) -> None:
+    """Removes what served the making; a kill may have come between the renaming and this."""
+    for name in (RECORD, LOCK):
+        (target / name).unlink(missing_ok=True)
+
+
+def _write_images(writer: StoreWriter, samples: Samples, workers: int, chunk_images: int, save_seconds: float) -> None:
+    progress = writer.progress
+    total = sum(map(len, samples.splits.values()))
+    chunks = _chunks(samples, writer.form, progress.samples, chunk_images)
+    interval = 0.5 if sys.stderr.isatty() else 10.0
+    writer.save()
+    saved = time.monotonic()
+    with tqdm(
+        desc="preparing", total=total, initial=progress.samples, unit=" images", mininterval=interval, smoothing=0.05
+    ) as bar:
+        for converted in convert_all(chunks, workers):
+            writer.append(converted)
+            bar.update(converted.samples)
+            if time.monotonic() - saved >= save_seconds:
+                writer.save()
+                saved = time.monotonic()
+    writer.save()
+
+
+def _chunks(samples: Samples, form: Format, done: int, chunk_images: int) -> Iterator[Chunk]:
+    """The samples after the first `done`, cut into chunks."""
+    label = {wnid: place for place, wnid in enumerate(samples.wnids)}
+    for split, found in samples.splits.items():
+        for start in range(min(done, len(found)), len(found), chunk_images):
+            part = found[start : start + chunk_images]
+            yield Chunk(split, part, [label[sample.wnid] for sample in part], form)
+        done = max(0, done - len(found))
+
+
+def _refuse_unreadable(progress: Progress, target: Path, on_error: OnError) -> None:
+    listing = target.with_name(f"{target.name}.unreadable.txt")
+    if progress.unreadable and on_error == "fail":
+        lines = [f"{file}: {reason}" for file, reason in progress.unreadable]
+        write_at_once(listing, "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+        more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        raise UserError(
+            "\n".join(
+                [
+                    f"{len(lines)} image files are unreadable, there is no store:",
+                    *lines[:SHOWN],
+                    *more,
+                    f"all of them are in {listing}; replace them, or leave them out with on_error=skip, which goes on "
+                    "from what is done",
+                ]
+            )
+        )
+    empty = [split for split, count in progress.counts.items() if count == 0]
+    if empty:
+        raise UserError(f"no {empty[0]} image is readable; the first: {': '.join(progress.unreadable[0])}")
+    listing.unlink(missing_ok=True)
+
+
+def _finish(writer: StoreWriter, samples: Samples, workers: int) -> StoreMeta:
+    """Everything but the images: headers, the mean image, checksums and `meta.json`."""
+    progress, folder = writer.progress, writer.folder
+    writer.finish()
+    mean = statistics.mean_image(writer.sums)
+    write_at_once(folder / MEAN_IMAGE, npy_header("<f4", IMAGE_SHAPE) + mean.astype("<f4").tobytes())
+    files = [MEAN_IMAGE, *(name for split in progress.counts for name in split_files(split, writer.form))]
+    names = names_by_wnid()
+    meta = StoreMeta(
+        **progress.settings,
+        **statistics.colour(writer.sums)._asdict(),
+        classes=[StoreClass(wnid=wnid, name=names.get(wnid, wnid)) for wnid in samples.wnids],
+        counts=progress.counts,
+        skipped=[Skipped(file=file, reason=reason) for file, reason in progress.unreadable],
+        checksum_block_bytes=BLOCK_BYTES,
+        checksums=file_checksums(folder, files, workers),
+    )
+    return write_meta(folder, meta)

@@ -1,0 +1,154 @@
+import gzip
+import io
+import tarfile
+
+import pytest
+from tests.data.sources.layouts import LAYOUTS, kaggle, official, tar_bytes, tree, write
+
+from alexnet_lab.data.sources import val_labels
+from alexnet_lab.data.sources.samples import find_samples
+from alexnet_lab.errors import UserError
+
+TENCH, SHARK, DUMBBELL = "n01440764", "n01484850", "n03255030"
+IMAGES = {
+    f"train/{SHARK}/{SHARK}_7.JPEG": b"shark 7",
+    f"train/{TENCH}/{TENCH}_10.JPEG": b"tench 10",
+    f"train/{TENCH}/{TENCH}_9.JPEG": b"tench 9",
+    f"train/{DUMBBELL}/{DUMBBELL}_1.JPEG": b"dumbbell 1",
+    f"val/{DUMBBELL}/ILSVRC2012_val_00000001.JPEG": b"val 1",
+    f"val/{TENCH}/ILSVRC2012_val_00000002.JPEG": b"val 2",
+    f"val/{DUMBBELL}/ILSVRC2012_val_00000003.JPEG": b"val 3",
+}
+
+
+def listed(*sources):
+    """What the samples are, with their bytes instead of the place of these."""
+    samples = find_samples(sources)
+    return {
+        f"{split}/{sample.wnid}/{sample.name}": sample.blob.read()
+        for split, found in samples.splits.items()
+        for sample in found
+    }
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_samples_in_the_same_order(tmp_path, layout):
+    source = LAYOUTS[layout](tmp_path / layout, IMAGES)
+    assert list(listed(source).items()) == sorted(IMAGES.items())
+    assert find_samples([source]).wnids == (TENCH, SHARK, DUMBBELL)
+    assert find_samples([source]).digest() == find_samples([tree(tmp_path / "twin", IMAGES)]).digest()
+
+
+def test_two_tars_are_one_source_as_a_list_and_in_a_folder(tmp_path):
+    parts = {
+        f"some_{split}.tar": tar_bytes({path: data for path, data in IMAGES.items() if path.startswith(split)})
+        for split in ("train", "val")
+    }
+    write(tmp_path, parts)
+    assert listed(*(tmp_path / name for name in parts)) == listed(tmp_path) == IMAGES
+
+
+def test_images_outside_of_the_splits_are_left_aside_and_counted(tmp_path):
+    tree(tmp_path, {**IMAGES, f"more/{TENCH}/x.jpg": b"x", "cover.png": b"y", "notes.txt": b"z"})
+    write(tmp_path, {f"train/{TENCH}/._{TENCH}_9.JPEG": b"macOS attributes"})
+    assert listed(tmp_path) == IMAGES
+    assert find_samples([tmp_path]).left_aside == 2
+
+
+def test_folders_without_splits_are_all_training_images(tmp_path):
+    write(tmp_path, {"cat/a.PNG": b"a", "cat/b.jpg": b"b", "boat/c.webp": b"c"})
+    samples = find_samples([tmp_path])
+    assert samples.wnids == ("boat", "cat")
+    assert [sample.name for sample in samples.splits["train"]] == ["c.webp", "a.PNG", "b.jpg"]
+    assert set(samples.splits) == {"train"}
+
+
+def test_class_archives_of_a_half_unpacked_train_tar_are_read(tmp_path):
+    write(tmp_path, {f"train/{TENCH}.tar": tar_bytes({"a.JPEG": b"a"}), f"train/{SHARK}/b.JPEG": b"b"})
+    assert listed(tmp_path) == {f"train/{TENCH}/a.JPEG": b"a", f"train/{SHARK}/b.JPEG": b"b"}
+
+
+def test_a_link_back_up_does_not_list_for_ever(tmp_path):
+    tree(tmp_path, IMAGES)
+    (tmp_path / "train" / "up").symlink_to(tmp_path)
+    assert listed(tmp_path) == IMAGES
+
+
+def without(*names):
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("layout", "change", "message"),
+    [
+        (official, without("ILSVRC2012_img_val.tar"), "ILSVRC2012_img_val.tar is missing"),
+        (official, without("ILSVRC2012_devkit_t12.tar.gz"), "neither ILSVRC2012_devkit_t12.tar.gz .* nor LOC_val"),
+        (kaggle, without("LOC_val_solution.csv"), "neither .* nor LOC_val_solution.csv"),
+        (official, without("ILSVRC2012_img_train.tar"), "no training images"),
+        (kaggle, lambda folder: (folder / "LOC_val_solution.csv").write_text("a,b\n1,2\n"), "published form"),
+        (tree, lambda folder: write(folder, {"other/train/n01440764/n01440764_9.JPEG": b""}), "is there twice"),
+        (tree, lambda folder: write(folder, {"val/n09999999/a.JPEG": b""}), "without training images: n09999999"),
+    ],
+)
+def test_what_is_wrong_with_a_source_is_named(tmp_path, layout, change, message):
+    change(layout(tmp_path, IMAGES))
+    with pytest.raises(UserError, match=message):
+        find_samples([tmp_path])
+
+
+def test_a_missing_and_an_empty_source_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"there is no .*nowhere"):
+        find_samples([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match="no training images in"):
+        find_samples([tmp_path])
+
+
+def member(name, kind=tarfile.REGTYPE, link="", size=0):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, size
+    return info
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (member("../../outside.JPEG"), "would lie outside"),
+        (member("/etc/outside.JPEG"), "would lie outside"),
+        (member("train/n01440764/a.JPEG", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
+        (member("train/n01440764/a.JPEG", tarfile.LNKTYPE, "../../etc/passwd"), "is a link"),
+        (member("train/n01440764/a.JPEG", tarfile.CHRTYPE), "a device"),
+        (member("train/n01440764/a.JPEG", tarfile.FIFOTYPE), "a device or the like"),
+        (member("train/n01440764/a.JPEG", size=10**12), "damaged or cut off"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_untrusted_archives_are_refused(tmp_path, bad, message, nested):
+    archive = io.BytesIO(tar_bytes({f"train/{TENCH}/good.JPEG": b"good"}))
+    with tarfile.open(fileobj=archive, mode="a") as tar:
+        tar.addfile(bad)
+    data = tar_bytes({"train/inner.tar": archive.getvalue()}) if nested else archive.getvalue()
+    write(tmp_path, {"bad.tar": data})
+    with pytest.raises(UserError, match=message):
+        find_samples([tmp_path / "bad.tar"])
+
+
+@pytest.mark.parametrize("kept", [600, 1024, 1536, 2100])
+def test_a_cut_off_archive_is_refused_wherever_it_was_cut(tmp_path, kept):
+    whole = tar_bytes({f"train/{TENCH}/a.JPEG": b"a" * 512, f"train/{TENCH}/b.JPEG": b"b" * 700})
+    write(tmp_path, {"cut.tar": whole[:kept]})
+    with pytest.raises(UserError, match=r"cut off|not a plain tar"):
+        find_samples([tmp_path / "cut.tar"])
+
+
+def test_a_compressed_archive_is_refused_with_the_remedy(tmp_path):
+    write(tmp_path, {"images.tgz": gzip.compress(tar_bytes(IMAGES))})
+    with pytest.raises(UserError, match="must be decompressed first"):
+        find_samples([tmp_path / "images.tgz"])
+
+
+def test_a_decompression_bomb_for_a_development_kit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(val_labels, "MAX_BYTES", 2**20)
+    official(tmp_path, IMAGES)
+    write(tmp_path, {"ILSVRC2012_devkit_t12.tar.gz": gzip.compress(bytes(2**24))})
+    with pytest.raises(UserError, match="more than 1048576 bytes unpacked"):
+        find_samples([tmp_path])

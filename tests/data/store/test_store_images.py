@@ -1,0 +1,93 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.store.conftest import encoded
+from torchvision.transforms import CenterCrop, Resize
+
+from alexnet_lab.data.store import images
+from alexnet_lab.data.store.images import Unreadable, to_jpeg, to_square
+
+
+def reference(image: Image.Image) -> np.ndarray:
+    return np.asarray(CenterCrop(256)(Resize(256)(image.convert("RGB"))))
+
+
+def gradient(width=400, height=300) -> Image.Image:
+    """Red grows to the right, green downwards."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, width)
+    pixels[..., 1] = np.linspace(0, 255, height)[:, None]
+    return Image.fromarray(pixels)
+
+
+def test_photographs_come_out_as_torchvision_scales_and_crops_them(photographs):
+    for data in photographs[:40]:
+        assert np.array_equal(to_square(data), reference(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("size", [(256, 256), (100, 70), (257, 300), (1000, 333), (20, 20)])
+def test_any_size_is_scaled_by_its_shorter_side_and_cropped_in_the_centre(size):
+    assert np.array_equal(to_square(encoded(gradient(*size), "PNG")), reference(gradient(*size)))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA", "CMYK", "YCbCr"])
+def test_every_mode_comes_out_as_rgb(mode):
+    form = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
+    image = gradient().convert(mode)
+    square = to_square(encoded(image, form))
+    assert (square.shape, square.dtype) == ((256, 256, 3), np.uint8)
+    assert np.array_equal(square, reference(image))
+
+
+def test_a_grey_and_a_cmyk_jpeg_keep_their_colours():
+    grey = to_square(encoded(gradient().convert("L"), quality=95))
+    assert np.array_equal(grey[..., 0], grey[..., 2])
+    colour = to_square(encoded(gradient().convert("CMYK"), quality=95)).astype(int)
+    assert np.abs(colour - reference(gradient())).mean() < 4
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_270)])
+def test_an_exif_rotated_photograph_is_put_upright(orientation, turned):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    square = to_square(encoded(gradient(), exif=exif, quality=95)).astype(int)
+    assert np.abs(square - reference(gradient().transpose(turned))).mean() < 4
+
+
+def test_damaged_files_are_unreadable(photographs):
+    for data in (photographs[0][:-500], photographs[0][:100], b"", b"text", encoded(gradient(), "PNG")[:-300]):
+        with pytest.raises(Unreadable):
+            to_square(data)
+
+
+def png_of_size(width, height):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_decompression_bombs_are_unreadable(monkeypatch):
+    with pytest.raises(Unreadable, match="decompression bomb"):
+        to_square(png_of_size(10_000, 9_000))
+    with pytest.raises(Unreadable, match="3000 x 1 is too narrow"):
+        to_square(encoded(Image.new("RGB", (3000, 1)), "PNG"))
+    monkeypatch.setattr(images, "MAX_BYTES", 100)
+    with pytest.raises(Unreadable, match="at most 100 are read"):
+        to_square(encoded(gradient()))
+
+
+def test_a_stored_jpeg_is_close_to_its_image_and_a_ninth_of_its_size(photographs):
+    squares = [to_square(data) for data in photographs[:40]]
+    jpegs = [to_jpeg(square) for square in squares]
+    errors = [
+        np.abs(np.asarray(Image.open(io.BytesIO(jpeg))) - square.astype(int)).mean()
+        for jpeg, square in zip(jpegs, squares, strict=True)
+    ]
+    assert np.mean(errors) < 3.5
+    assert sum(map(len, jpegs)) < 0.13 * sum(square.nbytes for square in squares)

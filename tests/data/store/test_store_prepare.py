@@ -1,0 +1,246 @@
+import errno
+import io
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.sources.layouts import LAYOUTS, tree, write
+from tests.data.store.conftest import DUMBBELL, SHARK, TENCH, as_imagenet, encoded
+
+from alexnet_lab.data.store import disk, progress
+from alexnet_lab.data.store.images import to_jpeg, to_square
+from alexnet_lab.data.store.prepare import prepare
+from alexnet_lab.data.store.reading import open_store
+from alexnet_lab.data.store.verify import verify
+from alexnet_lab.errors import UserError
+
+QUICK = {"name": "imagenet", "workers": 1, "chunk_images": 4}
+
+
+def test_the_layouts_of_real_photographs_give_byte_identical_stores(photographs, tmp_path, contents):
+    images = as_imagenet(photographs[:24])
+    stores = []
+    for layout, build in LAYOUTS.items():
+        prepare(build(tmp_path / layout, images), tmp_path / "stores" / layout, **QUICK)
+        stores.append(contents(tmp_path / "stores" / layout))
+    assert set(stores[0]) == {
+        *("meta.json", "mean_image.npy", "train/images.npy", "train/labels.npy", "val/images.npy", "val/labels.npy")
+    }
+    assert stores[1:] == stores[:1] * 3
+
+
+@pytest.mark.parametrize("form", ["uint8", "jpeg"])
+def test_a_store_holds_the_images_labels_and_statistics(photographs, tmp_path, form):
+    images = as_imagenet(photographs[:24])
+    meta = prepare(tree(tmp_path / "source", images), tmp_path / "store", format=form, **QUICK)
+    store = open_store(tmp_path / "store", "imagenet")
+    assert store.meta == meta == verify(tmp_path / "store")
+    assert [(known.wnid, known.name) for known in meta.classes] == [
+        (TENCH, "tench"),
+        (SHARK, "great white shark"),
+        (DUMBBELL, "dumbbell"),
+    ]
+    assert meta.counts == {"train": 16, "val": 8}
+    for split in ("train", "val"):
+        paths = sorted(path for path in images if path.startswith(split))
+        squares = np.stack([to_square(images[path]) for path in paths])
+        if form == "uint8":
+            assert isinstance(store.images(split), np.memmap)
+            assert np.array_equal(store.images(split), squares)
+        else:
+            assert [bytes(jpeg) for jpeg in store.jpegs(split)] == [to_jpeg(square) for square in squares]
+        wnids = [meta.classes[label].wnid for label in store.labels(split)]
+        assert wnids == [path.split("/")[1] for path in paths]
+        if split == "train":
+            assert np.allclose(store.mean_image(), squares.mean(axis=0), rtol=1e-6)
+            assert np.allclose(meta.mean, squares.mean(axis=(0, 1, 2)) / 255)
+            assert np.allclose(meta.covariance, np.cov(squares.reshape(-1, 3).T / 255, bias=True))
+
+
+@pytest.mark.parametrize("form", ["uint8", "jpeg"])
+def test_workers_and_chunks_do_not_change_a_byte(small_images, tmp_path, contents, form):
+    source = tree(tmp_path / "source", small_images)
+    prepare(source, tmp_path / "one", name="x", format=form, workers=1, chunk_images=5)
+    prepare(source, tmp_path / "two", name="x", format=form, workers=2, chunk_images=2, save_seconds=0)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_odd_files_come_out_as_rgb(tmp_path):
+    blocks = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(blocks).resize((320, 240))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = {
+        "a_grey.JPEG": encoded(picture.convert("L")),
+        "b_cmyk.JPEG": encoded(picture.convert("CMYK")),
+        "c_rotated.JPEG": encoded(picture.rotate(90, expand=True), exif=exif),
+        "d_png.JPEG": encoded(picture, "PNG"),
+        "e.JPEG": encoded(picture),
+    }
+    prepare(write(tmp_path / "source" / TENCH, files).parent, tmp_path / "store", **QUICK)
+    found = open_store(tmp_path / "store").images("train").astype(int)
+    assert found.shape == (5, 256, 256, 3)
+    for row, name in enumerate(files):
+        reference = found[3] @ [[0.299], [0.587], [0.114]] if "grey" in name else found[3]
+        assert np.abs(found[row] - reference).mean() < 4, name
+
+
+@pytest.fixture
+def damaged(small_images):
+    """Images of which three are unreadable."""
+    images = dict(small_images)
+    paths = sorted(images)
+    for path, data in ((paths[2], images[paths[2]][:-40]), (paths[5], b"text"), (paths[-1], b"")):
+        images[path] = data
+    return images, [paths[2], paths[5], paths[-1]]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_unreadable_files_are_all_listed_and_there_is_no_store(damaged, tmp_path, workers):
+    images, bad = damaged
+    with pytest.raises(UserError, match="3 image files are unreadable, there is no store") as error:
+        prepare(tree(tmp_path / "source", images), tmp_path / "store", **QUICK | {"workers": workers})
+    listing = (tmp_path / "store.unreadable.txt").read_text()
+    for path in bad:
+        assert path in str(error.value)
+        assert path in listing
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(UserError, match="there is no store"):
+        open_store(tmp_path / "store")
+
+
+@pytest.mark.parametrize("form", ["uint8", "jpeg"])
+def test_skipped_files_are_left_out_and_recorded(damaged, tmp_path, contents, form):
+    images, bad = damaged
+    source = tree(tmp_path / "source", images)
+    with pytest.raises(UserError, match="on_error=skip"):
+        prepare(source, tmp_path / "after", format=form, **QUICK)
+    prepare(source, tmp_path / "after", format=form, on_error="skip", **QUICK)  # goes on
+    meta = prepare(source, tmp_path / "store", format=form, on_error="skip", **QUICK)
+    assert contents(tmp_path / "after") == contents(tmp_path / "store")
+    assert not (tmp_path / "after.unreadable.txt").exists()
+    assert [skipped.file for skipped in meta.skipped] == bad
+    assert sum(meta.counts.values()) == len(images) - 3
+    left = tree(tmp_path / "left", {path: data for path, data in images.items() if path not in bad})
+    other = prepare(left, tmp_path / "other", format=form, **QUICK)
+    assert (other.mean, other.checksums) == (meta.mean, meta.checksums)
+
+
+def test_a_failed_run_begins_anew_when_the_files_were_replaced(small_images, damaged, tmp_path, contents):
+    with pytest.raises(UserError, match="unreadable"):
+        prepare(tree(tmp_path / "source", damaged[0]), tmp_path / "store", **QUICK)
+    prepare(tree(tmp_path / "source", small_images), tmp_path / "store", **QUICK)
+    prepare(tree(tmp_path / "whole", small_images), tmp_path / "other", **QUICK)
+    assert contents(tmp_path / "store") == contents(tmp_path / "other")
+
+
+def test_a_finished_store_is_left_as_it_is(small_images, tmp_path, contents):
+    source = tree(tmp_path / "source", small_images)
+    meta = prepare(source, tmp_path / "store", **QUICK)
+    (tmp_path / "store" / progress.RECORD).touch()  # as if killed after the renaming
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.npy")}
+    assert prepare(source, tmp_path / "store", **QUICK) == meta
+    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.npy")}
+    assert progress.RECORD not in contents(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "jpeg"}, "holds a store of format=uint8; delete it first"),
+        ({"name": "other"}, "holds the store of imagenet, not of other"),
+        ({"num_classes": 1000}, "data.num_classes is 1000, the source has training images of 3"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+    ],
+)
+def test_a_finished_store_is_never_overwritten(small_images, tmp_path, contents, changes, message):
+    source = tree(tmp_path / "source", small_images)
+    prepare(source, tmp_path / "store", **QUICK)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=message):
+        prepare(source, tmp_path / "store", **QUICK | changes)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_with_something_else_and_other_images_are_refused(small_images, tmp_path):
+    source = tree(tmp_path / "source", small_images)
+    with pytest.raises(UserError, match="is not empty, and not the store to be made"):
+        prepare(source, source, **QUICK)
+    prepare(source, tmp_path / "store", **QUICK)
+    next((source / "train" / TENCH).iterdir()).unlink()
+    with pytest.raises(UserError, match="made of other images"):
+        prepare(source, tmp_path / "store", **QUICK)
+
+
+def test_a_partial_store_of_other_settings_is_refused(small_images, tmp_path, monkeypatch):
+    source = tree(tmp_path / "source", small_images)
+    with monkeypatch.context() as patch:
+        patch.setattr("alexnet_lab.data.store.prepare._finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(source, tmp_path / "store", **QUICK)
+    with pytest.raises(UserError, match=r"store.partial was begun with other settings \(different: format\)"):
+        prepare(source, tmp_path / "store", format="jpeg", **QUICK)
+    with pytest.raises(UserError, match=r"store\.partial was begun, and the command that began it finishes it"):
+        open_store(tmp_path / "store")
+    prepare(source, tmp_path / "store", **QUICK)
+
+
+def test_two_at_once_are_refused(small_images, tmp_path):
+    source = tree(tmp_path / "source", small_images)
+    with progress.locked(tmp_path / "store.partial"), pytest.raises(UserError, match="another process is writing"):
+        prepare(source, tmp_path / "store", **QUICK)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(small_images, tmp_path, monkeypatch, caplog):
+    source = tree(tmp_path / "source", small_images)
+    full = shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: full)
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match=r"needs 0.02 GB of disk, .* has 0.00 GB free"):
+        prepare(source, tmp_path / "new" / "store", **QUICK)
+    assert "images: 12 train, 6 val, of 3 classes" in caplog.text
+    assert "disk: 0.02 GB needed, 0.00 GB free on" in caplog.text
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_that_fills_up_is_said_and_the_same_command_continues(small_images, tmp_path, monkeypatch):
+    source = tree(tmp_path / "source", small_images)
+    (tmp_path / "store").mkdir()  # an empty folder is no store, and not in the way
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(UserError, match=r"the disk of .*store\.partial is full"):
+            prepare(source, tmp_path / "store", **QUICK)
+    assert prepare(source, tmp_path / "store", **QUICK).counts == {"train": 12, "val": 6}
+
+
+def test_progress_shows_rate_and_time_left_on_standard_error(small_images, tmp_path, capsys):
+    prepare(tree(tmp_path / "source", small_images), tmp_path / "store", **QUICK)
+    shown = capsys.readouterr()
+    assert "18/18" in shown.err
+    assert " images/s" in shown.err
+    assert shown.out == ""
+
+
+def test_meta_says_in_plain_json_what_the_store_is(small_images, tmp_path):
+    prepare(tree(tmp_path / "source", small_images), tmp_path / "store", **QUICK)
+    meta = json.loads((tmp_path / "store" / "meta.json").read_text())
+    assert meta["version"] == 1
+    assert meta["counts"] == {"train": 12, "val": 6}
+    assert meta["classes"][0] == {"wnid": TENCH, "name": "tench"}
+    assert set(meta["software"]) == {"pillow", "libjpeg"}
+    assert np.load(io.BytesIO((tmp_path / "store" / "mean_image.npy").read_bytes())).dtype == np.float32
+
+
+def test_the_workers_import_no_torch():
+    names = ("converting", "prepare", "verify", "reading")
+    code = "".join(f"import alexnet_lab.data.store.{name}\n" for name in names)
+    code += "import sys; print('torch' in sys.modules)"
+    environment = {"PYTHONPATH": str(Path("src").absolute())}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == "False\n", done.stderr

@@ -1,0 +1,101 @@
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+from tests.data.sources.layouts import tree
+
+from alexnet_lab.data.store.format import IMAGE_BYTES, META, npy_header
+from alexnet_lab.data.store.prepare import prepare
+from alexnet_lab.data.store.reading import open_store
+from alexnet_lab.data.store.verify import verify
+from alexnet_lab.errors import UserError
+
+
+@pytest.fixture
+def store(small_images, tmp_path):
+    prepare(tree(tmp_path / "source", small_images), tmp_path / "imagenet", name="imagenet", workers=1)
+    return tmp_path / "imagenet"
+
+
+def cut(path, by=1000):
+    os.truncate(path, path.stat().st_size - by)
+
+
+def with_label(path, value):
+    labels = np.load(path)
+    labels[3] = value
+    np.save(path, labels)
+
+
+def with_meta(store, **changes):
+    path = store / META
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda store: cut(store / "train/images.npy"), "train/images.npy has 2,358,424 bytes and not the 2,359,424"),
+        (lambda store: cut(store / "val/labels.npy", 8), "val/labels.npy has"),
+        (lambda store: (store / "val/images.npy").unlink(), "val/images.npy is missing"),
+        (lambda store: with_label(store / "train/labels.npy", 3), r"label 3 is not in \[0, 3\)"),
+        (lambda store: with_label(store / "val/labels.npy", -1), r"label -1 is not in \[0, 3\)"),
+        (lambda store: with_meta(store, version=2), "is a store of version 2, this program reads 1"),
+        (lambda store: with_meta(store, name="imagenette"), "holds the store of imagenette, not of imagenet"),
+        (lambda store: with_meta(store, counts={"train": 13, "val": 6}), "cannot hold 13 images"),
+        (lambda store: with_meta(store, counts="many"), "meta.json is damaged"),
+        (lambda store: cut(store / META), "meta.json is damaged"),
+        (lambda store: (store / META).write_bytes(b"\xff\xfe"), "meta.json cannot be read"),
+        (lambda store: (store / META).unlink(), "there is no store in .*prepare.py data=imagenet source="),
+    ],
+)
+def test_what_is_wrong_with_a_store_is_named(store, damage, message):
+    damage(store)
+    with pytest.raises(UserError, match="(?s)" + message):
+        open_store(store, "imagenet")
+
+
+def test_verify_names_the_file_and_block_of_a_flipped_byte(store):
+    verify(store, "imagenet", workers=1)
+    with (store / "val/images.npy").open("r+b") as file:
+        file.seek(5000)
+        byte = file.read(1)
+        file.seek(5000)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(UserError, match=r"val/images.npy is damaged in block 0 \(bytes 0 to 1,179,775\)"):
+        verify(store)
+
+
+def test_verify_sees_a_changed_meta(store):
+    with_meta(store, mean=[0.5, 0.5, 0.5])
+    open_store(store)
+    with pytest.raises(UserError, match=r"meta\.json is damaged"):
+        verify(store)
+
+
+def test_the_arrays_are_read_only(store):
+    opened = open_store(store)
+    for array in (opened.images("train"), opened.labels("train"), opened.mean_image()):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_a_store_of_the_size_of_imagenet_opens_at_once(store):
+    count = 1_281_167
+    labels = np.zeros(count, "<i8")
+    (store / "train/labels.npy").write_bytes(npy_header("<i8", (count,)) + labels.tobytes())
+    with (store / "train/images.npy").open("r+b") as file:
+        file.write(npy_header("|u1", (count, 256, 256, 3)))
+        file.truncate(file.tell() + count * IMAGE_BYTES)  # sparse: 252 GB that occupy nothing
+    checksums = json.loads((store / META).read_text())["checksums"]
+    for name in ("train/images.npy", "train/labels.npy"):
+        checksums[name] = {"bytes": (store / name).stat().st_size, "blocks": ["0" * 64] * 3755}
+    with_meta(store, counts={"train": count, "val": 6}, checksums=checksums)
+    start = time.perf_counter()
+    images = open_store(store, "imagenet").images("train")
+    seconds = time.perf_counter() - start
+    assert images.shape == (count, 256, 256, 3)
+    assert not images[-1].any()
+    assert seconds < 0.2

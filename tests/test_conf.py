@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from alexnet_lab.commands.build import build, check, check_run_settings
 from alexnet_lab.commands.train import train
 from alexnet_lab.data import fashion_mnist_files
+from alexnet_lab.data.store.prepare import prepare
 from alexnet_lab.tracking import record
 from alexnet_lab.tracking.metrics_csv import read_rows
 
@@ -23,6 +25,18 @@ Settings = Callable[..., dict[str, Any]]
 # Smaller inputs than the published ones, where the network takes them; its layers stay what they are.
 SMALL = {"lenet": 28}
 SMALL_ALEXNET = 67
+IMAGENETTE = [
+    "n01440764",
+    "n02102040",
+    "n02979186",
+    "n03000684",
+    "n03028079",
+    "n03394916",
+    "n03417042",
+    "n03425413",
+    "n03445777",
+    "n03888257",
+]
 TINY = ("trainer=cpu", "debug=fast_dev_run", "data.batch_size=2", "data.eval_batch_size=2", "logger=none")
 
 
@@ -64,6 +78,42 @@ def test_any_model_takes_a_step_on_any_data(model: str, data: str, settings: Set
     assert set(result["final"]) >= {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "top1", "top5")}
     assert result["parameters"] > 0
     assert result["macs"] > 0
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `store`, made of `images/{train,val}/<wnid>/*`, two of each of Imagenette's ten classes."""
+    folder = tmp_path_factory.mktemp("photographs")
+    noise = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for wnid in IMAGENETTE:
+            place = folder / "images" / split / wnid
+            place.mkdir(parents=True)
+            for number in range(2):
+                pixels = noise.integers(0, 256, (260, 300, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{number}.JPEG")
+    prepare(folder / "images", folder / "store", name="imagenette", workers=1)
+    return folder
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize(
+    "choices",
+    [
+        *(("data=imagenette", f"model={model}") for model in names("model")),
+        ("data=imagenet", "data.name=imagenette", "data.num_classes=10", "model=alexnet_half_v2"),
+        ("data=image_folder", "data.name=imagenette", "data.num_classes=10", "model=alexnet_half_v2"),
+    ],
+    ids=lambda choices: "-".join(word.split("=")[1] for word in choices if word.split("=")[0] in ("data", "model")),
+)
+def test_any_model_takes_a_step_on_photographs(
+    choices: tuple[str, ...], photographs: Path, settings: Settings, tmp_path: Path
+) -> None:
+    model = next(word.split("=")[1] for word in choices if word.startswith("model="))
+    size = (f"model.image_size={SMALL.get(model, SMALL_ALEXNET)}", "checkpoints=none", "test_on=last")
+    result = run(settings(*TINY, *choices, *size, f"data.dir={photographs / 'store'}"), tmp_path)
+    assert np.isfinite(result["final"]["train/loss"])
+    assert 0 <= result["final"]["test/top1"] <= result["final"]["test/top5"] <= 1
 
 
 @pytest.mark.usefixtures("as_in_a_rank")
@@ -138,7 +188,8 @@ def test_experiment_has_no_stray_key_and_all_its_factories_can_be_called(experim
         for name, node in found[group].items():
             check(node, f"{group}.{name}")
     assert found["recipe"]["name"] == experiment
-    assert data.spec.num_classes == found["model"]["num_classes"]
+    assert data.batch_size == found["data"]["batch_size"]
+    assert found["data"]["num_classes"] == found["model"]["num_classes"]
 
 
 @pytest.mark.parametrize("experiment", names("experiment"))

@@ -1,16 +1,25 @@
+import io
 import json
 import os
 from pathlib import Path
 
+import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
+from torch.nn.functional import interpolate
 
+from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands.evaluate import evaluate
-from alexnet_lab.commands.restore import read_checkpoint, restored_network
+from alexnet_lab.commands.restore import read_checkpoint, restored_data, restored_network
+from alexnet_lab.data.store.prepare import prepare as prepare_store
+from alexnet_lab.data.store.reading import open_store
 from alexnet_lab.errors import UserError
 
 ROOT = Path(__file__).parents[2]
+MEAN, STD = [0.5, 0.4, 0.6], [0.25, 0.3, 0.2]
 
 
 @pytest.fixture
@@ -67,7 +76,8 @@ def test_recorded_precision_is_the_default(composed, changed) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("protocol=ten_crop", "protocol=ten_crop: there is no such protocol; choose from: center"),
+        ("protocol=five_crop", "protocol=five_crop: there is no such protocol; choose from: center, ten_crop"),
+        ("protocol=ten_crop", "protocol=ten_crop: synthetic is not cropped; choose protocol=center"),
         ("split=train", "split=train: there is no such split; choose from: test, val"),
         ("checkpoint=null", "which one\\? checkpoint=PATH"),
         ("checkpoint=nowhere.ckpt", "checkpoint=nowhere.ckpt: there is no such file"),
@@ -79,6 +89,103 @@ def test_recorded_precision_is_the_default(composed, changed) -> None:
 def test_wrong_option_is_named_with_its_remedy(composed, trained_run, override, message) -> None:
     with pytest.raises(UserError, match=message):
         evaluate(composed("evaluate", f"checkpoint={trained_run.last}", override))
+
+
+@pytest.fixture(scope="module", params=["uint8", "jpeg"])
+def store(request, tmp_path_factory) -> Path:
+    """Thirteen photographs of ten classes to train on, and as many to measure on, among them a small and a grey one."""
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("stores") / "photographs"
+    random = np.random.default_rng(3)
+    for split in ("train", "val"):
+        for place in range(13):
+            path = source / split / f"class{place % 10}" / f"{place:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            coarse = Image.fromarray(random.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+            picture = coarse.resize([(300, 280), (256, 256), (90, 120)][place % 3], Image.Resampling.BICUBIC)
+            (picture.convert("L") if place == 4 else picture).save(path)
+    prepare_store(source, folder, name="image_folder", format=request.param, workers=1)
+    return folder
+
+
+@pytest.fixture
+def measured_on(trained_run, composed, store, tmp_path):
+    """The checkpoint, LeNet for 28 x 28 pixels, as if it had been trained on the photographs of the store."""
+
+    def write(**changes) -> Path:
+        config = composed("prepare", "data=image_folder", "model=lenet", "data.num_classes=10", "data.crop_size=28")
+        settings = OmegaConf.to_container(config.data, resolve=True)
+        content = torch.load(trained_run.last, weights_only=True)
+        content["config"]["data"] = {**settings, "dir": str(store), **changes}
+        torch.save(content, tmp_path / "photographs.ckpt")
+        return tmp_path / "photographs.ckpt"
+
+    return write
+
+
+def ten_crops_one_by_one(net: torch.nn.Module, image: np.ndarray, crop: int, size: int) -> np.ndarray:
+    """[K], the mean of ten softmax outputs of uint8 [256, 256, 3], each by itself: PIL cuts out, NumPy normalises."""
+    whole, room = Image.fromarray(image), 256 - crop
+    total = np.zeros(10)
+    for left, top in [(0, 0), (room, 0), (0, room), (room, room), (room // 2, room // 2)]:
+        window = whole.crop((left, top, left + crop, top + crop))
+        for view in (window, window.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
+            pixels = (np.asarray(view, np.float32) / 255 - MEAN) / STD
+            tensor = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
+            if crop != size:
+                tensor = interpolate(tensor, (size, size), mode="bilinear", antialias=True)
+            with torch.no_grad():
+                logits = net(tensor)[0].double().numpy()
+            weights = np.exp(logits - logits.max())
+            total += weights / weights.sum()
+    return total / 10
+
+
+@pytest.mark.parametrize("crop", [28, 224])
+def test_ten_crop_gives_the_figures_of_the_mean_probabilities(composed, measured_on, store, crop) -> None:
+    path = measured_on(mean=MEAN, std=STD, crop_size=crop)
+    opened = open_store(store)
+    labels = opened.labels("val")
+    if opened.meta.format == "jpeg":
+        images = [np.asarray(Image.open(io.BytesIO(opened.jpegs("val")[row].tobytes()))) for row in range(13)]
+    else:
+        images = list(opened.images("val"))
+    net = restored_network(read_checkpoint(path))
+    probabilities = np.stack([ten_crops_one_by_one(net, image, crop, 28) for image in images])
+    ranks = (probabilities > probabilities[range(13), labels][:, None]).sum(1)
+    figures = evaluate(composed("evaluate", f"checkpoint={path}", "protocol=ten_crop", "trainer=cpu"))
+    assert figures["test/top1"] == (ranks == 0).mean()
+    assert figures["test/top5"] == (ranks < 5).mean()
+    assert figures["test/loss"] == pytest.approx(-np.log(probabilities[range(13), labels]).mean(), abs=1e-4)
+    center = evaluate(composed("evaluate", f"checkpoint={path}", "trainer=cpu"))
+    assert center["test/loss"] != figures["test/loss"]
+
+
+def test_ten_crop_counts_every_image_once_whatever_the_step(composed, measured_on, tmp_path) -> None:
+    checkpoint, out = f"checkpoint={measured_on()}", tmp_path / "figures.json"
+    losses = []
+    for size in ("null", "1", "5", "13"):
+        options = (checkpoint, f"out={out}", "protocol=ten_crop", f"data.eval_batch_size={size}", "trainer=cpu")
+        losses.append(evaluate(composed("evaluate", *options))["test/loss"])
+        figures = json.loads(out.read_text())
+        assert (figures["images"], figures["protocol"]) == (13, "ten_crop")
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-6)
+
+
+def test_center_protocol_on_photographs_is_lightnings_own_test_to_the_bit(composed, measured_on) -> None:
+    path = measured_on()
+    restored = read_checkpoint(path)
+    classifier = ImageClassifier(restored_network(restored), None, None, seed=0)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(devices=1, enable_model_summary=False, **quiet)
+    trainer.test(classifier, restored_data(restored, {}), verbose=False)
+    expected = classifier.eval_metrics.compute()
+    figures = evaluate(composed("evaluate", f"checkpoint={path}", "protocol=center", "trainer=cpu"))
+    assert figures == {f"test/{name}": expected[name] for name in ("loss", "top1", "top5")}
+
+
+def test_ten_crop_of_whole_images_is_refused(composed, measured_on) -> None:
+    with pytest.raises(UserError, match="crops of 256 x 256 are all that image_folder stores"):
+        evaluate(composed("evaluate", f"checkpoint={measured_on(crop_size=256)}", "protocol=ten_crop", "trainer=cpu"))
 
 
 def test_file_that_is_no_checkpoint_is_refused(tmp_path) -> None:

@@ -17,25 +17,30 @@ from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands.build import build
 from alexnet_lab.commands.rank import NOISE
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
+from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
 
 SPLITS = ("test", "val")
-PROTOCOLS = ("center",)
+PROTOCOLS = ("center", "ten_crop")
+TEN = 10
+"""Views of an image in `ten_crop`."""
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
     """Measure what `conf/evaluate.yaml` describes, print it, and return `SPLIT/loss`, `SPLIT/top1`, `SPLIT/top5`.
 
-    The figures are those that the run itself reports for the same weights, to the last bit.
+    With `protocol=center` the figures are those that the run itself reports for the same weights, to the last bit.
+    With `ten_crop` (paper, section 4.1) an image's ten softmax outputs are averaged: the classes are ranked by the mean
+    probability, and the loss is minus the logarithm of that of the right class. Every image counts once.
 
     Raises:
-        UserError: the checkpoint is none of ours, or an option is wrong.
+        UserError: the checkpoint is none of ours, an option is wrong, or the images have no ten crops.
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _check_options(options)
     path = Path(options["checkpoint"])
     restored = read_checkpoint(path)
-    data = restored_data(restored, options["data"])
+    data = _data(restored, options)
     classifier = ImageClassifier(restored_network(restored), _never, _never, seed=0)
     trainer = _trainer(options["trainer"], restored)
     measure = trainer.test if options["split"] == "test" else trainer.validate
@@ -60,6 +65,28 @@ def _check_options(options: dict[str, Any]) -> None:
     out = options["out"]
     if out is not None and not Path(str(out)).parent.is_dir():
         raise UserError(f"out={out}: there is no folder {Path(str(out)).parent}")
+
+
+def _data(restored: Restored, options: dict[str, Any]) -> ImageDataModule:
+    """The run's data, looked at by the protocol; a step has as many views as the run's steps have images."""
+    changes = dict(options["data"])
+    if options["protocol"] == "ten_crop" and changes["eval_batch_size"] is None:
+        changes["eval_batch_size"] = max(1, restored.settings["data"]["eval_batch_size"] // TEN)
+    data = restored_data(restored, changes)
+    data.evaluate_by(options["protocol"])
+    if options["protocol"] == "ten_crop":
+        _check_room(data)
+    return data
+
+
+def _check_room(data: ImageDataModule) -> None:
+    assert data.augmentation is not None
+    crop, stored = data.augmentation.crop_size, data.dataset.split("val").images.shape[2]
+    if crop >= stored:
+        raise UserError(
+            f"protocol=ten_crop: crops of {crop} x {crop} are all that {data.spec.name} stores of an image, so there "
+            "are no corners; choose protocol=center"
+        )
 
 
 def _trainer(settings: dict[str, Any], restored: Restored) -> pl.Trainer:

@@ -16,6 +16,8 @@ from alexnet_lab.data.fashion_mnist import FashionMnist
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.store.prepare import prepare as make_store
 from alexnet_lab.data.store.verify import verify
+from alexnet_lab.data.stream.layout import is_stream
+from alexnet_lab.data.stream.writing import write_stream
 from alexnet_lab.errors import UserError
 
 PHOTOGRAPHS = "alexnet_lab.data.photographs.photographs"
@@ -28,7 +30,8 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 def prepare(config: DictConfig) -> None:
     """See to it that the dataset of `config.data` is there, open every split of it, and print what was found.
 
-    With `config.source`, a store is made of it first; with `config.verify`, the store is compared with its checksums.
+    With `config.source`, a store is made of it first; with `config.verify`, the store is compared with its checksums;
+    with `config.stream`, it is written as a stream.
 
     Raises:
         UserError: a wrong key or value, or the files can be had nowhere, or are damaged.
@@ -46,19 +49,21 @@ def prepare(config: DictConfig) -> None:
         table.add_row(label, text)
     console = Console()
     console.print(table)
-    for line in _places(data, Path(settings.get("dir", ""))):
+    for line in _places(data, settings.get("dir", "")):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
-    """Make or verify the store of photographs that `data` names, where the options ask for it."""
-    source, verifies = options["source"], options["verify"]
-    if source is None and not verifies:
+    """Make, verify or stream the store of photographs that `data` names, where the options ask for it."""
+    source, verifies, stream = options["source"], options["verify"], options["stream"]
+    if source is None and not verifies and stream is None:
         return
     if data["_target_"] != PHOTOGRAPHS:
         raise UserError(
-            f"data={data['name']} has no store: source and verify are for imagenet, imagenette, image_folder"
+            f"data={data['name']} has no store: source, verify and stream are for imagenet, imagenette, image_folder"
         )
+    if is_stream(data["dir"]):
+        raise UserError(f"data.dir={data['dir']} is a stream: stores are made and verified in a folder of their own")
     folder = Path(data["dir"])
     if source is not None:
         sources = [Path(str(one)) for one in (source if isinstance(source, list) else [source])]
@@ -68,6 +73,8 @@ def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
     if verifies:
         verify(folder, data["name"], options["workers"])
         log.info("%s: every block is as it was written", folder)
+    if stream is not None:
+        write_stream(folder, str(stream), data["name"])
 
 
 def _rows(data: ImageDataModule) -> Iterable[tuple[str, str]]:
@@ -78,11 +85,11 @@ def _rows(data: ImageDataModule) -> Iterable[tuple[str, str]]:
     yield "classes", f"{data.spec.num_classes}: {', '.join(data.spec.classes)}"
 
 
-def _places(data: ImageDataModule, folder: Path) -> Iterable[str]:
+def _places(data: ImageDataModule, folder: str) -> Iterable[str]:
     if isinstance(data.dataset, FashionMnist):
-        found = fashion_mnist_files.locate(folder) or {}
+        found = fashion_mnist_files.locate(Path(folder)) or {}
         yield from (f"{name}: {path}" for name, path in found.items())
-    elif folder.name:
+    elif folder:
         yield f"folder: {folder}"
     else:
         yield "made in memory at every start: there is nothing to prepare"

@@ -14,6 +14,7 @@ from alexnet_lab.data.loader import BatchLoader
 from alexnet_lab.data.pipeline import InputPipeline
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
 from alexnet_lab.data.spec import Batch, DataSpec, Draws
+from alexnet_lab.data.stream.reading import chunks_of
 from alexnet_lab.errors import UserError
 
 Protocol = Literal["center", "ten_crop"]
@@ -158,7 +159,7 @@ class ImageDataModule(LightningDataModule):
         if self.trainer:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
             on_gpu = self.trainer.strategy.root_device.type == "cuda"
-        order = EpochOrder(len(split.rows), self.seed, shuffled)
+        order = EpochOrder(len(split.rows), self.seed, shuffled, chunks_of(split))
         batches = GlobalBatchSampler(order, batch_size, rank, world_size, accumulate)
         return BatchLoader(split, batches, augmentation, self.workers, pin_memory=on_gpu)
 

@@ -5,7 +5,6 @@ Source of the published constants: facebookarchive/fb.resnet.torch, `datasets/im
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -108,7 +107,7 @@ def photographs(
     """
     _check(crop, crop_size, channels, mean)
     augmentation = Augmentation(crop, crop_size, flip, rotation, scaling, jitter, 0 if colour == "off" else colour_std)
-    images = StoredImages(Path(dir), name, num_classes, val_size, split_seed)
+    images = StoredImages(dir, name, num_classes, val_size, split_seed)
     if num_classes is None:
         images.prepare()  # refuses, with the true number
     dataset = Photographs(images, mean, std)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 # One stream per use of randomness, so that equal seeds in different uses give unrelated numbers.
 ORDER_STREAM = 0
 SPLIT_STREAM = 1
+CHUNK_STREAM = 2
+PLACE_STREAM = 3
 
 
 def random_order(num_samples: int, seed: int, epoch: int = 0, stream: int = ORDER_STREAM) -> NDArray[np.int64]:
@@ -37,12 +39,19 @@ def part_of_step(
 
 
 class EpochOrder:
-    """The order of the epoch that was set last: shuffled by (seed, epoch), or ascending."""
+    """The order of the epoch that was set last: shuffled by (seed, epoch), or ascending.
 
-    def __init__(self, num_samples: int, seed: int = 0, shuffled: bool = False) -> None:
+    With `chunks`, int64 [num_samples], samples of one chunk follow each other, for chunks that are fetched one by one:
+    the chunks come in shuffled order, and the samples of each in shuffled order; or both ascending.
+    """
+
+    def __init__(
+        self, num_samples: int, seed: int = 0, shuffled: bool = False, chunks: NDArray[np.int64] | None = None
+    ) -> None:
         self.num_samples = num_samples
         self.seed = seed
         self.shuffled = shuffled
+        self.chunks = chunks
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -51,9 +60,14 @@ class EpochOrder:
 
     def order(self) -> NDArray[np.int64]:
         """[num_samples], each of `range(num_samples)` once."""
-        if self.shuffled:
-            return random_order(self.num_samples, self.seed, self.epoch)
-        return np.arange(self.num_samples)
+        order = self._order(self.num_samples, ORDER_STREAM)
+        if self.chunks is None:
+            return order
+        turns = self._order(int(self.chunks.max()) + 1, CHUNK_STREAM)
+        return order[np.argsort(turns[self.chunks[order]], kind="stable")]
+
+    def _order(self, number: int, stream: int) -> NDArray[np.int64]:
+        return random_order(number, self.seed, self.epoch, stream) if self.shuffled else np.arange(number)
 
 
 class GlobalBatchSampler:

@@ -14,6 +14,8 @@ from alexnet_lab.data.imagenet_classes import names_by_wnid
 from alexnet_lab.data.sources.samples import find_samples
 from alexnet_lab.data.store.format import META, StoreMeta
 from alexnet_lab.data.store.reading import open_store
+from alexnet_lab.data.stream.layout import is_stream
+from alexnet_lab.data.stream.reading import StreamSource
 from alexnet_lab.errors import UserError
 
 
@@ -68,12 +70,15 @@ class FolderSource:
         return np.array([self._labels[sample.wnid] for sample in self._splits[split]], np.int64)
 
 
-def open_source(folder: Path, name: str) -> StoreSource | FolderSource:
-    """The store in `folder`, or else the images in it.
+def open_source(place: str, name: str) -> StoreSource | StreamSource | FolderSource:
+    """The store or the stream in the folder `place`, or else the images in it; a stream may lie at an address, too.
 
     Raises:
         UserError: there is neither, with the command that makes a store; or what is there is damaged.
     """
+    if is_stream(place):
+        return StreamSource(place, name)
+    folder = Path(place)
     if not (folder / META).exists() and folder.is_dir() and any(folder.iterdir()):
         return FolderSource(folder)
     return StoreSource(folder, name)
@@ -91,7 +96,7 @@ class StoredImages:
 
     channels = 3
 
-    def __init__(self, folder: Path, name: str, num_classes: int | None, val_size: int, split_seed: int) -> None:
+    def __init__(self, folder: str, name: str, num_classes: int | None, val_size: int, split_seed: int) -> None:
         if val_size < 0:
             raise UserError(f"data.val_size must not be negative, got {val_size}")
         self.folder = folder
@@ -102,7 +107,7 @@ class StoredImages:
         self._splits: dict[SplitName, Split] = {}
 
     @cached_property
-    def source(self) -> StoreSource | FolderSource:
+    def source(self) -> StoreSource | StreamSource | FolderSource:
         """UserError when there is none, or when it is not as stated."""
         source = open_source(self.folder, self.name)
         if len(source.classes) != self._num_classes:
@@ -115,8 +120,8 @@ class StoredImages:
         return source
 
     @property
-    def store(self) -> StoreSource:
-        """UserError when the source is no store."""
+    def store(self) -> StoreSource | StreamSource:
+        """UserError when the source has no statistics."""
         if isinstance(self.source, FolderSource):
             raise UserError(
                 f"{self.folder} holds plain images, whose statistics are not known: prepare it (python src/prepare.py "

@@ -1,0 +1,280 @@
+"""How fast photographs are fed, against the loaders that people use: one run, 2 workers or threads each.
+
+Batches of 128, shuffled, from files that are in memory (warm): as uint8 224x224, ready for the device, and end to end
+as normalised float 224x224, for which our input pipeline runs on the CPU here. Ours goes through the public
+`train_dataloader()`: from the uint8 store, from the JPEG store, and from the plain folder, where each image is made
+256x256 as `prepare` would. Rounds alternate; the median round counts. The cold rate is that of the first epoch after
+the store's files were dropped from the page cache.
+
+The work is not the same to the letter. Ours is AlexNet's: a random 224x224 window of the 256x256 image, mirrored on
+the device (in the float rows, that is). The peers' is RandomResizedCrop(224), which resamples; ours with that crop is
+its own row, from the store and as float. The photographs in the archive are 224x224: the peers decode those, while our
+JPEG store holds, and decodes, 256x256 ones, with 1.3 times the pixels.
+
+It needs real images: ALEXNET_LAB_IMAGES names a folder with `imagenette224_train.tar`. Peers that are not installed are
+named and left out; `pip install -e '.[bench]'` brings them.
+"""
+
+import argparse
+import gc
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from _image_peers import MEAN, PEERS, STD, WORKERS
+from _photographs import BATCH_SIZE, IMAGE_SIZE, data_module, forget
+from _report import report
+from torch import Tensor
+
+from alexnet_lab.data.module import ImageDataModule
+
+ARCHIVE = "imagenette224_train.tar"
+WARM_UP = 2
+"""Batches before the clock starts: the workers have been started by then."""
+PACKAGES = ("torch", "torchvision", "pillow", "timm", "litdata", "webdataset", "nvidia-dali-cuda130")
+
+
+@dataclass(frozen=True)
+class Feed:
+    label: str
+    kind: str
+    """uint8 or float"""
+    batches: Callable[[], Iterator[Tensor]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Feed rate of photographs, ours against the usual loaders.")
+    parser.add_argument("--quick", action="store_true", help="fewer images, shorter rounds, within a minute")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write image_feed.md and image_feed.png there")
+    arguments = parser.parse_args()
+    images, rounds, seconds = (1536, 3, 0.7) if arguments.quick else (4096, 7, 3.0)
+    load = os.getloadavg()[0]
+
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        tree = unpack(archive(), scratch / "folder", images)
+        for form in ("uint8", "jpeg"):
+            make_store(tree, scratch / form, form)
+        cold = {form: cold_rate(scratch / form) for form in ("uint8", "jpeg")}
+        feeds = our_feeds(scratch) | peer_feeds(tree, scratch, arguments.quick)
+        rates: dict[str, list[float]] = {name: [] for name in feeds}
+        for _ in range(rounds):
+            for name, feed in feeds.items():
+                rates[name].append(images_per_second(feed, seconds))
+
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    rows = [
+        (feeds[name].label, *(f"{value:,.0f}" for value in (medians[name], min(values), max(values))))
+        for name, values in rates.items()
+    ]
+    rows += [
+        (f"ours: {form} store, cold, {read:,.0f} MB read from the disk", f"{rate:,.0f}", "", "")
+        for form, (rate, read) in cold.items()
+    ]
+    ratios = {
+        f"{name}_vs_torchvision": medians[name] / medians["torchvision"]
+        for name in ("uint8_store", "jpeg_store", "folder")
+    }
+    ratios["float_from_store_vs_torchvision"] = medians["float_from_store"] / medians["torchvision_float"]
+    figures = {f"{name}_images_per_second": rate for name, rate in medians.items()}
+    figures |= {f"{form}_store_cold_images_per_second": rate for form, (rate, _) in cold.items()}
+    figures |= {"images": images, "rounds": rounds, "torch_threads": torch.get_num_threads(), "load_before": load}
+    header = ("feed", "images/s", "lowest", "highest")
+    if arguments.out:
+        write_page(arguments.out, header, rows, ratios, figures)
+        plot(arguments.out / "image_feed.png", feeds, medians)
+    report("image_feed", header, rows, ratios, figures)
+
+
+def archive() -> Path:
+    folder = os.environ.get("ALEXNET_LAB_IMAGES")
+    if not folder:
+        sys.exit(f"image_feed needs real images: set ALEXNET_LAB_IMAGES to the folder that holds {ARCHIVE}")
+    path = Path(folder) / ARCHIVE
+    if not path.is_file():
+        sys.exit(f"image_feed needs {path}, which is not there: set ALEXNET_LAB_IMAGES to the folder that holds it")
+    return path
+
+
+def unpack(source: Path, tree: Path, images: int) -> Path:
+    """So many of the archive's training images, evenly from all classes, as `tree/train/<class>/*`."""
+    with tarfile.open(source) as tar:
+        members = sorted((member for member in tar if member.isfile()), key=lambda member: member.name)
+        chosen = [members[place * len(members) // images] for place in range(min(images, len(members)))]
+        tar.extractall(tree, chosen, filter="data")
+    return tree
+
+
+def make_store(tree: Path, store: Path, form: str) -> None:
+    """By the documented command, whose worker processes start without this script's imports."""
+    command = [sys.executable, "src/prepare.py", "data=imagenette", "data.val_size=1", f"source={tree}"]
+    command += [f"data.dir={store}", f"format={form}", f"workers={WORKERS}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def our_module(folder: Path, crop: str = "random") -> ImageDataModule:
+    """Normalised as the peers do it. One image is held out, since training wants a validation split."""
+    return data_module(
+        "imagenette", folder, crop=crop, colour="off", mean=list(MEAN), std=list(STD), val_size=1, workers=WORKERS
+    )
+
+
+def our_feeds(scratch: Path) -> dict[str, Feed]:
+    store = our_module(scratch / "uint8")
+    resized = our_module(scratch / "uint8", crop="random_resized")
+    return {
+        "uint8_store": Feed("ours: uint8 store", "uint8", epochs(store)),
+        "jpeg_store": Feed("ours: JPEG store", "uint8", epochs(our_module(scratch / "jpeg"))),
+        "folder": Feed("ours: folder", "uint8", epochs(our_module(scratch / "folder"))),
+        "float_from_store": Feed("ours: uint8 store, float", "float", epochs(store, normalised=True)),
+        "float_resized_crop": Feed(
+            "ours: uint8 store, RandomResizedCrop, float", "float", epochs(resized, normalised=True)
+        ),
+    }
+
+
+def epochs(module: ImageDataModule, normalised: bool = False) -> Callable[[], Iterator[Tensor]]:
+    """Epoch after epoch, each in its own order."""
+    loader = module.train_dataloader()
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            loader.batch_sampler.sampler.set_epoch(loader.batch_sampler.sampler.epoch + 1)
+            for batch in loader:
+                yield (module.on_after_batch_transfer(batch, 0) if normalised else batch).images
+
+    return batches
+
+
+def peer_feeds(tree: Path, scratch: Path, quick: bool) -> dict[str, Feed]:
+    """Those that are installed; a quick run takes float of torchvision alone."""
+    feeds = {}
+    for name, peer in PEERS.items():
+        for suffix in ("", "_float") if not quick or name == "torchvision" else ("",):
+            try:
+                batches = peer(tree, scratch, bool(suffix))
+            except ImportError as error:
+                print(f"skipped: {name} is not installed ({error})")
+                break
+            kind = "float" if suffix else "uint8"
+            feeds[name + suffix] = Feed(name + (", float" if suffix else ""), kind, batches)
+    return feeds
+
+
+def images_per_second(feed: Feed, seconds: float) -> float:
+    """Over whole batches, until the time is up or the feed's epoch ends."""
+    gc.collect()  # else the workers that are forked now would do it, and stumble over DALI's threads
+    batches = feed.batches()
+    for _ in range(WARM_UP):
+        check(next(batches), feed.kind)
+    images = 0
+    now = start = time.perf_counter()
+    for batch in batches:
+        images += len(batch)
+        now = time.perf_counter()
+        if now - start >= seconds:
+            break
+    return images / (now - start)
+
+
+def check(batch: Tensor, kind: str) -> None:
+    """A whole batch of what every feed has to give."""
+    assert batch.dtype == {"uint8": torch.uint8, "float": torch.float32}[kind]
+    assert batch.numel() == BATCH_SIZE * 3 * IMAGE_SIZE**2
+
+
+def cold_rate(store: Path) -> tuple[float, float]:
+    """Images per second of an epoch that begins with nothing in memory, and the megabytes that were read."""
+    forget(store)
+    module = our_module(store)
+    before, start = bytes_read(), time.perf_counter()
+    images = sum(len(batch.images) for batch in module.train_dataloader())
+    return images / (time.perf_counter() - start), (bytes_read() - before) / 1e6
+
+
+def bytes_read() -> int:
+    """By this process so far, from the disk."""
+    return next(
+        int(line.split()[1])
+        for line in Path("/proc/self/io").read_text().splitlines()
+        if line.startswith("read_bytes:")
+    )
+
+
+def write_page(
+    folder: Path,
+    header: tuple[str, ...],
+    rows: list[tuple[str, ...]],
+    ratios: dict[str, float],
+    figures: dict[str, float],
+) -> None:
+    """`image_feed.md`: what was measured and where."""
+    table = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
+    lines = [
+        "# How fast photographs are fed",
+        "",
+        f"Written by `python benchmarks/image_feed.py --out {folder}`, whose docstring says what is compared, and how",
+        f"far it is the same work. {figures['images']:,} photographs, 2 workers or threads each, batches of",
+        f"{BATCH_SIZE}; median of {figures['rounds']:.0f} alternating rounds, with the lowest and the highest.",
+        "",
+        *("| " + " | ".join(row) + " |" for row in table),
+        "",
+        *(f"- `{claim}`: {ratio:.2f}" for claim, ratio in ratios.items()),
+        "",
+        "![Images per second of each feed](image_feed.png)",
+        "",
+        f"Machine: {processor()}, {os.cpu_count()} cores; load before the run {figures['load_before']:.1f}. "
+        f"Versions: {', '.join(versions())}.",
+    ]
+    (folder / "image_feed.md").write_text("\n".join(lines) + "\n")
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def versions() -> Iterator[str]:
+    for package in PACKAGES:
+        try:
+            yield f"{package} {version(package)}"
+        except PackageNotFoundError:
+            continue
+
+
+def plot(path: Path, feeds: dict[str, Feed], medians: dict[str, float]) -> None:
+    """Bars, the fastest on top; hatched where the images are float."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = sorted(medians, key=medians.__getitem__)
+    figure, axes = pyplot.subplots(figsize=(8, 0.5 + 0.35 * len(names)), layout="constrained")
+    bars = axes.barh(
+        [feeds[name].label for name in names],
+        [medians[name] for name in names],
+        color=["tab:orange" if feeds[name].label.startswith("ours") else "tab:gray" for name in names],
+        hatch=["//" if feeds[name].kind == "float" else "" for name in names],
+        edgecolor="white",
+    )
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+    axes.set_xscale("log")
+    axes.set_xlim(right=2 * max(medians.values()))
+    axes.set_xlabel("images/s, 224x224, 2 workers or threads; hatched: normalised float")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""A stream as a source of images: chunk after chunk through LitData's `StreamingDataset`.
+
+Only its access by number is used. Its own iteration gives each rank chunks of its own, which drops samples where they
+do not come out even. Here the order is ours, see `EpochOrder`: every sample comes exactly once for any number of ranks,
+and a run is taken up again at any step.
+"""
+
+from collections import OrderedDict
+from concurrent.futures import Future
+from threading import Lock
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torchvision.io import decode_jpeg
+
+from alexnet_lab.data.dataset import Split
+from alexnet_lab.data.store.format import IMAGE_SHAPE, VERSION, StoreMeta
+from alexnet_lab.data.store.images import SIZE
+from alexnet_lab.data.stream.layout import ABOUT, About, inside, litdata, stored_order
+from alexnet_lab.errors import UserError
+
+CHUNKS_HELD = 3
+"""In memory: the threads that gather ahead work at the end of one chunk and at the start of the next."""
+
+
+def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
+    """What the stream at `place` says of itself; `name` is the dataset that it ought to be.
+
+    Raises:
+        UserError: LitData is not installed, there is no whole stream, or it is of another dataset or version.
+    """
+    dataset = litdata().StreamingDataset
+    try:
+        about = cast(About, dataset(inside(place, ABOUT))[0])
+        meta = StoreMeta.model_validate_json(about["meta"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UserError(f"{place} (data.dir) holds something else than a stream of ours: {error}") from error
+    except Exception as error:  # botocore's, obstore's, LitData's own
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"there is no stream in {place} (data.dir), or it cannot be reached: {reason}\n"
+            f"to make it of a store: python src/prepare.py data={name} stream={place}"
+        ) from error
+    if meta.version != VERSION:
+        raise UserError(f"{place} is a stream of version {meta.version}, this program reads {VERSION}; make it again")
+    if meta.name != name:
+        raise UserError(f"{place} (data.dir) holds a stream of {meta.name}, not of {name}")
+    return meta, about
+
+
+class StreamSource:
+    """What `StoreSource` is for a store. Samples have the numbers that they have in the store."""
+
+    def __init__(self, place: str, name: str) -> None:
+        self._place = place
+        self.meta, self._about = read_about(place, name)
+        self.classes = tuple(known.name for known in self.meta.classes)
+        self.counts = self.meta.counts
+
+    def images(self, split: str) -> "StreamedImages":
+        return StreamedImages(inside(self._place, split), split, self.counts[split], self._about["chunk_images"])
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        labels = np.frombuffer(self._about["labels"], "<i8").astype(np.int64)
+        ends = np.cumsum(list(self.counts.values()))
+        return np.split(labels, ends[:-1])[list(self.counts).index(split)]
+
+    def mean_image(self) -> NDArray[np.float32]:
+        """[256, 256, 3], grey levels 0 to 255."""
+        return np.frombuffer(self._about["mean_image"], "<f4").reshape(IMAGE_SHAPE)
+
+
+class StreamedImages:
+    """The images of a split, `WindowedImages` for several threads.
+
+    Quick when they are asked for chunk after chunk. The first rank on a machine to need a chunk fetches it into
+    LitData's folder, where all read it; they all read all chunks, as each global batch is dealt out to all ranks.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, place: str, split: str, count: int, chunk_images: int) -> None:
+        self._place = place
+        self._chunk_images = chunk_images
+        self._samples = stored_order(split, count)
+        self._places = np.argsort(self._samples)
+        self.chunks: NDArray[np.int64] = self._places // chunk_images
+        """[M], the chunk that each image lies in."""
+        self._dataset: Any = None
+        self._reading = Lock()
+        self._held: OrderedDict[int, Future[list[bytes]]] = OrderedDict()
+        self._holding = Lock()
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self._samples), 3, SIZE, SIZE
+
+    def window(self, row: int, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        chunk, within = divmod(int(self._places[row]), self._chunk_images)
+        jpeg = self._chunk(chunk)[within]
+        try:
+            image = decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8))
+        except RuntimeError as error:
+            raise UserError(f"image {row} in chunk {chunk} of {self._place} is damaged ({error})") from error
+        pixels: NDArray[np.uint8] = image[:, top : top + height, left : left + width].permute(1, 2, 0).numpy()
+        return pixels
+
+    def _chunk(self, chunk: int) -> list[bytes]:
+        """The JPEGs of a chunk; who asks while another thread reads it waits for that one."""
+        with self._holding:
+            known = self._held.get(chunk)
+            future = known or Future()
+            self._held[chunk] = future
+            self._held.move_to_end(chunk)
+            while len(self._held) > CHUNKS_HELD:
+                self._held.popitem(last=False)
+        if known is None:
+            try:
+                with self._reading:
+                    future.set_result(self._read(chunk))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _read(self, chunk: int) -> list[bytes]:
+        if self._dataset is None:
+            self._dataset = litdata().StreamingDataset(self._place)
+            # An empty slice: from then on LitData fetches whole chunks, and not each record by itself.
+            self._dataset[0:0]
+        first = chunk * self._chunk_images
+        samples = self._samples[first : first + self._chunk_images]
+        try:
+            records = [self._dataset[place] for place in range(first, first + len(samples))]
+        except Exception as error:  # botocore's, obstore's, LitData's own
+            raise UserError(f"chunk {chunk} of {self._place} cannot be read: {error}") from error
+        if [record["sample"] for record in records] != samples.tolist():
+            raise UserError(f"chunk {chunk} of {self._place} holds other images than were written; make it again")
+        return [record["image"] for record in records]
+
+
+def chunks_of(split: Split) -> NDArray[np.int64] | None:
+    """[n], the chunk of each sample of a streamed split; None where any image is as near as any other."""
+    return split.images.chunks[split.rows] if isinstance(split.images, StreamedImages) else None

@@ -1,0 +1,167 @@
+"""Against the JPEG store that the stream was made of."""
+
+import logging
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from photographs_for_tests import TRAIN, VAL, module
+from test_photographs import by_sample, epoch_of
+
+from alexnet_lab.data.photographs import PUBLISHED_EIGENVALUES
+from alexnet_lab.data.sampler import EpochOrder
+from alexnet_lab.data.store.prepare import prepare
+from alexnet_lab.data.store.reading import open_store
+from alexnet_lab.data.stream.layout import is_stream, is_url, stored_order
+from alexnet_lab.data.stream.reading import StreamedImages, StreamSource
+from alexnet_lab.data.stream.writing import Records, write_stream
+from alexnet_lab.errors import UserError
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request, stream, monkeypatch, tmp_path):
+    """Read in place, or fetched chunk by chunk as out of a bucket."""
+    if request.param == "folder":
+        return str(stream)
+    monkeypatch.setattr("litdata.utilities.dataset_utilities.get_default_cache_dir", lambda: str(tmp_path / "cache"))
+    return f"local:{stream}"
+
+
+def test_images_labels_and_figures_are_those_of_the_store(place, stores):
+    store, source = open_store(stores["jpeg"]), StreamSource(place, "imagenette")
+    assert source.meta == store.meta
+    assert np.array_equal(source.mean_image(), store.mean_image())
+    ours, theirs = module(place), module(stores["jpeg"])
+    for split, count in (("train", TRAIN), ("val", VAL)):
+        assert np.array_equal(source.labels(split), store.labels(split))
+        streamed, stored = (data.dataset.split(split).images for data in (ours, theirs))
+        assert streamed.shape == stored.shape == (count, 3, 256, 256)
+        for row in range(count):
+            assert np.array_equal(streamed.window(row, 9, 20, 50, 60), stored.window(row, 9, 20, 50, 60))
+    assert ours.preprocessing()["classes"] == theirs.preprocessing()["classes"]
+    assert tuple(ours.pipeline.noise.lengths) != PUBLISHED_EIGENVALUES
+
+
+def test_any_workers_ranks_and_restarts_give_each_sample_once_with_the_stores_crops(place, stores):
+    data = module(stores["jpeg"])
+    stored = by_sample(data, epoch_of(data, epoch=1), device=False)
+    order = [sample for batch in epoch_of(module(place), epoch=1) for sample in batch.samples.tolist()]
+    assert sorted(order) == list(range(TRAIN))
+    for workers, world_size, start in [(0, 1, 0), (4, 1, 0), (0, 2, 0), (4, 3, 0), (2, 1, 2), (4, 2, 3)]:
+        seen = []
+        for rank in range(world_size):
+            batches = epoch_of(module(place, workers=workers), 1, rank, world_size, start)
+            wanted = [order[at : at + 6][rank::world_size] for at in range(0, TRAIN, 6)][start:]
+            assert [batch.samples.tolist() for batch in batches] == wanted
+            for sample, (image, label, drawn) in by_sample(data, batches, device=False).items():
+                seen.append(sample)
+                assert torch.equal(image, stored[sample][0])
+                assert (label, drawn) == stored[sample][1:]
+        assert sorted(seen) == sorted(order[6 * start :])
+
+
+def test_an_epoch_goes_from_chunk_to_chunk_and_each_is_read_once(place, monkeypatch):
+    read, original = [], StreamedImages._read
+    monkeypatch.setattr(StreamedImages, "_read", lambda images, chunk: read.append(chunk) or original(images, chunk))
+    data = module(place)
+    for epoch in (0, 1):
+        for batch in epoch_of(data, epoch):
+            assert batch.images.shape[1:] == (3, 224, 224)
+    first, second = read[:6], read[6:]
+    assert sorted(first) == list(range(6))
+    assert set(second) <= set(range(6))
+    assert first != second
+
+
+def test_evaluation_and_held_out_images_are_those_of_the_store(place, stores):
+    for changes in ({}, {"val_size": 5}):
+        ours, theirs = module(place, **changes), module(stores["jpeg"], **changes)
+        streamed, stored = (by_sample(data, list(data.val_dataloader())) for data in (ours, theirs))
+        assert streamed.keys() == stored.keys()
+        for sample, (image, label, _) in streamed.items():
+            assert torch.equal(image, stored[sample][0])
+            assert label == stored[sample][1]
+
+
+def test_order_by_chunks_is_a_function_of_seed_and_epoch_and_shuffles_both():
+    chunks = np.repeat(np.arange(10), 20)
+    orders = []
+    for seed, epoch in [(0, 0), (0, 0), (0, 1), (1, 0)]:
+        order = EpochOrder(200, seed, shuffled=True, chunks=chunks)
+        order.set_epoch(epoch)
+        orders.append(order.order())
+        assert sorted(orders[-1]) == list(range(200))
+        turns = chunks[orders[-1]].reshape(10, 20)
+        assert (turns == turns[:, :1]).all()
+        assert list(turns[:, 0]) != list(range(10))
+        assert (np.diff(orders[-1].reshape(10, 20), axis=1) < 0).any(1).all()
+    assert np.array_equal(orders[0], orders[1])
+    assert len({tuple(order) for order in orders}) == 3
+    ascending = EpochOrder(6, chunks=np.array([1, 0, 1, 0, 2, 2])).order()
+    assert ascending.tolist() == [1, 3, 0, 2, 4, 5]
+
+
+def test_training_images_lie_shuffled_and_others_as_they_are():
+    order = stored_order("train", 1000)
+    assert sorted(order) == list(range(1000))
+    assert abs(order[:100].mean() - 500) < 100
+    assert stored_order("val", 5).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_stream_of_pixels_holds_the_same_jpegs(stores):
+    for split, count in (("train", TRAIN), ("val", VAL)):
+        pixels, jpegs = (Records(stores[form], split) for form in ("uint8", "jpeg"))
+        for sample in range(count):
+            assert pixels(sample) == jpegs(sample)
+
+
+def test_written_stream_is_left_as_it_is(stream, stores, image_tree, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    before = {path: path.stat().st_mtime_ns for path in stream.rglob("*")}
+    write_stream(stores["jpeg"], str(stream), "imagenette")
+    assert "it was made before" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in stream.rglob("*")} == before
+    shutil.copytree(image_tree, tmp_path / "tree")
+    next((tmp_path / "tree" / "val").rglob("*.JPEG")).unlink()
+    prepare(tmp_path / "tree", tmp_path / "store", name="imagenette", workers=1)
+    with pytest.raises(UserError, match="was made of other images"):
+        write_stream(tmp_path / "store", str(stream), "imagenette")
+
+
+def test_folder_with_something_in_it_is_refused_and_kept(stream, stores, tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty; name a new folder"):
+        write_stream(stores["jpeg"], str(tmp_path), "imagenette")
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_stream_of_another_dataset_and_no_stream_are_named(stream, tmp_path):
+    with pytest.raises(UserError, match="holds a stream of imagenette, not of imagenet"):
+        StreamSource(str(stream), "imagenet")
+    with pytest.raises(UserError, match=r"no stream in local:.*\n.*python src/prepare.py data=imagenette stream="):
+        StreamSource(f"local:{tmp_path}/nowhere", "imagenette")
+
+
+def test_damaged_chunk_is_named(stream, tmp_path):
+    folder = shutil.copytree(stream, tmp_path / "copy")
+    chunks = sorted((folder / "train").glob("chunk-*"))
+    chunks[0].write_bytes(chunks[1].read_bytes())
+    images = StreamSource(str(folder), "imagenette").images("train")
+    with pytest.raises(UserError, match=r"chunk 0 of .*train"):
+        images.window(int(np.flatnonzero(images.chunks == 0)[0]), 0, 0, 8, 8)
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path, stores):
+    monkeypatch.setitem(sys.modules, "litdata", None)
+    with pytest.raises(UserError, match=r"pip install -e '\.\[stream\]'"):
+        module("s3://bucket/imagenette").prepare_data()
+    with pytest.raises(UserError, match=r"pip install -e '\.\[stream\]'"):
+        write_stream(stores["jpeg"], str(tmp_path / "new"), "imagenette")
+
+
+def test_what_is_an_address_and_what_a_folder(tmp_path):
+    assert all(map(is_url, ("s3://bucket/imagenet", "gs://bucket/imagenet", "local:/data/imagenet")))
+    assert not is_url("data/imagenet")
+    assert not is_stream(str(tmp_path))

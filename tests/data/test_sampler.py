@@ -40,9 +40,9 @@ def test_every_place_is_equally_likely():
 def test_the_order_of_imagenet_takes_less_than_half_a_second():
     seconds = []
     for epoch in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         assert len(random_order(1_281_167, seed=0, epoch=epoch)) == 1_281_167
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.5
 
 

@@ -56,8 +56,15 @@ def litdata_streaming(tree: Path, scratch: Path, normalised: bool) -> Batches:
 
     chunks = scratch / "litdata"
     if not chunks.exists():
+        # Its own default, spawn, would become that of this process, and so of every peer's workers.
         litdata.optimize(
-            _litdata_sample, _labelled(tree), str(chunks), chunk_bytes="64MB", num_workers=WORKERS, verbose=False
+            _litdata_sample,
+            _labelled(tree),
+            str(chunks),
+            chunk_bytes="64MB",
+            num_workers=WORKERS,
+            start_method="fork",
+            verbose=False,
         )
     dataset = litdata.StreamingDataset(
         str(chunks), shuffle=True, transform=partial(_litdata_transform, _tensor_transforms(normalised))

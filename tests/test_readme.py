@@ -47,6 +47,6 @@ def test_readme_commands_run_in_their_order(tmp_path: Path) -> None:
             given = {word.split("=")[0] for word in arguments}
             arguments += [word for word in SHORT if word.split("=")[0] not in given]
         if arguments[0] == "src/evaluate.py":
-            arguments.append("batch_size=500")
+            arguments.append("data.eval_batch_size=500")
         done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

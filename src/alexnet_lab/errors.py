@@ -1,4 +1,7 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""How a command can end: exit statuses, and the exceptions that are no defects."""
+
+FINISHED, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 3
+"""Exit statuses of every command."""
 
 
 class UserError(ValueError):

@@ -21,13 +21,14 @@ ON_GPU: Any = SimpleNamespace(device=torch.device("cuda"))
 EMPTY = torch.empty(0)
 
 
-def trainer_at(step: int, **facts: Any) -> Any:
-    optimizer = SimpleNamespace(param_groups=[{"lr": 0.05}])
+def trainer_at(step: int, rate: float = 0.05, **facts: Any) -> Any:
+    optimizer = SimpleNamespace(param_groups=[{"lr": rate}])
     return SimpleNamespace(**({"global_step": step, "optimizers": [optimizer], "log_every_n_steps": 10} | facts))
 
 
 def see(callback: FiniteLoss, step: int, loss: float, module: Any = ON_CPU) -> None:
-    callback.on_train_batch_end(trainer_at(step), module, {"loss": torch.tensor(loss)}, None, step - 1)
+    callback.on_train_batch_start(trainer_at(step - 1))
+    callback.on_train_batch_end(trainer_at(step, rate=0.01), module, {"loss": torch.tensor(loss)}, None, step - 1)
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
@@ -36,6 +37,14 @@ def test_loss_that_is_no_number_ends_the_run_with_step_and_rate(loss: float) -> 
     see(callback, 1, 2.3)
     with pytest.raises(RunFailed, match=rf"the loss became {loss} at step 2 with a learning rate of 0\.05"):
         see(callback, 2, loss)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluation_without_a_number_ends_the_run(split: str) -> None:
+    trainer = trainer_at(7, callback_metrics={f"{split}/loss": torch.tensor(float("nan"))})
+    hook = {"val": FiniteLoss().on_validation_end, "test": FiniteLoss().on_test_end}[split]
+    with pytest.raises(RunFailed, match=f"{split}/loss became nan after step 7"):
+        hook(trainer, ON_CPU)
 
 
 def test_on_an_accelerator_the_first_bad_step_is_named_though_it_is_looked_at_later() -> None:

@@ -98,12 +98,27 @@ def test_top_level_of_a_run_is_checked(settings: Callable[..., dict[str, Any]]) 
         assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "alexnet_labyrinth.run", "torch.load", "alexnet_lab"])
-def test_checkpoint_may_name_ours_torchs_optimizers_and_lightning_only(target: str) -> None:
-    hidden = {"model": LENET, "callbacks": {"one": [{"_target_": target}]}}
-    with pytest.raises(UserError, match=rf"config\.callbacks\.one\[0\]: a checkpoint may not name {target}"):
-        check_origin(hidden, "config")
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "alexnet_labyrinth.run",
+        "torch.load",
+        "alexnet_lab",
+        "torch.optim.SGD",
+        "lightning.fabric.plugins.io.torch_io.TorchCheckpointIO.load_checkpoint",
+        "alexnet_lab.models.table.torch.load",
+        "alexnet_lab.commands.supervisor.supervise",
+        "alexnet_lab.data.synthetic.synthetic",
+    ],
+)
+def test_checkpoint_may_name_factories_of_the_package_alone(target: str) -> None:
+    hidden = {**LENET, "further": [{"_target_": target}]}
+    with pytest.raises(UserError, match=rf"model\.further\[0\]: a checkpoint may not name {target}"):
+        check_origin(hidden, "model", "models")
 
 
 def test_configuration_of_a_run_may_come_from_a_checkpoint(settings: Callable[..., dict[str, Any]]) -> None:
-    check_origin(settings(), "config")
+    check_origin(settings()["model"], "model", "models")
+    check_origin(settings()["data"], "data", "data")

@@ -14,6 +14,7 @@ import pytest
 
 from alexnet_lab.commands import supervisor
 from alexnet_lab.commands.supervisor import supervise
+from alexnet_lab.errors import INTERRUPTED
 
 SOURCE = str(Path(supervisor.__file__).parents[2])
 
@@ -151,13 +152,13 @@ def test_second_request_kills(tmp_path: Path) -> None:
     time.sleep(supervisor.SAME_WISH_SECONDS + 0.5)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 256 - signal.SIGKILL
+    assert process.wait(timeout=20) == INTERRUPTED
 
 
 def test_run_stopped_before_a_rank_could_answer_is_interrupted_and_not_failed(tmp_path: Path) -> None:
     process = supervisor_of("READY\ntime.sleep(60)", tmp_path)  # like a rank that still imports
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 256 - signal.SIGTERM
+    assert process.wait(timeout=20) == INTERRUPTED
     assert result(tmp_path)["status"] == "interrupted"
 
 

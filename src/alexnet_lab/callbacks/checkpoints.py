@@ -61,6 +61,7 @@ class Checkpoints(Checkpoint):
         self._every_seconds = every_minutes * 60
         self._saved_at = time.monotonic()
         self._stop_requested = False
+        self._cut_at = -1
         self._group: Any = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -90,6 +91,10 @@ class Checkpoints(Checkpoint):
         # Lightning would skip a validation that is due right after the batch of the checkpoint it continues from.
         done = batch_idx + 1
         between_steps = done % trainer.accumulate_grad_batches != 0
+        if not between_steps and done < trainer.num_training_batches and self._is_last_step(trainer):
+            # Lightning will call the epoch finished; a run that is made longer goes on in its middle.
+            self._cut_at = trainer.global_step
+            self._save_last(trainer)
         if between_steps or done % int(trainer.val_check_batch or done) == 0 or done == trainer.num_training_batches:
             return
         action = self._agree(trainer)
@@ -121,7 +126,8 @@ class Checkpoints(Checkpoint):
                 trainer.save_checkpoint(self.best, weights_only=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save_last(trainer)
+        if trainer.global_step != self._cut_at:
+            self._save_last(trainer)
         if self._agree(trainer) == STOP:
             raise RunInterrupted
 
@@ -130,6 +136,9 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_top1, self.best_epoch = state_dict["best_top1"], state_dict["best_epoch"]
+
+    def _is_last_step(self, trainer: pl.Trainer) -> bool:
+        return trainer.should_stop or trainer.global_step == trainer.max_steps
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         if self.keep:

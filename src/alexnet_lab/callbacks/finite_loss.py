@@ -19,6 +19,23 @@ class FiniteLoss(pl.Callback):
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, float, Tensor]] = []
+        self._rate = 0.0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]  # the step's own; at its end it is the next one's
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check_evaluation(trainer, "val/loss")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check_evaluation(trainer, "test/loss")
+
+    def _check_evaluation(self, trainer: pl.Trainer, name: str) -> None:
+        loss = float(trainer.callback_metrics.get(name, 0.0))
+        if not math.isfinite(loss):
+            raise RunFailed(
+                f"{name} became {loss} after step {trainer.global_step} with a learning rate of {self._rate:g}"
+            )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -27,7 +44,7 @@ class FiniteLoss(pl.Callback):
         at_once = pl_module.device.type == "cpu"
         if at_once and math.isfinite(loss.item()):
             return
-        self._pending.append((trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"], loss))
+        self._pending.append((trainer.global_step, self._rate, loss))
         if at_once or len(self._pending) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self._check()
 

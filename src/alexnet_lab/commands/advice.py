@@ -10,7 +10,8 @@ from hydra.errors import OverrideParseException
 from alexnet_lab.errors import UserError
 
 UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' is not in struct\s+full_key: (?P<full>\S+)")
-UNKNOWN_OPTION = re.compile(r"Could not find '(?P<group>[^']+)/(?P<option>[^'/]+)'")
+UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '(?P<group>[^']+)/(?P<option>[^'/]*)'")
+LONGEST_LINE = 240
 UNKNOWN_GROUP = re.compile(r"Could not override '(?P<group>[^']+)'\.\s*\n?.*No match in the defaults list", re.DOTALL)
 
 
@@ -32,8 +33,10 @@ def advice(error: BaseException, conf: str) -> str:
     if match := UNKNOWN_GROUP.search(text):
         group = match["group"]
         groups = sorted(path.name for path in Path(conf).iterdir() if path.is_dir())
+        if group in groups:
+            return f"this command has no {group}; --help tells what it takes"
         return f"there is no option group {group!r}{did_you_mean(group, groups)}; groups: {', '.join(groups)}"
-    return "\n".join(dict.fromkeys(line for line in text.splitlines() if line.strip()))
+    return "\n".join(dict.fromkeys(line[:LONGEST_LINE] for line in text.splitlines() if line.strip()))
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -15,11 +15,6 @@ from alexnet_lab.commands.advice import did_you_mean
 from alexnet_lab.errors import UserError
 
 OURS = "alexnet_lab."
-FROM_CHECKPOINTS = (
-    *(f"{OURS}{part}." for part in ("models", "data", "optim", "callbacks", "tracking")),
-    "torch.optim.",
-    "lightning.",
-)
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
@@ -130,7 +125,7 @@ class RunSettings(BaseModel):
 
 
 def check_run_settings(settings: Mapping[str, Any]) -> None:
-    """Compare the top level of a run's configuration with `RunSettings`.
+    """Compare the top level of a run's configuration with `RunSettings`, and the trainer's values that go together.
 
     Raises:
         UserError: an unknown key, a missing one, or a value that does not fit.
@@ -144,13 +139,22 @@ def check_run_settings(settings: Mapping[str, Any]) -> None:
             hint = did_you_mean(key, RunSettings.model_fields)
             raise UserError(f"there is no option {key!r}{hint}") from error
         raise UserError(f"{key}: {detail['input']!r} does not fit: {detail['msg']}") from error
+    _check_trainer(settings["trainer"])
 
 
-def check_origin(settings: Any, path: str) -> None:
-    """Refuse a configuration from a checkpoint that names anything but our own, torch.optim's and lightning's classes.
+def _check_trainer(trainer: Mapping[str, Any]) -> None:
+    accumulate = trainer.get("accumulate_grad_batches", 1)
+    if not isinstance(accumulate, int) or accumulate < 1:
+        raise UserError(f"trainer.accumulate_grad_batches must be a whole number of at least 1, got {accumulate!r}")
+    if trainer.get("fast_dev_run"):
+        raise UserError("trainer.fast_dev_run records nothing; debug=fast_dev_run runs one batch of everything")
+
+
+def check_origin(settings: Any, path: str, package: str) -> None:
+    """Refuse a configuration from a checkpoint that names anything but the factories of our own `package`.
 
     What counts is where the named thing was defined: a name that merely begins with our package's leads anywhere, as
-    `alexnet_lab.tracking.record.subprocess.run` does.
+    `alexnet_lab.data.fashion_mnist_files.subprocess.run` does.
 
     Raises:
         UserError: a `_target_` from elsewhere, or one that this version does not have.
@@ -158,18 +162,18 @@ def check_origin(settings: Any, path: str) -> None:
     if isinstance(settings, Mapping):
         if "_target_" in settings:
             target = str(settings["_target_"])
-            public = target.startswith(FROM_CHECKPOINTS) and "._" not in target
-            if not public or not _defined_in(_target(target, path), FROM_CHECKPOINTS):
+            ours = target.startswith(f"{OURS}{package}.") and "._" not in target
+            if not ours or _definition(_target(target, path)) != target:
                 raise UserError(f"{path}: a checkpoint may not name {target}")
         for key, value in settings.items():
-            check_origin(value, f"{path}.{key}")
+            check_origin(value, f"{path}.{key}", package)
     elif isinstance(settings, list):
         for index, value in enumerate(settings):
-            check_origin(value, f"{path}[{index}]")
+            check_origin(value, f"{path}[{index}]", package)
 
 
-def _defined_in(found: Any, packages: tuple[str, ...]) -> bool:
-    return f"{getattr(found, '__module__', None)}.".startswith(packages)
+def _definition(found: Any) -> str:
+    return f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
 
 
 def _target(name: str, path: str) -> Any:
@@ -208,5 +212,8 @@ def _check_value(value: Any, hint: Any, path: str) -> None:
         # As JSON, since YAML has no tuples either: a list is right where a tuple is wanted.
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        reasons = list(dict.fromkeys(detail["msg"] for detail in error.errors()))
+        # Of a type that YAML cannot write, as a tensor, pydantic says only that it cannot check it.
+        reasons = list(
+            dict.fromkeys(detail["msg"] for detail in error.errors() if detail["type"] != "needs_python_object")
+        )
         raise UserError(f"{path}: {value!r} does not fit: {'; or '.join(reasons[:4])}") from error

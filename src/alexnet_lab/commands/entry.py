@@ -7,7 +7,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -17,10 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab.commands import folders
 from alexnet_lab.commands.advice import advice
-from alexnet_lab.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[3]
-USER_ERROR = 2
+from alexnet_lab.commands.folders import ROOT
+from alexnet_lab.errors import USER_ERROR, UserError
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -44,6 +41,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 start(_quiet(function, with_traceback))()
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 report(error, with_traceback)
+            except (PermissionError, FileExistsError, NotADirectoryError) as error:
+                # What Hydra meets when it makes the run's folder.
+                report(UserError(f"{error.filename}: {error.strerror}"), with_traceback)
 
         return program
 
@@ -54,6 +54,7 @@ def register_resolvers() -> None:
     """Make known to OmegaConf what `conf/` computes: a run's name and folder."""
     OmegaConf.register_new_resolver("run_name", folders.run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", folders.run_folder, replace=True)
+    OmegaConf.register_new_resolver("job_name", folders.job_name, replace=True)
 
 
 def _quiet(function: Callable[[DictConfig], Any], with_traceback: bool) -> Callable[[DictConfig], Any]:

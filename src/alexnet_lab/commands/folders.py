@@ -4,6 +4,7 @@ Imports nothing heavy: it runs before Hydra makes a folder. `run_name` and `run_
 """
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -12,15 +13,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from alexnet_lab.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[3]
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
 BEST = f"{CHECKPOINTS}/best.ckpt"
 CONFIG = "config.yaml"
 RESULT = "result.json"
 METRICS = "metrics.csv"
+LONGEST_NAME = 150
 
 
 def run_name(now: str) -> str:
@@ -63,6 +67,16 @@ def _folder_of(path: Path) -> Path:
             raise UserError(f"resume={path}: no such checkpoint")
         return path.resolve().parent.parent
     return path
+
+
+def job_name(overrides: str) -> str:
+    """A sweep job's folder, named after its overrides, so that a job keeps its folder when the sweep grows."""
+    name = re.sub(r"[^\w.+=,-]", "_", overrides).lstrip(".") or "job"
+    return (
+        name
+        if len(name) <= LONGEST_NAME
+        else f"{name[:LONGEST_NAME]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+    )
 
 
 def claim(folder: Path, config: dict[str, Any]) -> None:
@@ -114,8 +128,12 @@ def lock(folder: Path) -> IO[str]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The recorded configuration of a run, as plain containers."""
-    container = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
-    assert isinstance(container, dict)
+    try:
+        container = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+    except (OSError, YAMLError) as error:
+        raise UserError(f"{folder / CONFIG} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(container, dict):
+        raise UserError(f"{folder / CONFIG} is damaged: it is not the configuration of a run")
     return {str(key): value for key, value in container.items()}
 
 

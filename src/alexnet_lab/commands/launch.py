@@ -17,10 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab.commands import folders, resume, supervisor
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import USER_ERROR, UserError
 from alexnet_lab.tracking import record
 
-USER_ERROR = 2
 CLAIM_SECONDS = 60.0
 
 
@@ -66,20 +65,34 @@ def started_from_outside() -> bool:
 def _plan(config: DictConfig, folder: Path) -> Plan | None:
     """What to do; None when the run has finished and `resume=auto` leaves nothing to do."""
     overrides = list(HydraConfig.get().overrides.task)
-    if config.resume not in (None, "auto"):
-        # An explicit hydra.run.dir has not looked at what is to be resumed.
-        named = folders.run_folder(str(folder.parent), folder.name, str(config.resume))
-        if Path(named).resolve() != folder.resolve():
-            raise UserError(f"resume={config.resume} is another run than that of hydra.run.dir={folder}")
+    _check_resume(config, overrides, folder)
     settings = _resolved(config, folder, overrides)
     if config.resume is None or not (folder / folders.CONFIG).exists():
         return Plan(folder, settings)
+    settings = resume.continued(folders.read_config(folder), overrides, str(folder))
     if config.resume == "auto" and (record.read_result(folder / folders.RESULT) or {}).get("status") == "finished":
         return None
     given = Path(str(config.resume))
     checkpoint = given.resolve() if given.suffix == ".ckpt" else folder / folders.LAST
-    settings = resume.continued(folders.read_config(folder), overrides, str(folder))
+    if config.resume != "auto" and not checkpoint.exists():
+        raise UserError(f"resume={config.resume}: there is no {checkpoint} to go on from")
     return Plan(folder, settings, continues=True, checkpoint=checkpoint if checkpoint.exists() else None)
+
+
+def _check_resume(config: DictConfig, overrides: list[str], folder: Path) -> None:
+    """Refuse a resume that names no run, or two."""
+    named = any(text.startswith(("run=", "+run=")) for text in overrides)
+    if config.resume == "auto":
+        explicit = any(text.startswith("hydra.") and ".dir=" in text for text in HydraConfig.get().overrides.hydra)
+        if not (named or explicit or started_from_outside() or "SLURM_JOB_ID" in os.environ):
+            raise UserError("resume=auto needs run=NAME, to find the run again")
+    elif config.resume is not None:
+        # An explicit hydra.run.dir has not looked at what is to be resumed.
+        of_resume = folders.run_folder(str(folder.parent), folder.name, str(config.resume))
+        if Path(of_resume).resolve() != folder.resolve():
+            raise UserError(f"resume={config.resume} is another run than that of hydra.run.dir={folder}")
+        if named and config.run != folder.name:
+            raise UserError(f"resume={config.resume} is another run than run={config.run}")
 
 
 def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[str, Any]:

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_lab.commands import folders, supervisor
-from alexnet_lab.errors import RunFailed, RunInterrupted, UserError
+from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
-
-FINISHED, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 3
 
 # Warnings of libraries that say nothing to the person at the keyboard.
 NOISE = (
@@ -43,7 +41,7 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
             print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     except RunInterrupted:
-        log.warning("interrupted; resume=%s continues it", folder)
+        log.warning("interrupted%s", f"; resume={folder} continues it" if (folder / folders.LAST).exists() else "")
         return INTERRUPTED
     except Exception as error:
         expected = isinstance(error, RunFailed)

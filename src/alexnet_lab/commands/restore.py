@@ -38,8 +38,10 @@ def read_checkpoint(path: Path) -> Restored:
     if not isinstance(content, Mapping) or not {"config", "state_dict", "global_step"} <= content.keys():
         raise UserError(f"checkpoint={path}: it records no configuration; only checkpoints of our runs can be used")
     settings = content["config"]
-    for part in ("model", "data"):
-        check_origin(settings[part], part)
+    for part, package in (("model", "models"), ("data", "data")):
+        if not isinstance(settings, Mapping) or not isinstance(settings.get(part), Mapping):
+            raise UserError(f"checkpoint={path}: its configuration has no {part}")
+        check_origin(settings[part], part, package)
     return Restored(settings, content["state_dict"], content["global_step"])
 
 
@@ -83,6 +85,9 @@ def _load(path: Path) -> Any:
             raise UserError(f"checkpoint={path}: that is no checkpoint")
     if not zipfile.is_zipfile(path):
         raise UserError(f"checkpoint={path}: the file is truncated")
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise UserError(f"checkpoint={path}: the file is damaged, in {damaged}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError) as error:

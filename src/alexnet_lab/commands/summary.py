@@ -11,20 +11,23 @@ from alexnet_lab.commands import folders
 from alexnet_lab.tracking import record
 
 
-def print_summary(folder: Path, lines: Iterable[str] = ()) -> None:
-    """Print the recorded result of the run in `folder`, then `lines` of advice."""
+def print_summary(folder: Path) -> None:
+    """Print the recorded result of the run in `folder`, and below it the paths, whole."""
     result = record.read_result(folder / folders.RESULT)
     assert result is not None
     table = Table(title=f"run {folder.name}: {result['status']}", show_header=False, title_justify="left")
-    for label, text in _rows(folder, result):
+    for label, text in _rows(result):
         table.add_row(label, text)
     console = Console()
     console.print(table)
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for label, path in {
+        "folder": folder,
+        **{name: folder / path for name, path in result["checkpoints"].items()},
+    }.items():
+        console.print(f"{label}: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _rows(folder: Path, result: dict[str, Any]) -> Iterable[tuple[str, str]]:
+def _rows(result: dict[str, Any]) -> Iterable[tuple[str, str]]:
     final, best = result["final"], result["best"]
     for name in ("test/top1", "test/top5", "test/loss"):
         if name in final:
@@ -35,6 +38,3 @@ def _rows(folder: Path, result: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if result["images_per_second"]:
         yield "training rate", f"{result['images_per_second']:,.0f} images/s on {result['world_size']} process(es)"
     yield "parameters, MACs", f"{result['parameters']:,}, {result['macs']:,}"
-    yield "folder", str(folder)
-    for name, path in result["checkpoints"].items():
-        yield f"{name} weights", str(folder / path)

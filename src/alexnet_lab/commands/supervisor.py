@@ -14,8 +14,10 @@ from pathlib import Path
 from types import FrameType
 
 from alexnet_lab.commands import folders
+from alexnet_lab.errors import FINISHED, INTERRUPTED, USER_ERROR
 from alexnet_lab.tracking import record
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 GRACE_SECONDS = 20.0
 SAME_WISH_SECONDS = 1.0
 POLL_SECONDS = 0.05
@@ -41,10 +43,10 @@ def supervise(command: Sequence[str], folder: Path, ranks: int) -> int:
     finally:
         stop.restore()
         os.close(write_end)
-    if status not in (0, 2) and not (folder / folders.RESULT).exists():
+    if status not in (FINISHED, USER_ERROR) and not (folder / folders.RESULT).exists():
         if stop.requested:  # so early that no rank could save, or twice
             record.write_result(folder / folders.RESULT, "interrupted", error=None)
-            return status
+            return INTERRUPTED
         rank = next(rank for rank, process in enumerate(processes) if process.returncode == status)
         record.write_failure(folder / folders.RESULT, _reason(folder, rank, status))
     return status
@@ -66,7 +68,7 @@ def end_with_supervisor() -> None:
 
 
 class _StopRequests:
-    """Passes SIGINT and SIGTERM on as SIGTERM; another one a while later kills.
+    """Passes a request to stop on as SIGTERM; another one a while later kills.
 
     One wish often arrives as several signals at once: to the group, and passed on by a shell or a scheduler.
     """
@@ -74,7 +76,7 @@ class _StopRequests:
     def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         self._processes = processes
         self._first: float | None = None
-        self._before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._pass_on) for number in STOP_SIGNALS}
 
     @property
     def requested(self) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,12 @@ from alexnet_lab.commands.build import build, check_run_settings, refusal
 from alexnet_lab.commands.summary import print_summary
 from alexnet_lab.commands.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
-from alexnet_lab.errors import RunInterrupted
+from alexnet_lab.errors import RunInterrupted, UserError
 from alexnet_lab.models.table import count_macs, count_parameters
 from alexnet_lab.tracking import metrics_csv, record
 from alexnet_lab.tracking.loggers import finish_loggers, log_config
 
 log = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def train(settings: dict[str, Any], folder: Path, checkpoint: Path | None, started: float) -> None:
@@ -36,13 +36,14 @@ def train(settings: dict[str, Any], folder: Path, checkpoint: Path | None, start
         RunInterrupted: somebody asked it to stop.
     """
     check_run_settings(settings)
+    step = _check_checkpoint(checkpoint, settings) if checkpoint else 0
     pl.seed_everything(settings["seed"], verbose=False)
     data: ImageDataModule = build(settings["data"], "data")
     net: nn.Module = build(settings["model"], "model")
     facts = {
         "parameters": count_parameters(net),
         "macs": count_macs(net, settings["data"]["channels"], settings["model"]["image_size"]),
-        "git": record.git_revision(ROOT),
+        "git": record.git_revision(folders.ROOT),
         "versions": record.versions(),
     }
     classifier = _classifier(settings, net)
@@ -52,8 +53,9 @@ def train(settings: dict[str, Any], folder: Path, checkpoint: Path | None, start
     writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing()})
     if os.environ.get("LOCAL_RANK", "0") == "0":
         data.prepare_data()
-    trainer = _trainer(settings, folder, [FiniteLoss(), stopwatch, *callbacks, checkpoints], writer)
-    _begin_metrics(folder, checkpoint)
+    begin = pl.callbacks.LambdaCallback(on_train_start=lambda trainer, _: _begin_metrics(trainer, folder, step))
+    trainer = _trainer(settings, folder, [begin, FiniteLoss(), stopwatch, *callbacks, checkpoints], writer)
+    _check_ranks(trainer)
 
     if trainer.is_global_zero:
         print_tree(settings)
@@ -92,10 +94,39 @@ def _classifier(settings: dict[str, Any], net: nn.Module) -> ImageClassifier:
     return ImageClassifier(net, optimizer, scheduler, settings["seed"])
 
 
-def _begin_metrics(folder: Path, checkpoint: Path | None) -> None:
-    """Drop the rows that the continued run will write again; without a checkpoint it begins at the beginning."""
-    if int(os.environ.get("RANK", "0")) == 0:
-        step = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"] if checkpoint else 0
+def _check_checkpoint(path: Path, settings: dict[str, Any]) -> int:
+    """The optimizer steps done at a checkpoint that the run can go on from; nothing has been touched yet.
+
+    Raises:
+        UserError: it is damaged, holds no optimizer state, or is beyond the end that the trainer is given.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        step, epoch, complete = content["global_step"], content["epoch"], "optimizer_states" in content
+    except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is damaged or no checkpoint of ours ({str(error).splitlines()[0]})") from error
+    if not complete:
+        raise UserError(f"{path} holds weights only; a run goes on from checkpoints/last.ckpt")
+    for name, done in (("max_epochs", epoch + 1), ("max_steps", step)):
+        limit = settings["trainer"].get(name)
+        if limit is not None and 0 <= limit < done:
+            raise UserError(f"the run is in epoch {epoch + 1}, at step {step}: it cannot end at trainer.{name}={limit}")
+    return int(step)
+
+
+def _check_ranks(trainer: pl.Trainer) -> None:
+    """See to it that as many processes were started as the trainer is made for."""
+    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    if trainer.world_size != started:
+        raise UserError(
+            f"{started} process(es) were started for a trainer of {trainer.world_size} (trainer.devices x "
+            "trainer.num_nodes); several take trainer=ddp or ddp_cpu, several nodes take torchrun or srun"
+        )
+
+
+def _begin_metrics(trainer: pl.Trainer, folder: Path, step: int) -> None:
+    """Drop the rows after `step`, which the continued run writes again."""
+    if trainer.is_global_zero:
         metrics_csv.truncate(folder / folders.METRICS, step)
 
 

@@ -4,6 +4,7 @@ Imports nothing heavy, since the supervisor writes it too when a rank dies witho
 """
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -12,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from alexnet_lab.errors import RunFailed
+from alexnet_lab.errors import RunFailed, UserError
 
 Status = Literal["finished", "failed", "interrupted"]
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "wandb", "torchmetrics", "numpy")
@@ -43,7 +44,10 @@ def read_result(path: Path) -> dict[str, Any] | None:
     """The recorded result, or None where there is none."""
     if not path.exists():
         return None
-    content = json.loads(path.read_text())
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
     assert isinstance(content, dict)
     return content
 
@@ -77,6 +81,13 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def _finite(value: Any) -> Any:
+    """`value` with None for the numbers that JSON does not have: NaN and the infinities."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _git(root: Path, *arguments: str) -> str:
     command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
@@ -85,7 +96,7 @@ def _git(root: Path, *arguments: str) -> str:
 def _temporary(path: Path, status: Status, figures: dict[str, Any]) -> str:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".result-")
     with os.fdopen(descriptor, "w") as file:
-        json.dump({"status": status, **figures}, file, indent=2)
+        json.dump(_finite({"status": status, **figures}), file, indent=2, allow_nan=False)
         file.write("\n")
     os.chmod(name, 0o644)
     return name

@@ -142,7 +142,7 @@ def wandb_logger(
         mode,
         project=project,
         entity=entity,
-        name=name,
+        name=name or Path(folder).name,
         group=group,
         job_type=job_type,
         tags=list(tags),

@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 import pytest
 
 from alexnet_lab.data.stream.writing import write_stream
@@ -13,3 +15,11 @@ def stream(stores, tmp_path_factory):
     place = tmp_path_factory.mktemp("streams") / "imagenette"
     write_stream(stores["jpeg"], str(place), "imagenette", chunk_images=CHUNK)
     return place
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """What LitData fetches stays out of the home directory."""
+    if find_spec("litdata"):
+        folder = str(tmp_path / "cache")
+        monkeypatch.setattr("litdata.utilities.dataset_utilities.get_default_cache_dir", lambda: folder)

@@ -21,12 +21,9 @@ from alexnet_lab.errors import UserError
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request, stream, monkeypatch, tmp_path):
+def place(request, stream):
     """Read in place, or fetched chunk by chunk as out of a bucket."""
-    if request.param == "folder":
-        return str(stream)
-    monkeypatch.setattr("litdata.utilities.dataset_utilities.get_default_cache_dir", lambda: str(tmp_path / "cache"))
-    return f"local:{stream}"
+    return str(stream) if request.param == "folder" else f"local:{stream}"
 
 
 def test_images_labels_and_figures_are_those_of_the_store(place, stores):

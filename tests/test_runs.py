@@ -322,15 +322,47 @@ def test_recorded_run_is_not_overwritten(more: tuple[str, ...], message: str, on
     assert (one / "result.json").read_text() == figures
 
 
-def test_wrong_trainer_of_a_continued_run_leaves_its_record_as_it_was(one: Path, script: Any) -> None:
-    names = ("config.yaml", "result.json", "metrics.csv")
-    before = [(one / name).read_text() for name in names]
-    ended = script.run(f"resume={one}", "trainer.max_time=soon")
+@pytest.mark.parametrize(
+    ("what", "more", "message"),
+    [
+        ("", ("trainer.max_time=soon",), "trainer: "),
+        ("", ("trainer.max_epochs=1",), "the run is in epoch 3, at step "),
+        (
+            "",
+            ("trainer.limit_train_batches=3", "trainer.accumulate_grad_batches=2"),
+            "trainer.limit_train_batches counts",
+        ),
+        ("checkpoints/best.ckpt", (), ""),
+    ],
+)
+def test_continuation_that_cannot_be_leaves_the_record_as_it_was(
+    what: str, more: tuple[str, ...], message: str, one: Path, script: Any
+) -> None:
+    before = result(one), *((one / name).read_text() for name in ("config.yaml", "metrics.csv"))
+    ended = script.run(f"resume={one / what}", *more)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("error: trainer: ")
-    assert [json.loads(text) if text.startswith("{") else text for text in before] == [
-        result(one) if name == "result.json" else (one / name).read_text() for name in names
-    ]
+    assert ended.stderr.splitlines()[-1].startswith(f"error: {message}")
+    assert (result(one), *((one / name).read_text() for name in ("config.yaml", "metrics.csv"))) == before
+
+
+def test_run_that_ended_in_mid_epoch_goes_on_in_its_middle(script: Any, runs: Path) -> None:
+    whole, parts = runs / "steps-whole", runs / "steps-parts"
+    endless = (*TWENTY, "scheduler=constant", "trainer.max_epochs=-1")
+    for folder, steps_done in ((whole, 15), (parts, 4)):
+        ended = script.run(*endless, f"trainer.max_steps={steps_done}", f"hydra.run.dir={folder}")
+        assert ended.returncode == 0, ended.stderr
+    assert script.run(f"resume={parts}", "trainer.max_steps=15").returncode == 0
+    ours, theirs = load(parts)["state_dict"], load(whole)["state_dict"]
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert losses(parts) == losses(whole)
+
+
+def test_more_nodes_than_were_started_are_refused(script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    ended = script.run(*TWENTY, "trainer=ddp_cpu", "trainer.num_nodes=2", f"hydra.run.dir={folder}")
+    assert ended.returncode == 2
+    assert "2 process(es) were started for a trainer of 4" in ended.stderr
+    assert not folder.exists()
 
 
 def test_finished_run_is_extended_by_more_epochs(script: Any, runs: Path) -> None:

@@ -6,13 +6,14 @@ as normalised float 224x224, for which our input pipeline runs on the CPU here. 
 256x256 as `prepare` would. Rounds alternate; the median round counts. The cold rate is that of the first epoch after
 the store's files were dropped from the page cache.
 
-The work is not the same to the letter. Ours is AlexNet's: a random 224x224 window of the 256x256 image, mirrored on
+The photographs are Imagenette's, which are 224x224 in the archive, or with `--source=imagenet` ImageNet's own, 500x375
+typically, of which each is in use several times. The work is not the same to the letter. Ours is AlexNet's: a random 224x224 window of the 256x256 image, mirrored on
 the device (in the float rows, that is). The peers' is RandomResizedCrop(224), which resamples; ours with that crop is
-its own row, from the store and as float. The photographs in the archive are 224x224: the peers decode those, while our
-JPEG store holds, and decodes, 256x256 ones, with 1.3 times the pixels.
+its own row, from the store and as float. The peers decode the photographs as they are: with Imagenette 224x224 ones,
+while our JPEG store holds, and decodes, 256x256 ones, with 1.3 times the pixels.
 
-It needs real images: ALEXNET_LAB_IMAGES names a folder with `imagenette224_train.tar`. Peers that are not installed are
-named and left out; `pip install -e '.[bench]'` brings them.
+It needs real images: ALEXNET_LAB_IMAGES names a folder with the archives. Peers that are not installed are named and
+left out; `pip install -e '.[bench]'` brings them.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from torch import Tensor
 
 from alexnet_lab.data.module import ImageDataModule
 
-ARCHIVE = "imagenette224_train.tar"
+ARCHIVES = {"imagenette": "imagenette224_train.tar", "imagenet": "imagenet_fullsize_400.tar"}
 WARM_UP = 2
 """Batches before the clock starts: the workers have been started by then."""
 PACKAGES = ("torch", "torchvision", "pillow", "timm", "litdata", "webdataset", "nvidia-dali-cuda130")
@@ -56,13 +57,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Feed rate of photographs, ours against the usual loaders.")
     parser.add_argument("--quick", action="store_true", help="fewer images, shorter rounds, within a minute")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write image_feed.md and image_feed.png there")
+    parser.add_argument("--source", choices=ARCHIVES, default="imagenette", help="whose photographs")
     arguments = parser.parse_args()
     images, rounds, seconds = (1536, 3, 0.7) if arguments.quick else (4096, 7, 3.0)
     load = os.getloadavg()[0]
 
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        tree = unpack(archive(), scratch / "folder", images)
+        tree = unpack(archive(ARCHIVES[arguments.source]), scratch / "folder", images)
         for form in ("uint8", "jpeg"):
             make_store(tree, scratch / form, form)
         cold = {form: cold_rate(scratch / form) for form in ("uint8", "jpeg")}
@@ -91,41 +93,59 @@ def main() -> None:
     figures |= {"images": images, "rounds": rounds, "torch_threads": torch.get_num_threads(), "load_before": load}
     header = ("feed", "images/s", "lowest", "highest")
     if arguments.out:
-        write_page(arguments.out, header, rows, ratios, figures)
+        write_page(arguments.out, arguments.source, header, rows, ratios, figures)
         plot(arguments.out / "image_feed.png", feeds, medians)
     report("image_feed", header, rows, ratios, figures)
 
 
-def archive() -> Path:
+def archive(name: str) -> Path:
     folder = os.environ.get("ALEXNET_LAB_IMAGES")
     if not folder:
-        sys.exit(f"image_feed needs real images: set ALEXNET_LAB_IMAGES to the folder that holds {ARCHIVE}")
-    path = Path(folder) / ARCHIVE
+        sys.exit(f"image_feed needs real images: set ALEXNET_LAB_IMAGES to the folder that holds {name}")
+    path = Path(folder) / name
     if not path.is_file():
         sys.exit(f"image_feed needs {path}, which is not there: set ALEXNET_LAB_IMAGES to the folder that holds it")
     return path
 
 
 def unpack(source: Path, tree: Path, images: int) -> Path:
-    """So many of the archive's training images, evenly from all classes, as `tree/train/<class>/*`."""
+    """So many files `tree/train/<class>/*`, evenly from the archive's images; copies where it has fewer."""
     with tarfile.open(source) as tar:
         members = sorted((member for member in tar if member.isfile()), key=lambda member: member.name)
-        chosen = [members[place * len(members) // images] for place in range(min(images, len(members)))]
-        tar.extractall(tree, chosen, filter="data")
+        for place in range(images):
+            member = members[place * len(members) // images]
+            file = Path(member.name)
+            data = tar.extractfile(member)
+            assert data is not None
+            target = tree / "train" / file.parent.name / f"{place:05}_{file.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data.read())
     return tree
 
 
 def make_store(tree: Path, store: Path, form: str) -> None:
     """By the documented command, whose worker processes start without this script's imports."""
     command = [sys.executable, "src/prepare.py", "data=imagenette", "data.val_size=1", f"source={tree}"]
-    command += [f"data.dir={store}", f"format={form}", f"workers={WORKERS}"]
+    command += [f"data.num_classes={classes(tree)}", f"data.dir={store}", f"format={form}", f"workers={WORKERS}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def classes(tree: Path) -> int:
+    return sum(1 for _ in (tree / "train").iterdir())
 
 
 def our_module(folder: Path, crop: str = "random") -> ImageDataModule:
     """Normalised as the peers do it. One image is held out, since training wants a validation split."""
     return data_module(
-        "imagenette", folder, crop=crop, colour="off", mean=list(MEAN), std=list(STD), val_size=1, workers=WORKERS
+        "imagenette",
+        folder,
+        num_classes=classes(folder.with_name("folder")),
+        val_size=1,
+        crop=crop,
+        colour="off",
+        mean=list(MEAN),
+        std=list(STD),
+        workers=WORKERS,
     )
 
 
@@ -213,6 +233,7 @@ def bytes_read() -> int:
 
 def write_page(
     folder: Path,
+    source: str,
     header: tuple[str, ...],
     rows: list[tuple[str, ...]],
     ratios: dict[str, float],
@@ -223,8 +244,8 @@ def write_page(
     lines = [
         "# How fast photographs are fed",
         "",
-        f"Written by `python benchmarks/image_feed.py --out {folder}`, whose docstring says what is compared, and how",
-        f"far it is the same work. {figures['images']:,} photographs, 2 workers or threads each, batches of",
+        f"Written by `python benchmarks/image_feed.py --source {source} --out {folder}`, whose docstring says what is compared, and how",
+        f"far it is the same work. {figures['images']:,} photographs of {source}, 2 workers or threads each, batches of",
         f"{BATCH_SIZE}; median of {figures['rounds']:.0f} alternating rounds, with the lowest and the highest.",
         "",
         *("| " + " | ".join(row) + " |" for row in table),

@@ -1,0 +1,62 @@
+"""The benchmarks run, end with their JSON line, and their claims hold, loosely, on a busy machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, f"benchmarks/{name}.py", *arguments]
+    kept = {key: value for key, value in os.environ.items() if key != "ALEXNET_LAB_IMAGES"}
+    return subprocess.run(command, cwd=ROOT, env=kept | environment, capture_output=True, text=True, timeout=600)
+
+
+def measured(name: str, **environment: str) -> dict[str, Any]:
+    """The last line of a quick run."""
+    ended = run(name, "--quick", **environment)
+    assert ended.returncode == 0, ended.stderr
+    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    assert result["benchmark"] == name
+    return result
+
+
+@pytest.mark.system
+def test_a_store_of_imagenets_size_costs_little_more_than_a_small_one() -> None:
+    result = measured("store_scale")
+    assert set(result["ratios"]) == {"first_batch_s", "order_s", "rss_mib", "cost_growth"}
+    assert result["ratios"]["order_s"] < 2
+    assert result["ratios"]["first_batch_s"] < 10
+    assert result["ratios"]["rss_mib"] < 1024
+    assert result["ratios"]["cost_growth"] < 1.5
+    # Sparse indeed: a thousandth of its length.
+    assert result["figures"]["disk_gb"] < result["figures"]["store_gb"] / 1000
+
+
+@pytest.mark.system
+@pytest.mark.skipif("ALEXNET_LAB_IMAGES" not in os.environ, reason="ALEXNET_LAB_IMAGES names no folder of real images")
+def test_photographs_are_fed_faster_than_by_torchvision() -> None:
+    result = measured("image_feed", ALEXNET_LAB_IMAGES=os.environ["ALEXNET_LAB_IMAGES"])
+    assert set(result["ratios"]) == {
+        "uint8_store_vs_torchvision",
+        "jpeg_store_vs_torchvision",
+        "folder_vs_torchvision",
+        "float_from_store_vs_torchvision",
+    }
+    assert result["ratios"]["uint8_store_vs_torchvision"] > 15
+    assert result["ratios"]["jpeg_store_vs_torchvision"] > 1.5
+    assert result["ratios"]["folder_vs_torchvision"] > 0.8
+
+
+def test_the_image_benchmark_says_what_it_lacks() -> None:
+    ended = run("image_feed", "--quick")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "image_feed needs real images: set ALEXNET_LAB_IMAGES to the folder that holds imagenette224_train.tar\n"
+    )

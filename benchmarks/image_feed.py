@@ -7,10 +7,12 @@ as normalised float 224x224, for which our input pipeline runs on the CPU here. 
 the store's files were dropped from the page cache.
 
 The photographs are Imagenette's, which are 224x224 in the archive, or with `--source=imagenet` ImageNet's own, 500x375
-typically, of which each is in use several times. The work is not the same to the letter. Ours is AlexNet's: a random 224x224 window of the 256x256 image, mirrored on
-the device (in the float rows, that is). The peers' is RandomResizedCrop(224), which resamples; ours with that crop is
-its own row, from the store and as float. The peers decode the photographs as they are: with Imagenette 224x224 ones,
-while our JPEG store holds, and decodes, 256x256 ones, with 1.3 times the pixels.
+typically, each of which is in use several times. The peers decode them as they are; our JPEG store holds, and decodes,
+256x256 ones, which is 1.3 times the pixels of Imagenette's and a third of ImageNet's.
+
+The work is not the same to the letter. Ours is AlexNet's: a random 224x224 window of the 256x256 image, mirrored on the
+device (in the float rows, that is). The peers' is RandomResizedCrop(224), which resamples; ours with that crop is a row
+of its own, from the uint8 store and as float.
 
 It needs real images: ALEXNET_LAB_IMAGES names a folder with the archives. Peers that are not installed are named and
 left out; `pip install -e '.[bench]'` brings them.
@@ -19,7 +21,6 @@ left out; `pip install -e '.[bench]'` brings them.
 import argparse
 import gc
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,11 +28,10 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from _image_page import Feed, plot, write_page
 from _image_peers import MEAN, PEERS, STD, WORKERS
 from _photographs import BATCH_SIZE, IMAGE_SIZE, data_module, forget
 from _report import report
@@ -42,15 +42,6 @@ from alexnet_lab.data.module import ImageDataModule
 ARCHIVES = {"imagenette": "imagenette224_train.tar", "imagenet": "imagenet_fullsize_400.tar"}
 WARM_UP = 2
 """Batches before the clock starts: the workers have been started by then."""
-PACKAGES = ("torch", "torchvision", "pillow", "timm", "litdata", "webdataset", "nvidia-dali-cuda130")
-
-
-@dataclass(frozen=True)
-class Feed:
-    label: str
-    kind: str
-    """uint8 or float"""
-    batches: Callable[[], Iterator[Tensor]]
 
 
 def main() -> None:
@@ -59,7 +50,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write image_feed.md and image_feed.png there")
     parser.add_argument("--source", choices=ARCHIVES, default="imagenette", help="whose photographs")
     arguments = parser.parse_args()
-    images, rounds, seconds = (1536, 3, 0.7) if arguments.quick else (4096, 7, 3.0)
+    images, rounds, seconds = (1536, 2, 0.6) if arguments.quick else (4096, 5, 2.0)
     load = os.getloadavg()[0]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -229,72 +220,6 @@ def bytes_read() -> int:
         for line in Path("/proc/self/io").read_text().splitlines()
         if line.startswith("read_bytes:")
     )
-
-
-def write_page(
-    folder: Path,
-    source: str,
-    header: tuple[str, ...],
-    rows: list[tuple[str, ...]],
-    ratios: dict[str, float],
-    figures: dict[str, float],
-) -> None:
-    """`image_feed.md`: what was measured and where."""
-    table = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
-    lines = [
-        "# How fast photographs are fed",
-        "",
-        f"Written by `python benchmarks/image_feed.py --source {source} --out {folder}`, whose docstring says what is compared, and how",
-        f"far it is the same work. {figures['images']:,} photographs of {source}, 2 workers or threads each, batches of",
-        f"{BATCH_SIZE}; median of {figures['rounds']:.0f} alternating rounds, with the lowest and the highest.",
-        "",
-        *("| " + " | ".join(row) + " |" for row in table),
-        "",
-        *(f"- `{claim}`: {ratio:.2f}" for claim, ratio in ratios.items()),
-        "",
-        "![Images per second of each feed](image_feed.png)",
-        "",
-        f"Machine: {processor()}, {os.cpu_count()} cores; load before the run {figures['load_before']:.1f}. "
-        f"Versions: {', '.join(versions())}.",
-    ]
-    (folder / "image_feed.md").write_text("\n".join(lines) + "\n")
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-
-
-def versions() -> Iterator[str]:
-    for package in PACKAGES:
-        try:
-            yield f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
-
-
-def plot(path: Path, feeds: dict[str, Feed], medians: dict[str, float]) -> None:
-    """Bars, the fastest on top; hatched where the images are float."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = sorted(medians, key=medians.__getitem__)
-    figure, axes = pyplot.subplots(figsize=(8, 0.5 + 0.35 * len(names)), layout="constrained")
-    bars = axes.barh(
-        [feeds[name].label for name in names],
-        [medians[name] for name in names],
-        color=["tab:orange" if feeds[name].label.startswith("ours") else "tab:gray" for name in names],
-        hatch=["//" if feeds[name].kind == "float" else "" for name in names],
-        edgecolor="white",
-    )
-    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
-    axes.set_xscale("log")
-    axes.set_xlim(right=2 * max(medians.values()))
-    axes.set_xlabel("images/s, 224x224, 2 workers or threads; hatched: normalised float")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

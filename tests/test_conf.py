@@ -169,6 +169,7 @@ def test_debug_runs_on_small_data(debug: str, settings: Settings, tmp_path: Path
     found = settings(*choices)
     train(found, tmp_path, None, time.time())
     assert read_rows(tmp_path / "metrics.csv")
+    assert (tmp_path / "fit-profile.txt").exists() == (debug == "profile")
     assert OmegaConf.load(CONF / "debug" / f"{debug}.yaml").trainer.keys() <= found["trainer"].keys()
 
 

@@ -357,6 +357,21 @@ def test_run_that_ended_in_mid_epoch_goes_on_in_its_middle(script: Any, runs: Pa
     assert losses(parts) == losses(whole)
 
 
+def test_finished_run_of_other_settings_is_not_taken_for_this_one(twenty: Path, script: Any) -> None:
+    ended = script.run(*TWENTY, "seed=3", f"hydra.run.dir={twenty}", "resume=auto")
+    assert ended.returncode == 2
+    assert "seed is 0 in the recorded run, 3 here" in ended.stderr
+
+
+def test_ranks_of_torchrun_need_a_trainer_of_as_many(script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "src/train.py")
+    ended = script.run(*TWENTY, f"hydra.run.dir={folder}", program=torchrun)
+    assert ended.returncode != 0
+    assert "2 process(es) were started for a trainer of 1" in ended.stderr
+    assert not (folder / "config.yaml").exists()
+
+
 def test_more_nodes_than_were_started_are_refused(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     ended = script.run(*TWENTY, "trainer=ddp_cpu", "trainer.num_nodes=2", f"hydra.run.dir={folder}")

@@ -76,7 +76,7 @@ def _portable_run(folder: Path, result: Mapping[str, Any]) -> Run:
     name = config["run"] if folder.name == config["run"] else f"{config['run']}-{folder.name}"
     ten_crop = read_ten_crop(folder)
     if ten_crop:
-        ten_crop = {**ten_crop, "checkpoint": Path(ten_crop["checkpoint"]).name}
+        ten_crop = {**ten_crop, "checkpoint": Path(str(ten_crop["checkpoint"])).name}
         stated = {"protocol": "ten_crop", "split": "test", "checkpoint": f"{config['test_on']}.ckpt"}
         if not stated.items() <= ten_crop.items():
             raise UserError(f"add={folder}: {TEN_CROP} must be of {', '.join(f'{k} {v}' for k, v in stated.items())}")

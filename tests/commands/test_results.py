@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from alexnet_lab.commands.ablations import read_jobs
-from alexnet_lab.commands.recorded import Run, read_runs
+from alexnet_lab.commands.recorded import Run, groups_of, read_runs
 from alexnet_lab.commands.results import add, results
 from alexnet_lab.commands.results_page import page, read_recipes
 from alexnet_lab.errors import UserError
@@ -85,6 +85,13 @@ def test_other_settings_make_another_row_and_other_folders_do_not() -> None:
     assert len(rows) == 2
     assert rows[0].startswith("| small | lenet | fashion_mnist | centre | 2 | 0.8 +- 0.02 | 0.8500 +- 0.0707 |")
     assert rows[1].startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 1 | 0.8 +- 0.02 | 0.5000 |")
+
+
+def test_setting_that_older_runs_did_not_have_makes_no_other_row_where_it_is_null() -> None:
+    data = {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": 1}
+    later = a_run(1, 0.9, data={**data, "colour_until_epoch": None})
+    assert len(groups_of([a_run(0, 0.8), later])) == 1
+    assert len(groups_of([a_run(0, 0.8), a_run(1, 0.9, data={**data, "colour_until_epoch": 67})])) == 2
 
 
 def test_added_run_keeps_its_figures_and_loses_its_paths(copied, trained_run, tmp_path) -> None:

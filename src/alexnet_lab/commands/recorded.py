@@ -69,7 +69,14 @@ def in_common(config: Mapping[str, Any]) -> str:
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in OF_ONE_RUNS_DATA}
     # The figures that a recipe is compared with are no part of what was run.
     kept["recipe"] = kept["recipe"]["name"]
-    return json.dumps(kept, sort_keys=True)
+    return json.dumps(_stated(kept), sort_keys=True)
+
+
+def _stated(value: Any) -> Any:
+    """`value` without what is null, which settings are that older runs did not have."""
+    if isinstance(value, Mapping):
+        return {key: _stated(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def command(run: Run) -> str:

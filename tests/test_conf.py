@@ -212,6 +212,21 @@ def test_experiment_takes_a_step_on_small_data(
     assert 0 <= result["final"]["test/top1"] <= result["final"]["test/top5"] <= 1
 
 
+def test_the_2012_recipe_has_the_numbers_of_the_paper(settings: Settings) -> None:
+    found = settings("experiment=krizhevsky_2012")
+    stated = {
+        "model": {"image_size": 224, "dropout": 0.5, "lrn": True, "lrn_size": 5, "lrn_k": 2.0, "towers": 2},
+        "data": {"batch_size": 128, "crop": "random", "crop_size": 224, "flip": 0.5, "colour_std": 0.1, "val_size": 0},
+        "optimizer": {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "convention": "paper"},
+        "scheduler": {"factor": 0.1, "drops": 3},
+    }
+    assert {group: {key: found[group][key] for key in keys} for group, keys in stated.items()} == stated
+    # Of the source: what the paper does not say.
+    assert (found["data"]["mean"], found["data"]["colour"]) == ("image_centre", "source")
+    assert found["data"]["colour_until_epoch"] == 67
+    assert found["model"]["lrn_alpha"] == 1e-4
+
+
 def jobs(sweep: str) -> dict[str, list[str]]:
     found = OmegaConf.to_container(OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml").hydra.sweeper.jobs)
     assert isinstance(found, dict)

@@ -117,8 +117,8 @@ class ImageClassifier(pl.LightningModule):
 
     def _report(self, split: str, metrics: ClassificationMetrics) -> None:
         computed = metrics.compute()
-        self.images[split] = int(computed.pop("count", 0))
-        figures = {f"{split}/{name}": value for name, value in computed.items()}
+        self.images[split] = int(computed.get("count", 0))
+        figures = {f"{split}/{name}": value for name, value in computed.items() if name != "count"}
         # Lightning's own logging would come after the epoch's checkpoint; callbacks still find the figures.
         self.log_dict(figures, logger=False)
         self._to_loggers(figures, self.global_step)

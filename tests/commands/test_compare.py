@@ -86,8 +86,11 @@ def test_table_shows_means_published_figures_and_only_what_differs(compared: Cal
     assert "failed: broken: the loss is not finite" in lines
 
 
-def test_differences_to_a_baseline_have_an_interval(compared: Callable[..., str], tmp_path: Path) -> None:
-    said = compared("baseline=lenet-s1", f"out=[{tmp_path}/x.csv,{tmp_path}/x.md]")
+@pytest.mark.parametrize("baseline", ["lenet-s1", "{folder}/lenet-s1", "lenet-s*"])
+def test_differences_to_a_baseline_have_an_interval(
+    compared: Callable[..., str], folder: Path, tmp_path: Path, baseline: str
+) -> None:
+    said = compared(f"baseline={baseline.format(folder=folder)}", f"out=[{tmp_path}/x.csv,{tmp_path}/x.md]")
     assert "differences to lenet-s*, [95% confidence interval] w: Welch's t over the seeds of both" in said
     row = table(tmp_path / "x.csv")["caffenet-s*"]
     low, value, high = (float(row[f"test/top1 difference {part}"]) for part in ("low", "value", "high"))

@@ -51,7 +51,7 @@ def compare_runs(
     """Group, sort and compare `runs`.
 
     `sort`: a figure's key, the best first, or a setting or `name`, ascending; with a minus in front the other way.
-    `baseline`: the name of a group, or of a run in it. `seeds`: group the seeds. `level` of the intervals, in (0, 1).
+    `baseline`: the name of a group, or the name or folder of a run in it. `seeds`: group the seeds. `level` of the intervals, in (0, 1).
 
     Raises:
         UserError: there is no such column or baseline, or the level is none.
@@ -102,7 +102,7 @@ def _number_or_text(text: str) -> tuple[bool, float, str]:
 
 def _named(groups: Sequence[Group], name: str) -> Group:
     for group in groups:
-        if name == group.name or name in (run.name for run in group.runs):
+        if name == group.name or any(name.rstrip("/") in (run.name, run.source) for run in group.runs):
             return group
     names = [group.name for group in groups]
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

@@ -51,7 +51,8 @@ def compare_runs(
     """Group, sort and compare `runs`.
 
     `sort`: a figure's key, the best first, or a setting or `name`, ascending; with a minus in front the other way.
-    `baseline`: the name of a group, or the name or folder of a run in it. `seeds`: group the seeds. `level` of the intervals, in (0, 1).
+    `baseline`: the name of a group, or the name or folder of a run in it. `seeds`: group the seeds. `level` of the
+    intervals, in (0, 1).
 
     Raises:
         UserError: there is no such column or baseline, or the level is none.

@@ -16,8 +16,10 @@ from alexnet_lab.errors import UserError
 def classifier_in(net: nn.Module, seed: int = 0, **trainer: object) -> ImageClassifier:
     """A classifier attached to a trainer of which only `trainer` is known."""
     module = ImageClassifier(net, lambda named: torch.optim.SGD(dict(named).values(), lr=0.1), None, seed)  # type: ignore[arg-type]
-    facts = {"world_size": 1, "accumulate_grad_batches": 1, "global_rank": 0, "current_epoch": 0, "global_step": 0}
-    module._trainer = SimpleNamespace(**(facts | {"log_every_n_steps": 10**9} | trainer))  # type: ignore[assignment]
+    facts: dict[str, Any] = {"world_size": 1, "global_rank": 0, "accumulate_grad_batches": 1}
+    facts |= {"current_epoch": 0, "global_step": 0, "log_every_n_steps": 10**9} | trainer
+    kwargs = {"rank": facts["global_rank"], "num_replicas": facts["world_size"]}
+    module._trainer = SimpleNamespace(**facts, distributed_sampler_kwargs=kwargs)  # type: ignore[assignment]
     return module
 
 

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from alexnet_lab.data.spec import Batch, mean_over_views
+from alexnet_lab.data.spec import Batch, mean_over_views, replica
 from alexnet_lab.errors import UserError
 from alexnet_lab.metrics import ClassificationMetrics
 
@@ -46,6 +46,7 @@ class ImageClassifier(pl.LightningModule):
         self.eval_metrics = ClassificationMetrics()
         # Loss sum and count of the epoch at the last logged step: the step's figure is the difference.
         self._logged = torch.zeros(2, dtype=torch.float64)
+        self._evaluated = 0  # samples of the global batches of this evaluation
 
     def forward(self, images: Tensor) -> Tensor:
         """float [N, C, S, S] -> logits [N, K]."""
@@ -67,7 +68,8 @@ class ImageClassifier(pl.LightningModule):
         self.train_metrics.update(loss_sum.detach(), logits.detach(), batch.labels)
         if self._completes_step(batch_idx):
             self._log_step(self.global_step + 1)
-        return loss_sum * (self.trainer.world_size * self.trainer.accumulate_grad_batches / batch.global_size)
+        _, replicas = replica(self.trainer)
+        return loss_sum * (replicas * self.trainer.accumulate_grad_batches / batch.global_size)
 
     def _completes_step(self, batch_idx: int) -> bool:
         return (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
@@ -90,7 +92,7 @@ class ImageClassifier(pl.LightningModule):
         self._report("train", self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
-        self.eval_metrics.reset()
+        self._begin_evaluation()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch)
@@ -99,7 +101,7 @@ class ImageClassifier(pl.LightningModule):
         self._report("val", self.eval_metrics)
 
     def on_test_epoch_start(self) -> None:
-        self.eval_metrics.reset()
+        self._begin_evaluation()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch)
@@ -107,12 +109,22 @@ class ImageClassifier(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._report("test", self.eval_metrics)
 
+    def _begin_evaluation(self) -> None:
+        self.eval_metrics.reset()
+        self._evaluated = 0
+
     def _evaluate(self, batch: Batch) -> None:
+        self._evaluated += batch.global_size
         logits = mean_over_views(self(batch.images), len(batch.labels))
         self.eval_metrics.update(cross_entropy(logits, batch.labels, reduction="sum"), logits, batch.labels)
 
     def _report(self, split: str, metrics: ClassificationMetrics) -> None:
-        figures = {f"{split}/{name}": value for name, value in metrics.compute().items() if name != "count"}
+        _, replicas = replica(self.trainer)
+        metrics.distributed_available_fn = lambda: replicas > 1
+        computed = metrics.compute()
+        count = computed.pop("count", 0)
+        assert split == "train" or count == self._evaluated, f"{count} of {self._evaluated} samples were counted"
+        figures = {f"{split}/{name}": value for name, value in computed.items()}
         # Lightning's own logging would come after the epoch's checkpoint; callbacks still find the figures.
         self.log_dict(figures, logger=False)
         self._to_loggers(figures, self.global_step)
@@ -150,7 +162,8 @@ class ImageClassifier(pl.LightningModule):
         checkpoint["epoch_sums"] = self._over_ranks(torch.cat([sums, self._logged])).tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if not self.trainer.is_global_zero:
+        rank, _ = replica(self.trainer)
+        if rank != 0:
             return
         loss_sum, top1, top5, count, *logged = checkpoint["epoch_sums"]
         self.train_metrics.loss_sum.fill_(loss_sum)
@@ -160,7 +173,8 @@ class ImageClassifier(pl.LightningModule):
         self._logged = torch.tensor(logged, dtype=torch.float64)
 
     def _over_ranks(self, sums: Tensor) -> Tensor:
-        """The sum over all ranks of a small tensor on the host."""
-        if self.trainer.world_size == 1:
+        """The sum over all ranks of a small tensor on the host; ranks that see the same samples count once."""
+        _, replicas = replica(self.trainer)
+        if replicas == 1:
             return sums
         return self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()

@@ -105,3 +105,19 @@ def test_run_without_an_end_is_refused() -> None:
     module = classifier_in(small_net(), estimated_stepping_batches=float("inf"), fit_loop=loop)
     with pytest.raises(UserError, match=r"max_epochs=-1 needs trainer\.max_steps"):
         module.configure_optimizers()
+
+
+def evaluated(global_size: int) -> ImageClassifier:
+    """After an evaluation of one batch, whose three samples here are said to be all of `global_size`."""
+    module = classifier_in(small_net(), loggers=[], is_global_zero=True)
+    module.log_dict = lambda figures, logger: None  # type: ignore[assignment,method-assign]
+    module.on_validation_epoch_start()
+    images = torch.randn(3, 1, 4, 4, dtype=torch.float64)
+    module.validation_step(Batch(images, torch.tensor([0, 1, 2]), torch.arange(3), global_size), 0)
+    return module
+
+
+def test_evaluation_asserts_that_every_sample_was_counted_once() -> None:
+    evaluated(3).on_validation_epoch_end()
+    with pytest.raises(AssertionError, match="3 of 4 samples were counted"):
+        evaluated(4).on_validation_epoch_end()

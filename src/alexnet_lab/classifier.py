@@ -122,9 +122,9 @@ class ImageClassifier(pl.LightningModule):
         _, replicas = replica(self.trainer)
         metrics.distributed_available_fn = lambda: replicas > 1
         computed = metrics.compute()
-        count = computed.pop("count", 0)
+        count = computed.get("count", 0)
         assert split == "train" or count == self._evaluated, f"{count} of {self._evaluated} samples were counted"
-        figures = {f"{split}/{name}": value for name, value in computed.items()}
+        figures = {f"{split}/{name}": value for name, value in computed.items() if name != "count"}
         # Lightning's own logging would come after the epoch's checkpoint; callbacks still find the figures.
         self.log_dict(figures, logger=False)
         self._to_loggers(figures, self.global_step)

@@ -38,8 +38,8 @@ LONG = (
 TWO = ("trainer=ddp_cpu", "trainer.accumulate_grad_batches=2", "data.eval_batch_size=256")
 RANKS = {1: (), 2: (*TWO, "checkpoints.every_minutes=0.002")}
 
-# Twenty steps in two epochs; the last batch of each has 2 samples, fewer than there are parts. The 10,000 and the 7 samples
-# that are evaluated do not divide by three or four ranks.
+# Twenty steps in two epochs; the last batch of each has 2 samples, fewer than there are parts. Of the samples that are
+# evaluated, neither 10,000 nor 7 divide by three ranks, and 7 not by four.
 TWENTY = (
     *SMALL,
     "data.train_size=290",

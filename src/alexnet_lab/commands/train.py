@@ -21,6 +21,7 @@ from alexnet_lab.commands.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import RunInterrupted, UserError
 from alexnet_lab.models.table import count_macs, count_parameters
+from alexnet_lab.models.two_towers import TwoTowers
 from alexnet_lab.tracking import metric_rows, metrics_csv, record
 from alexnet_lab.tracking.loggers import finish_loggers, log_config
 
@@ -56,6 +57,8 @@ def train(settings: dict[str, Any], folder: Path, checkpoint: Path | None, start
     begin = pl.callbacks.LambdaCallback(on_train_start=lambda trainer, _: _begin_metrics(trainer, folder, step))
     trainer = _trainer(settings, folder, [begin, FiniteLoss(), stopwatch, *callbacks, checkpoints], writer)
     _check_ranks(trainer)
+    if isinstance(trainer.strategy, TwoTowers):
+        trainer.strategy.check(net, settings["compile"])
 
     if trainer.is_global_zero:
         print_tree(settings)
@@ -164,7 +167,7 @@ def _test(
     if settings["test_on"] == "best" and checkpoints.best.exists():
         log.info("testing the weights of epoch %d, the best by val/top1", checkpoints.best_epoch + 1)
         weights = torch.load(checkpoints.best, map_location="cpu", weights_only=True)["state_dict"]
-        classifier.load_state_dict(weights)
+        trainer.strategy.load_model_state_dict({"state_dict": weights})
     else:
         log.info("testing the last weights")
     trainer.test(classifier, data, verbose=False)

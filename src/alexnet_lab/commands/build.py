@@ -111,6 +111,7 @@ class RunSettings(BaseModel):
     compile: bool
     channels_last: bool
     folder: str
+    sweep_name: str | None = None
     overrides: list[str]
     recipe: Recipe | None
     resume: str | None

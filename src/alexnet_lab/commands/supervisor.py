@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from alexnet_lab.commands import folders
 from alexnet_lab.errors import FINISHED, INTERRUPTED, USER_ERROR
@@ -37,7 +38,7 @@ def supervise(command: Sequence[str], folder: Path, ranks: int) -> int:
     port = _free_port()
     processes = [_start(command, folder, rank, ranks, port, read_end) for rank in range(ranks)]
     os.close(read_end)
-    stop = _StopRequests(processes)
+    stop = StopRequests(processes)
     try:
         status = _watch(processes)
     finally:
@@ -67,13 +68,13 @@ def end_with_supervisor() -> None:
     threading.Thread(target=wait, daemon=True, name="lifeline").start()
 
 
-class _StopRequests:
+class StopRequests:
     """Passes a request to stop on as SIGTERM; another one a while later kills.
 
     One wish often arrives as several signals at once: to the group, and passed on by a shell or a scheduler.
     """
 
-    def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    def __init__(self, processes: Sequence[subprocess.Popen[Any]]) -> None:
         self._processes = processes
         self._first: float | None = None
         self._before = {number: signal.signal(number, self._pass_on) for number in STOP_SIGNALS}
@@ -97,7 +98,7 @@ class _StopRequests:
             signal.signal(number, handler)
 
 
-def send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+def send(processes: Sequence[subprocess.Popen[Any]], number: int) -> None:
     """Send a signal to every process that still runs."""
     for process in processes:
         if process.poll() is None:
@@ -120,7 +121,7 @@ def _start(
     return subprocess.Popen(command, env=environment, stdout=output, stderr=output, pass_fds=[lifeline])
 
 
-def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+def _watch(processes: Sequence[subprocess.Popen[Any]]) -> int:
     while True:
         codes = [process.poll() for process in processes]
         failed = [code for code in codes if code]
@@ -132,7 +133,7 @@ def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> int:
         time.sleep(POLL_SECONDS)
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _end(processes: Sequence[subprocess.Popen[Any]]) -> None:
     """Let the others notice and end by themselves, then end them."""
     for number, seconds in ((None, 2.0), (signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
         if number is not None:
@@ -144,11 +145,18 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _reason(folder: Path, rank: int, status: int) -> str:
     name = "train.log" if rank == 0 else f"train.rank{rank}.log"
-    log = folder / name
-    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+    return "\n".join([f"rank {rank} {how_it_ended(status)}; the last lines of {name}:", *last_lines(folder / name)])
+
+
+def how_it_ended(status: int) -> str:
+    """In words, the exit status of a process that failed."""
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    hint = " (out of memory?)" if status == -signal.SIGKILL else ""
-    return "\n".join([f"rank {rank} {how}{hint}; the last lines of {name}:", *lines])
+    return f"{how} (out of memory?)" if status == -signal.SIGKILL else how
+
+
+def last_lines(log: Path) -> list[str]:
+    """The last few lines of a log; none where there is no log."""
+    return log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
 
 
 def _free_port() -> int:

@@ -14,7 +14,19 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted(SOURCE.glob("*.py"))
 PARTS = ("classifier", "models", "data", "optim", "callbacks", "tracking")
 FOR_EVERYBODY = ("alexnet_lab.data.spec", "alexnet_lab.errors", "alexnet_lab.metrics")
-LIGHT_COMMANDS = ("entry", "advice", "folders", "launch", "resume", "supervisor", "job", "slots", "snapshot", "sweep")
+LIGHT_COMMANDS = (
+    "entry",
+    "advice",
+    "folders",
+    "launch",
+    "resume",
+    "supervisor",
+    "heartbeat",
+    "job",
+    "slots",
+    "snapshot",
+    "sweep",
+)
 HEAVY = ("torch", "torchvision", "torchmetrics", "lightning", "pydantic", "numpy", "wandb", "rich", "PIL")
 MOST_LINES = 250
 

@@ -110,6 +110,7 @@ class RunSettings(BaseModel):
     test_on: Literal["best", "last", "none"]
     compile: bool
     channels_last: bool
+    hang_timeout: Annotated[float, Field(gt=0)] | None = None
     folder: str
     sweep_name: str | None = None
     overrides: list[str]

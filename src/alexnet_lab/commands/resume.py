@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.errors import UserError
 
-MAY_CHANGE = ("trainer", "logger", "callbacks")
+MAY_CHANGE = ("trainer", "logger", "callbacks", "hang_timeout")
 OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides", "sweep_name")
 MISSING = "nothing"
 

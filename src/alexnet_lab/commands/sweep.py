@@ -22,6 +22,8 @@ from alexnet_lab.tracking import record
 
 CODE = ".code"
 POLL_SECONDS = 0.1
+SAVE_SECONDS = 20.0
+"""What a job that took too long is given to save what it has."""
 NOT_FOR_JOBS = (
     *supervisor.FOREIGN,
     "WANDB_RUN_ID",
@@ -51,8 +53,9 @@ class Job:
     """Why it failed, in a few lines."""
     started: float = 0.0
     ended: float = 0.0
+    called_off: bool = False
     kill_at: float | None = None
-    """When a job that was told to end is killed; times are those of `time.monotonic`."""
+    """When a job that took too long is killed; times are those of `time.monotonic`."""
     process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
     slot: Slot | None = None
 
@@ -159,8 +162,10 @@ class Sweep:
         for one in todo:
             if one.state == "waiting":
                 one.state, one.reason = "skipped", "the sweep ended before"
-            elif one.state == "running" and one.kill_at is None:
-                _tell_to_end(one)
+            elif one.state == "running" and not one.called_off:
+                assert one.process is not None
+                one.process.terminate()  # it saves and ends
+                one.called_off = True
 
     def _start_what_fits(self, todo: Sequence[Job], processes: "list[subprocess.Popen[str]]") -> None:
         for one in todo:
@@ -207,7 +212,8 @@ class Sweep:
             _kill(one)
         elif one.kill_at is None and self._timeout is not None and now > one.started + self._timeout:
             one.reason = f"did not end within hydra.launcher.job_timeout={self._timeout:g} s"
-            _tell_to_end(one)
+            one.process.terminate()
+            one.kill_at = now + SAVE_SECONDS
 
     def _conclude(self, one: Job, status: int) -> None:
         assert one.slot is not None
@@ -216,7 +222,7 @@ class Sweep:
         result = record.read_result(one.folder / folders.RESULT) or {}
         if status == FINISHED:
             one.state = "finished"
-        elif one.kill_at is not None and not one.reason:  # called off
+        elif one.called_off and not one.reason:
             one.state, one.reason = "interrupted", "the sweep ended before"
         elif result.get("status") == "interrupted" and not one.reason:
             one.state, one.reason = "interrupted", "it was asked to stop"
@@ -229,13 +235,6 @@ class Sweep:
                 last = supervisor.last_lines(one.folder / folders.JOB_LOG)
                 result["error"] = "\n".join([f"{one.reason}; the last lines of {folders.JOB_LOG}:", *last])
                 record.write_result(one.folder / folders.RESULT, **{**result, "status": "failed"})
-
-
-def _tell_to_end(one: Job) -> None:
-    """Let the job save; if it has not ended after the grace period it is killed."""
-    assert one.process is not None
-    one.process.terminate()
-    one.kill_at = time.monotonic() + supervisor.GRACE_SECONDS
 
 
 def _kill(one: Job) -> None:

@@ -16,9 +16,10 @@ from typing import Literal
 
 from alexnet_lab.commands import folders, job, launch, snapshot, supervisor
 from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
-from alexnet_lab.commands.sweep_view import view_of
+from alexnet_lab.commands.sweep_view import View
 from alexnet_lab.errors import FINISHED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
+from alexnet_lab.tracking.rows import read_rows
 
 CODE = ".code"
 POLL_SECONDS = 0.1
@@ -51,6 +52,8 @@ class Job:
     state: State = "waiting"
     reason: str = ""
     """Why it failed, in a few lines."""
+    steps_before: float = 0.0
+    """Optimizer steps that an earlier start has done."""
     started: float = 0.0
     ended: float = 0.0
     called_off: bool = False
@@ -116,7 +119,9 @@ class Sweep:
             if todo and not todo.continues and (folder / folders.CONFIG).exists():
                 raise folders.taken(folder)
             gpus = gpus_of(todo.settings["trainer"], len(self._slots.gpus), self._per_job) if todo else 0
-            self._jobs[folder] = Job(folder, overrides, todo, gpus, state="waiting" if todo else "finished")
+            new = Job(folder, overrides, todo, gpus, state="waiting" if todo else "finished")
+            new.steps_before = max((row.get("step", 0.0) for row in read_rows(folder / folders.METRICS)), default=0.0)
+            self._jobs[folder] = new
         return self._jobs[folder]
 
     def discard_if_new(self) -> None:
@@ -134,7 +139,7 @@ class Sweep:
         todo = [one for one in dict.fromkeys(jobs) if one.state == "waiting"]
         processes: list[subprocess.Popen[str]] = []
         stop = supervisor.StopRequests(processes)
-        view = view_of(self.folder, list(self._jobs.values()))
+        view = View(self.folder, list(self._jobs.values()))
         try:
             while any(one.state in ("waiting", "running") for one in todo):
                 failed = self._fail_fast and any(one.state == "failed" for one in todo)

@@ -91,6 +91,8 @@ def _check_resume(config: DictConfig, overrides: list[str], folder: Path) -> Non
         explicit = any(text.startswith("hydra.") and ".dir=" in text for text in HydraConfig.get().overrides.hydra)
         if not (named or explicit or started_from_outside() or "SLURM_JOB_ID" in os.environ):
             raise UserError("resume=auto needs run=NAME, to find the run again")
+    elif config.resume is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(f"resume={config.resume}: a sweep takes resume=auto with run=NAME")
     elif config.resume is not None:
         # An explicit hydra.run.dir has not looked at what is to be resumed.
         of_resume = folders.run_folder(str(folder.parent), folder.name, str(config.resume))

@@ -3,6 +3,7 @@
 A job's process supervises the job's ranks as the command itself supervises a single run's. Imports nothing heavy.
 """
 
+import atexit
 import os
 import signal
 import subprocess
@@ -89,11 +90,8 @@ class Sweep:
     def __init__(
         self, folder: Path, jobs_at_once: int, devices_per_job: int | None, job_timeout: float | None, fail_fast: bool
     ) -> None:
-        for name, value in (
-            ("jobs_at_once", jobs_at_once),
-            ("devices_per_job", devices_per_job),
-            ("job_timeout", job_timeout),
-        ):
+        limits = {"jobs_at_once": jobs_at_once, "devices_per_job": devices_per_job, "job_timeout": job_timeout}
+        for name, value in limits.items():
             if value is not None and value <= 0:
                 raise UserError(f"hydra.launcher.{name} must be above 0, got {value}")
         if launch.started_from_outside():
@@ -101,6 +99,7 @@ class Sweep:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._lock = folders.lock(folder)
+        atexit.register(self._discard_if_new)
         self.code = folder / CODE
         snapshot.take(self.code)
         self._per_job, self._timeout, self._fail_fast = devices_per_job, job_timeout, fail_fast
@@ -124,9 +123,9 @@ class Sweep:
             self._jobs[folder] = new
         return self._jobs[folder]
 
-    def discard_if_new(self) -> None:
-        """Remove the sweep's folder unless a job has been there."""
-        if not self._jobs and {path.name for path in self.folder.iterdir()} <= MADE_BY_A_LAUNCH:
+    def _discard_if_new(self) -> None:
+        """Remove the sweep's folder when no job has ever been there, as after a wrong option."""
+        if {path.name for path in self.folder.iterdir()} <= MADE_BY_A_LAUNCH:
             folders.discard(self.folder)
 
     def run(self, jobs: Sequence[Job]) -> None:

@@ -56,17 +56,9 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run one job per list of overrides; those that failed are returned as such, with their reason."""
-        from alexnet_lab.errors import UserError
-
         setup_globals()
-        try:
-            returns, jobs = zip(
-                *(self._compose(list(overrides), initial_job_idx + n) for n, overrides in enumerate(job_overrides)),
-                strict=True,
-            )
-        except UserError:
-            self._sweep.discard_if_new()
-            raise
+        composed = [self._compose(list(overrides), initial_job_idx + n) for n, overrides in enumerate(job_overrides)]
+        returns, jobs = zip(*composed, strict=True)
         self._sweep.run(jobs)
         for returned, job in zip(returns, jobs, strict=True):
             returned.status = JobStatus.FAILED if job.failure else JobStatus.COMPLETED

@@ -53,7 +53,7 @@ class JobsSweeper(Sweeper):
         from alexnet_lab.errors import UserError
 
         if not self._jobs:
-            raise UserError("hydra/sweeper=jobs needs hydra.sweeper.jobs: {NAME: [OVERRIDE, ...], ...}")
+            raise UserError("hydra/sweeper=jobs needs +hydra.sweeper.jobs={NAME: [OVERRIDE, ...], ...}")
         OmegaConf.save(self._config, Path(self._config.hydra.sweep.dir, "multirun.yaml"))
         parser = OverridesParser.create(config_loader=self._loader)
         (combinations,) = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alexnet_lab.commands.sweep import Job
 
 REFRESH_SECONDS = 1.0
-COLUMNS = ("job", "state", "epoch", "val/top1", "time", "left")
+COLUMNS = ("job", "overrides", "state", "epoch", "val/top1", "time", "left")
 COLORS = {"running": "yellow", "finished": "green", "failed": "red", "interrupted": "magenta"}
 
 
@@ -53,7 +53,7 @@ class View:
             self._say_changes()
         else:
             self._live.stop()
-        console = Console(width=None if sys.stdout.isatty() else 200)
+        console = Console(width=None if sys.stdout.isatty() else 160)
         console.print(table(self._folder, self._jobs))
         for job in self._jobs:
             if job.state == "failed":
@@ -61,29 +61,37 @@ class View:
                 console.print(f"  {job.folder}", markup=False, highlight=False, soft_wrap=True)
 
     def _say_changes(self) -> None:
-        for number, job in enumerate(self._jobs, 1):
+        for number, (job, label) in enumerate(zip(self._jobs, labels(self._jobs), strict=True), 1):
             if job.state != self._states[job.name]:
                 self._states[job.name] = job.state
-                print(f"[{number}/{len(self._jobs)}] {job.name} {job.state}", flush=True)
+                print(f"[{number}/{len(self._jobs)}] {label} {job.state}", flush=True)
 
 
 def table(folder: Path, jobs: "Sequence[Job]") -> Any:
     """A rich table with a row per job."""
     from rich.table import Table
+    from rich.text import Text
 
     done = sum(job.state not in ("waiting", "running") for job in jobs)
     found = Table(title=f"sweep {folder.name}: {done} of {len(jobs)} jobs done", title_justify="left")
     for name in COLUMNS:
-        found.add_column(name, overflow="fold" if name == "job" else "ellipsis", no_wrap=name != "job")
-    for job in jobs:
-        label, state, *others = row(job)
-        color = COLORS.get(state)
-        found.add_row(label, f"[{color}]{state}[/]" if color else state, *others)
+        found.add_column(name, overflow="fold", no_wrap=name != "overrides")
+    for number, (job, label) in enumerate(zip(jobs, labels(jobs), strict=True), 1):
+        head = job.name.partition(",")[0]
+        color = COLORS.get(job.state)
+        state = f"[{color}]{job.state}[/]" if color else job.state
+        found.add_row(str(number) if "=" in head else head, Text(label), state, *progress(job))
     return found
 
 
-def row(job: "Job") -> tuple[str, ...]:
-    """The cells of `COLUMNS`; empty where nothing is known yet."""
+def labels(jobs: "Sequence[Job]") -> list[str]:
+    """What tells each job from the others: its overrides but for those that all share."""
+    common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs)) if len(jobs) > 1 else set()
+    return [" ".join(text for text in job.overrides if text not in common) or job.name for job in jobs]
+
+
+def progress(job: "Job") -> tuple[str, ...]:
+    """The last cells of `COLUMNS`, from the epoch on; empty where nothing is known yet."""
     rows: list[dict[str, float]] = []
     with suppress(OSError, ValueError):  # it is being written
         rows = read_rows(job.folder / folders.METRICS)
@@ -92,8 +100,6 @@ def row(job: "Job") -> tuple[str, ...]:
     spent = (job.ended or time.monotonic()) - job.started if job.started else None
     left = time_left(job, rows, spent) if job.state == "running" and spent else None
     return (
-        ",".join(job.overrides) or job.name,
-        job.state,
         f"{int(max(epochs)) + 1}" if epochs else "",
         "" if best is None else f"{best:.4f}",
         _clock(spent),

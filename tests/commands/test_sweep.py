@@ -24,9 +24,10 @@ LENET = ("model=lenet", "data=synthetic", "logger=none", "trainer=cpu")
 MARK = "ALEXNET_LAB_TEST_SWEEP"
 
 
-def marked(script: Any, mark: str, **more: str) -> dict[str, str]:
-    """An environment by which all processes of a sweep can be found."""
-    environment: dict[str, str] = script.environment | {MARK: mark, "PYTHONPATH": str(Path(__file__).parent)} | more
+def marked(script: Any, mark: str) -> dict[str, str]:
+    """An environment by which all processes of a sweep can be found, and which knows `faults.py`."""
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    environment: dict[str, str] = script.environment | {MARK: mark, "PYTHONPATH": paths}
     return environment
 
 
@@ -231,13 +232,16 @@ def test_optuna_gets_each_jobs_value_and_every_rank_its_parameters(script: Any, 
     tell = "+callbacks.tell._target_=faults.Tell"
     process = script.start(
         *("sweep=optuna_search", "model=lenet", "trainer=ddp_cpu", tell, *TINY, f"hydra.sweep.dir={sweep}"),
-        *("hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=3", "hydra.launcher.jobs_at_once=2"),
-        *("optimizer=sgd", "optimizer.momentum=choice(0.5, 7)", "scheduler=constant"),
-        env=marked(script, "optuna", PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), *optuna_path()])),
+        *("hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra.launcher.jobs_at_once=2"),
+        *("optimizer=sgd", "model.dropout=choice(0.5, 7)"),  # 7 cannot be: a trial that fails
+        env=marked(script, "optuna"),
     )
     ended = script.finish(process, seconds=400)
     found = results(sweep)
-    assert found, ended.stdout + ended.stderr
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert 1 <= len(found) < 4
+    assert all(one["status"] == "finished" for one in found.values())
+    assert len([path for path in sweep.iterdir() if path.is_dir() and path.name != ".code"]) == 4
     values = {name: one["best"]["val/top1"] for name, one in found.items()}
     best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
     assert best["best_value"] == max(values.values())
@@ -246,13 +250,6 @@ def test_optuna_gets_each_jobs_value_and_every_rank_its_parameters(script: Any, 
         assert ranks[0] == ranks[1]
         assert ranks[0]["lr"] == pytest.approx(read_config(sweep / name)["optimizer"]["lr"])
     assert len({read_config(sweep / name)["optimizer"]["lr"] for name in values}) == len(values)
-
-
-def optuna_path() -> list[str]:
-    """Where the plugin lies, when it is not with the other packages."""
-    import hydra_plugins.hydra_optuna_sweeper as plugin
-
-    return [str(Path(plugin.__file__).parents[2])]
 
 
 def test_gone_processes_are_not_found() -> None:

@@ -31,6 +31,6 @@ class Tell(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        weights = sum(float(values.double().sum()) for values in pl_module.parameters())
+        weights = sum(float(values.detach().double().sum()) for values in pl_module.parameters())
         path = Path(trainer.default_root_dir, f"rank{trainer.global_rank}.json")
         path.write_text(json.dumps({"lr": rate, "weights": weights}))

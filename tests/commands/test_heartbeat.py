@@ -68,6 +68,11 @@ def test_rank_that_beats_may_take_its_time(tmp_path: Path) -> None:
     assert supervise(program("pulse.progress(); time.sleep(5)"), tmp_path, ranks=1) == 0
 
 
+def test_process_may_take_its_time_to_end(tmp_path: Path) -> None:
+    slow = "import ctypes; pulse.progress(); time.sleep(1.5); pulse.leave(); ctypes.PyDLL(None).sleep(5)"
+    assert supervise(program(slow), tmp_path, ranks=1) == 0
+
+
 def test_main_thread_that_waits_too_long_is_told_with_its_place() -> None:
     waiting = """
 import os, time

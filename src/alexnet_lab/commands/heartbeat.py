@@ -11,14 +11,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PIPE = "ALEXNET_LAB_HEARTBEAT"
 BEAT_SECONDS = 1.0
-STARTING, TRAINING = b".", b"+"
+STARTING, TRAINING, ENDING = b".", b"+", b"-"
 
 SILENT_SECONDS = 12.0
-SILENT_START_SECONDS = 300.0  # loading libraries may stop the interpreter for long, on a cold disk
+SILENT_EDGE_SECONDS = 300.0  # loading libraries, and leaving them, may stop the interpreter for long
 STOPPED = ("T", "t")
 
 
@@ -32,6 +33,7 @@ class Pulse:
         self._timeout = timeout
         self._on_hang = on_hang
         self._last: float | None = None
+        self._ending = False
         self._main = threading.get_ident()
         self._pipe = int(os.environ[PIPE]) if PIPE in os.environ else None
 
@@ -43,13 +45,19 @@ class Pulse:
         """The main thread has finished a batch, or something else that does not take for ever."""
         self._last = time.monotonic()
 
+    def leave(self) -> None:
+        """The run is over, and the process is about to end."""
+        self._ending, self._timeout = True, None
+        self._write(ENDING)
+
+    def _write(self, beat: bytes) -> None:
+        if self._pipe is not None:
+            with suppress(OSError):  # the supervisor is gone; the lifeline tells of that
+                os.write(self._pipe, beat)
+
     def _beat(self) -> None:
-        while True:
-            if self._pipe is not None:
-                try:
-                    os.write(self._pipe, STARTING if self._last is None else TRAINING)
-                except OSError:  # the supervisor is gone; the lifeline tells of that
-                    self._pipe = None
+        while not self._ending:
+            self._write(STARTING if self._last is None else TRAINING)
             if self._timeout and self._last is not None and time.monotonic() - self._last > self._timeout:
                 self._on_hang("".join(traceback.format_stack(sys._current_frames()[self._main])))
                 return
@@ -78,12 +86,13 @@ class Listener:
             beats = os.read(self._read_end, 4096)
         except BlockingIOError:
             beats = b""
-        self._training |= TRAINING in beats
+        if beats:
+            self._training = TRAINING in beats and ENDING not in beats
         self._silent = 0.0 if beats else self._silent + seconds
         if self._silent <= SILENT_SECONDS:
             return None
         short = self._training or _is_stopped(pid)
-        return self._silent if short or self._silent > SILENT_START_SECONDS else None
+        return self._silent if short or self._silent > SILENT_EDGE_SECONDS else None
 
     def close(self) -> None:
         """Listen no longer."""

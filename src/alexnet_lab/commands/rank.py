@@ -51,6 +51,8 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
         log.error("failed: %s", record.describe(error), exc_info=not expected)
         record.write_failure(folder / folders.RESULT, record.describe(error))
         return FAILED
+    finally:
+        pulse.leave()
     return FINISHED
 
 

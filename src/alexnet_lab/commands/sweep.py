@@ -224,7 +224,7 @@ class Sweep:
         self._slots.give_back(one.slot)
         one.ended = time.monotonic()
         result = record.read_result(one.folder / folders.RESULT) or {}
-        if status == FINISHED:
+        if status == FINISHED or result.get("status") == "finished":  # the end of a process may still go wrong
             one.state = "finished"
         elif one.called_off and not one.reason:
             one.state, one.reason = "interrupted", "the sweep ended before"

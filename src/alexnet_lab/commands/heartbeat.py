@@ -74,7 +74,7 @@ class Listener:
         self._read_end, self.write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         self._silent = 0.0
-        self._training = False
+        self._training = self._ending = False
 
     def started(self) -> None:
         """The rank has its end of the pipe."""
@@ -86,8 +86,8 @@ class Listener:
             beats = os.read(self._read_end, 4096)
         except BlockingIOError:
             beats = b""
-        if beats:
-            self._training = TRAINING in beats and ENDING not in beats
+        self._ending |= ENDING in beats
+        self._training = (self._training or TRAINING in beats) and not self._ending
         self._silent = 0.0 if beats else self._silent + seconds
         if self._silent <= SILENT_SECONDS:
             return None

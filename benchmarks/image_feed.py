@@ -6,9 +6,9 @@ as normalised float 224x224, for which our input pipeline runs on the CPU here. 
 256x256 as `prepare` would. Rounds alternate; the median round counts. The cold rate is that of the first epoch after
 the store's files were dropped from the page cache.
 
-The photographs are Imagenette's, which are 224x224 in the archive, or with `--source=imagenet` ImageNet's own, 500x375
-typically, each of which is in use several times. The peers decode them as they are; our JPEG store holds, and decodes,
-256x256 ones, which is 1.3 times the pixels of Imagenette's and a third of ImageNet's.
+The photographs are ImageNet's own, 500x375 typically, each of which is in use several times, or with
+`--source=imagenette` those of an archive that was scaled to 224x224 beforehand. The peers decode them as they are; our
+JPEG store holds, and decodes, 256x256 ones, which is a third of the pixels of ImageNet's and 1.3 times Imagenette's.
 
 The work is not the same to the letter. Ours is AlexNet's: a random 224x224 window of the 256x256 image, mirrored on the
 device (in the float rows, that is). The peers' is RandomResizedCrop(224), which resamples; ours with that crop is a row
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Feed rate of photographs, ours against the usual loaders.")
     parser.add_argument("--quick", action="store_true", help="fewer images, shorter rounds, within a minute")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write image_feed.md and image_feed.png there")
-    parser.add_argument("--source", choices=ARCHIVES, default="imagenette", help="whose photographs")
+    parser.add_argument("--source", choices=ARCHIVES, default="imagenet", help="whose photographs")
     arguments = parser.parse_args()
     images, rounds, seconds = (1536, 2, 0.6) if arguments.quick else (4096, 5, 2.0)
     load = os.getloadavg()[0]

@@ -34,7 +34,7 @@ def test_a_store_of_imagenets_size_costs_little_more_than_a_small_one() -> None:
     assert result["ratios"]["order_s"] < 2
     assert result["ratios"]["first_batch_s"] < 10
     assert result["ratios"]["rss_mib"] < 1024
-    assert result["ratios"]["cost_growth"] < 1.5
+    assert result["ratios"]["cost_growth"] < 2
     # Sparse indeed: a thousandth of its length.
     assert result["figures"]["disk_gb"] < result["figures"]["store_gb"] / 1000
 
@@ -66,5 +66,5 @@ def test_the_image_benchmark_says_what_it_lacks() -> None:
     ended = run("image_feed", "--quick")
     assert ended.returncode == 1
     assert ended.stderr == (
-        "image_feed needs real images: set ALEXNET_LAB_IMAGES to the folder that holds imagenette224_train.tar\n"
+        "image_feed needs real images: set ALEXNET_LAB_IMAGES to the folder that holds imagenet_fullsize_400.tar\n"
     )

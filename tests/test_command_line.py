@@ -28,6 +28,10 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["resume=nowhere/checkpoints/last.ckpt"], "error: resume=nowhere/checkpoints/last.ckpt: no such checkpoint"),
         (["run=a/b"], "error: run=a/b: a run's name is made of letters"),
         (["trainer.devices=0"], "error: trainer.devices=0: a number of devices, a list of their indices, or auto"),
+        (
+            ["model=[lenet,caffenet]"],
+            "error: model=[lenet,caffenet]: one model at a time; a sweep over them is -m model=",
+        ),
         (["~model"], "error: Interpolation key 'model.image_size' not found"),
         (["--no-such-flag"], "train.py: error: unrecognized arguments: --no-such-flag"),
     ],

@@ -150,9 +150,12 @@ def test_setup_ignores_the_constraints_of_the_user(clone: Path) -> None:
 
 def test_second_setup_does_nothing_in_less_than_a_second(clone: Path) -> None:
     make_setup(clone)
-    start = time.monotonic()
-    assert make_setup(clone) == (0, [])
-    assert time.monotonic() - start < 1
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        assert make_setup(clone) == (0, [])
+        seconds.append(time.monotonic() - start)
+    assert min(seconds) < 1
 
 
 def test_setup_after_a_failed_one_starts_anew(clone: Path) -> None:

@@ -92,8 +92,9 @@ class ImageClassifier(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.eval_metrics.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The logits, see `mean_over_views`, for callbacks that want more than the figures."""
+        return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         self._report("val", self.eval_metrics)
@@ -101,15 +102,17 @@ class ImageClassifier(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         self.eval_metrics.reset()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """As `validation_step`."""
+        return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         self._report("test", self.eval_metrics)
 
-    def _evaluate(self, batch: Batch) -> None:
+    def _evaluate(self, batch: Batch) -> Tensor:
         logits = mean_over_views(self(batch.images), len(batch.labels))
         self.eval_metrics.update(cross_entropy(logits, batch.labels, reduction="sum"), logits, batch.labels)
+        return logits
 
     def _report(self, split: str, metrics: ClassificationMetrics) -> None:
         figures = {f"{split}/{name}": value for name, value in metrics.compute().items() if name != "count"}

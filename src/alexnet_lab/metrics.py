@@ -3,9 +3,12 @@
 N samples, K classes.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torchmetrics
 from torch import Tensor
+from torch.nn.functional import nll_loss
 
 
 class ClassificationMetrics(torchmetrics.Metric):
@@ -45,3 +48,17 @@ class ClassificationMetrics(torchmetrics.Metric):
             return {}
         figures = {"loss": self.loss_sum, "top1": self.top1, "top5": self.top5}
         return {name: float(value) / count for name, value in figures.items()} | {"count": count}
+
+
+def figures_of_mean(logits: Sequence[Tensor], labels: Tensor) -> dict[str, float]:
+    """`loss`, `top1`, `top5` of the mean of several networks' softmax outputs, from the logits of each, [N, K].
+
+    Source: paper, section 6: "averaging the predictions" of 5 and 7 CNNs.
+    """
+    total = torch.full_like(logits[0], -torch.inf)
+    for network in logits:
+        total = torch.logaddexp(total, network.log_softmax(1))
+    mean = total - total.new_tensor(len(logits)).log()
+    metrics = ClassificationMetrics()
+    metrics.update(nll_loss(mean, labels, reduction="sum"), mean, labels)
+    return {name: value for name, value in metrics.compute().items() if name != "count"}

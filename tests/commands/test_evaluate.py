@@ -73,6 +73,51 @@ def test_recorded_precision_is_the_default(composed, changed) -> None:
     assert coarse["test/loss"] == pytest.approx(fine["test/loss"], rel=0.02)
 
 
+@pytest.fixture
+def other_network(trained_run, tmp_path) -> Path:
+    """The checkpoint with other weights."""
+    content = torch.load(trained_run.last, weights_only=True)
+    generator = torch.Generator().manual_seed(1)
+    for tensor in content["state_dict"].values():
+        tensor.add_(torch.randn(tensor.shape, generator=generator) * tensor.std())
+    torch.save(content, tmp_path / "other.ckpt")
+    return tmp_path / "other.ckpt"
+
+
+def test_several_checkpoints_are_averaged_as_probabilities(
+    composed, trained_run, other_network, tmp_path, capsys
+) -> None:
+    paths, out = [trained_run.last, other_network, other_network], tmp_path / "figures.json"
+    restored = [read_checkpoint(path) for path in paths]
+    data = restored_data(restored[0], {})
+    batches = [(data.on_after_batch_transfer(batch, 0).images, batch.labels) for batch in data.test_dataloader()]
+    labels = torch.cat([labels for _, labels in batches])
+    with torch.no_grad():
+        nets = [restored_network(one) for one in restored]
+        outputs = [torch.cat([net(images) for images, _ in batches]).double().softmax(1) for net in nets]
+    mean = sum(outputs) / 3
+    ranks = (mean > mean[range(100), labels][:, None]).sum(1)
+    given = f"checkpoint=[{','.join(map(str, paths))}]"
+    figures = evaluate(composed("evaluate", given, f"out={out}", "trainer=cpu"))
+    assert figures["test/top1"] == pytest.approx((ranks == 0).sum().item() / 100, abs=1e-9)
+    assert figures["test/top5"] == pytest.approx((ranks < 5).sum().item() / 100, abs=1e-9)
+    assert figures["test/loss"] == pytest.approx(float(-mean[range(100), labels].log().mean()), rel=1e-5)
+    assert json.loads(out.read_text())["checkpoint"] == [str(path) for path in paths]
+    assert "average of 3 networks" in capsys.readouterr().out
+
+
+def test_the_average_of_one_checkpoint_with_itself_is_its_own(composed, trained_run) -> None:
+    figures = evaluate(composed("evaluate", f"checkpoint=[{trained_run.last},{trained_run.last}]", "trainer=cpu"))
+    assert figures["test/top1"] == trained_run.result["final"]["test/top1"]
+    assert figures["test/loss"] == pytest.approx(trained_run.result["final"]["test/loss"], rel=1e-6)
+
+
+def test_networks_of_different_images_have_no_average(composed, trained_run, changed) -> None:
+    other = changed(data={"seed": 9, "test_size": 60})
+    with pytest.raises(UserError, match="but on other images of it: an average needs the same images"):
+        evaluate(composed("evaluate", f"checkpoint=[{trained_run.last},{other}]", "trainer=cpu"))
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

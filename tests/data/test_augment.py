@@ -10,6 +10,7 @@ from alexnet_lab.data.augment import (
     flip,
     jitter,
     resize_boxes,
+    resize_by_products,
     rotate_and_scale,
     ten_views,
     windows,
@@ -39,8 +40,9 @@ def test_windows_of_one_image():
     assert torch.equal(cut, torch.stack([image[:, :8, 5:13], image[:, 3:11, :8]]))
 
 
+@pytest.mark.parametrize("resize", [resize_boxes, resize_by_products])
 @pytest.mark.parametrize("size", [224, 40, 17])
-def test_boxes_are_resized_as_torchvisions_resized_crop(size):
+def test_boxes_are_resized_as_torchvisions_resized_crop(resize, size):
     images = pixels(6)
     boxes = torch.tensor(
         [[0, 0, 64, 64], [10, 20, 30, 40], [63, 0, 1, 64], [0, 0, 20, 20], [5, 5, 17, 23], [0, 24, 40, 40]]
@@ -51,8 +53,8 @@ def test_boxes_are_resized_as_torchvisions_resized_crop(size):
             for image, box in zip(images, boxes.tolist(), strict=True)
         ]
     )
-    torch.testing.assert_close(resize_boxes(images, boxes, size), expected, atol=1e-5, rtol=0)
-    assert resize_boxes(images[:0], boxes[:0], size).shape == (0, 3, size, size)
+    torch.testing.assert_close(resize(images, boxes, size), expected, atol=1e-5, rtol=0)
+    assert resize(images[:0], boxes[:0], size).shape == (0, 3, size, size)
 
 
 def test_rotation_and_scaling_are_torchvisions_affine_away_from_the_edge():

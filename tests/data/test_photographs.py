@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 from itertools import islice
 from pathlib import Path
@@ -108,6 +109,16 @@ def test_the_sources_differ_by_their_coding_alone(stores, image_tree):
         assert (label, drawn) == jpegs[sample][1:] == files[sample][1:]
         assert (image.int() - files[sample][0].int()).abs().max() <= 1
         assert (image.float() - jpegs[sample][0].float()).abs().mean() < 3
+
+
+def test_pixels_that_are_cut_short_while_they_are_in_use_are_a_clear_line(stores, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(stores["uint8"], store)
+    data = module(store)
+    assert len(epoch_of(data)) > 0
+    os.truncate(store / "train/images.npy", 200_000)
+    with pytest.raises(UserError, match=r"images\.npy ends within image \d+: it was cut short after it was opened"):
+        epoch_of(data)
 
 
 def test_random_resized_crops_are_torchvisions_of_the_same_boxes(stores):

@@ -1,9 +1,10 @@
-"""Top-1, top-5 and loss of a checkpoint on the data of its run."""
+"""Top-1, top-5 and loss of a checkpoint on the data of its run, or of several whose predictions are averaged."""
 
 import json
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_lab.callbacks.outputs import Outputs
 from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands.build import build
@@ -19,6 +21,7 @@ from alexnet_lab.commands.rank import NOISE
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
+from alexnet_lab.metrics import figures_of_mean
 
 SPLITS = ("test", "val")
 PROTOCOLS = ("center", "ten_crop")
@@ -26,38 +29,50 @@ TEN = 10
 """Views of an image in `ten_crop`."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One checkpoint's `loss`, `top1` and `top5`, over so many images."""
+
+    path: Path
+    restored: Restored
+    figures: dict[str, float]
+    images: int
+    outputs: Outputs
+
+
 def evaluate(config: DictConfig) -> dict[str, Any]:
     """Measure what `conf/evaluate.yaml` describes, print it, and return `SPLIT/loss`, `SPLIT/top1`, `SPLIT/top5`.
 
     With `protocol=center` the figures are those that the run itself reports for the same weights, to the last bit.
     With `ten_crop` (paper, section 4.1) an image's ten softmax outputs are averaged: the classes are ranked by the mean
-    probability, and the loss is minus the logarithm of that of the right class. Every image counts once.
+    probability, and the loss is minus the logarithm of that of the right class. Every image counts once. With several
+    checkpoints the networks' outputs are averaged in the same way, as the paper does for 5 and 7 CNNs (section 6); each
+    network sees the images as its own run did.
 
     Raises:
-        UserError: the checkpoint is none of ours, an option is wrong, or the images have no ten crops.
+        UserError: a checkpoint is none of ours, an option is wrong, the images have no ten crops, or the checkpoints
+            are of different data.
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    _check_options(options)
-    path = Path(options["checkpoint"])
-    restored = read_checkpoint(path)
-    data = _data(restored, options)
-    classifier = ImageClassifier(restored_network(restored), _never, _never, seed=0)
-    trainer = _trainer(options["trainer"], restored)
-    measure = trainer.test if options["split"] == "test" else trainer.validate
-    measure(classifier, data, verbose=False)
-    # Lightning's own figures are rounded to 32 bits.
-    figures = classifier.eval_metrics.compute()
-    images = int(figures.pop("count"))
+    paths = _check_options(options)
+    members = [_measure(path, options) for path in paths]
+    first = members[0]
+    figures = first.figures if len(members) == 1 else _averaged(members)
     result = {f"{options['split']}/{name}": value for name, value in figures.items()}
-    _print(path, restored, options, images, result)
+    _print(members, options, result)
     if options["out"]:
-        about = {"checkpoint": str(path), "split": options["split"], "protocol": options["protocol"], "images": images}
+        checkpoint = [str(path) for path in paths] if len(paths) > 1 else str(paths[0])
+        about = {name: options[name] for name in ("split", "protocol")}
+        about = {"checkpoint": checkpoint, **about, "images": first.images}
         Path(options["out"]).write_text(json.dumps({**about, **result}, indent=2) + "\n")
     return result
 
 
-def _check_options(options: dict[str, Any]) -> None:
-    if not isinstance(options["checkpoint"], str):
+def _check_options(options: dict[str, Any]) -> list[Path]:
+    """The checkpoints."""
+    given = options["checkpoint"]
+    paths = given if isinstance(given, list) else [given]
+    if not paths or not all(isinstance(path, str) for path in paths):
         raise UserError("which one? checkpoint=PATH, like checkpoint=logs/train/runs/NAME/checkpoints/best.ckpt")
     for name, choices in (("split", SPLITS), ("protocol", PROTOCOLS)):
         if options[name] not in choices:
@@ -65,6 +80,33 @@ def _check_options(options: dict[str, Any]) -> None:
     out = options["out"]
     if out is not None and not Path(str(out)).parent.is_dir():
         raise UserError(f"out={out}: there is no folder {Path(str(out)).parent}")
+    return [Path(path) for path in paths]
+
+
+def _measure(path: Path, options: dict[str, Any]) -> Measured:
+    restored = read_checkpoint(path)
+    data = _data(restored, options)
+    classifier = ImageClassifier(restored_network(restored), _never, _never, seed=0)
+    outputs = Outputs(keep=isinstance(options["checkpoint"], list))
+    trainer = _trainer(options["trainer"], restored, outputs)
+    measure = trainer.test if options["split"] == "test" else trainer.validate
+    measure(classifier, data, verbose=False)
+    # Lightning's own figures are rounded to 32 bits.
+    figures = classifier.eval_metrics.compute()
+    images = int(figures.pop("count"))
+    return Measured(path, restored, figures, images, outputs)
+
+
+def _averaged(members: Sequence[Measured]) -> dict[str, float]:
+    first = members[0]
+    for member in members[1:]:
+        names = [one.restored.settings["data"]["name"] for one in (first, member)]
+        if names[0] != names[1] or not first.outputs.has_the_labels_of(member.outputs):
+            raise UserError(
+                f"{first.path} was measured on {names[0]}, {member.path} on {names[1]}"
+                f"{', but on other images of it' if names[0] == names[1] else ''}: an average needs the same images"
+            )
+    return figures_of_mean([member.outputs.logits for member in members], first.outputs.labels)
 
 
 def _data(restored: Restored, options: dict[str, Any]) -> ImageDataModule:
@@ -89,15 +131,15 @@ def _check_room(data: ImageDataModule) -> None:
         )
 
 
-def _trainer(settings: dict[str, Any], restored: Restored) -> pl.Trainer:
+def _trainer(options: dict[str, Any], restored: Restored, outputs: Outputs) -> pl.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its lines about devices and tips
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
-    settings["precision"] = settings["precision"] or restored.settings["trainer"]["precision"]
+    settings = {**options, "precision": options["precision"] or restored.settings["trainer"]["precision"]}
     trainer: pl.Trainer = build(
         settings,
         "trainer",
-        callbacks=[Progress()],
+        callbacks=[Progress(), outputs],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -113,22 +155,40 @@ def _never(*_: Any) -> Any:
     raise AssertionError("nothing is trained here")
 
 
-def _print(path: Path, restored: Restored, options: dict[str, Any], images: int, result: dict[str, float]) -> None:
-    table = Table(title=f"checkpoint of run {restored.settings['run']}", show_header=False, title_justify="left")
-    for label, text in _rows(restored, options, images, result):
+def _print(members: Sequence[Measured], options: dict[str, Any], result: dict[str, float]) -> None:
+    first, console = members[0], Console()
+    title = f"checkpoint of run {first.restored.settings['run']}"
+    if len(members) > 1:
+        title = f"average of {len(members)} networks"
+        console.print(_table_of_members(members))
+    table = Table(title=title, show_header=False, title_justify="left")
+    for label, text in _rows(first, len(members), options, result):
         table.add_row(label, text)
-    console = Console()
     console.print(table)
-    console.print(f"checkpoint: {path}", markup=False, highlight=False, soft_wrap=True)
+    for member in members:
+        console.print(f"checkpoint: {member.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table_of_members(members: Sequence[Measured]) -> Table:
+    table = Table("run", "network", "top1", "top5", "loss", title="each by itself", title_justify="left")
+    for member in members:
+        figures = [f"{member.figures[name]:.4f}" for name in ("top1", "top5", "loss")]
+        table.add_row(str(member.restored.settings["run"]), _network(member.restored), *figures)
+    return table
 
 
 def _rows(
-    restored: Restored, options: dict[str, Any], images: int, result: dict[str, float]
+    first: Measured, networks: int, options: dict[str, Any], result: dict[str, float]
 ) -> Iterable[tuple[str, str]]:
-    yield "network", str(restored.settings["model"]["_target_"]).rpartition(".")[2]
-    yield "trained for", f"{restored.step:,} steps"
-    yield "data", f"{restored.settings['data']['name']}, {options['split']} split, {images:,} images"
+    if networks == 1:
+        yield "network", _network(first.restored)
+        yield "trained for", f"{first.restored.step:,} steps"
+    yield "data", f"{first.restored.settings['data']['name']}, {options['split']} split, {first.images:,} images"
     yield "protocol", options["protocol"]
     for name in ("top1", "top5", "loss"):
         metric = f"{options['split']}/{name}"
         yield metric, f"{result[metric]:.4f}"
+
+
+def _network(restored: Restored) -> str:
+    return str(restored.settings["model"]["_target_"]).rpartition(".")[2]

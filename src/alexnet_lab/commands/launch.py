@@ -4,6 +4,7 @@ Imports neither torch nor lightning, so that whatever is wrong with folders and 
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from alexnet_lab.errors import USER_ERROR, UserError
 from alexnet_lab.tracking import record
 
 CLAIM_SECONDS = 60.0
+LIST_OF_CHOICES = re.compile(r"(model|data|optimizer|scheduler|trainer|checkpoints)=\[(.*)\]")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
         UserError: the continued run was another one, or there is nothing to continue.
     """
     overrides = list(HydraConfig.get().overrides.task)
+    _check_choices(overrides)
     _check_resume(config, overrides, folder)
     settings = _resolved(config, folder, overrides)
     if config.resume is None or not (folder / folders.CONFIG).exists():
@@ -82,6 +85,14 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     if config.resume != "auto" and not checkpoint.exists():
         raise UserError(f"resume={config.resume}: there is no {checkpoint} to go on from")
     return Plan(folder, settings, continues=True, checkpoint=checkpoint if checkpoint.exists() else None)
+
+
+def _check_choices(overrides: list[str]) -> None:
+    """Refuse model=[lenet,caffenet], whose files Hydra merges into one that is neither."""
+    for override in overrides:
+        if found := LIST_OF_CHOICES.fullmatch(override):
+            group, choices = found.groups()
+            raise UserError(f"{override}: one {group} at a time; a sweep over them is -m {group}={choices}")
 
 
 def _check_resume(config: DictConfig, overrides: list[str], folder: Path) -> None:

@@ -28,12 +28,27 @@ def windows(image: Tensor, corners: Tensor, size: int) -> Tensor:
     return places[:, corners[:, 0], corners[:, 1]].transpose(0, 1)
 
 
-def resize_boxes(pixels: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """[N, C, size, size]: the `boxes`, [N, 4] of top, left, height and width, each resized to a square.
+def resize_boxes(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """float32 [N, C, size, size]: the `boxes`, [N, 4] of top, left, height and width, each resized to a square.
 
     Bilinear with antialiasing, reading nothing outside of the box, as torchvision's RandomResizedCrop of floats; of
-    bytes and PIL images that rounds to grey levels. Two matrix products per image: a tenth of AlexNet's forward pass.
+    bytes and PIL images that rounds to grey levels. The images, [N, C, H, W], may be of any type.
     """
+    return _resize_each(images, boxes, size) if images.device.type == "cpu" else resize_by_products(images, boxes, size)
+
+
+def _resize_each(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Image by image: five times as fast on a CPU as the products, which also compute what the boxes leave out."""
+    resized = torch.empty((*images.shape[:2], size, size))
+    for place, (top, left, height, width) in enumerate(boxes.tolist()):
+        box = images[place, None, :, top : top + height, left : left + width].contiguous().float()
+        resized[place] = F.interpolate(box, (size, size), mode="bilinear", antialias=True)[0]
+    return resized
+
+
+def resize_by_products(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """`resize_boxes` for all images at once: two matrix products each, a tenth of AlexNet's forward pass."""
+    pixels = images.float()
     top, left, height, width = boxes.to(pixels.dtype).unbind(1)
     rows = _resize_matrices(top, height, pixels.shape[2], size)
     columns = _resize_matrices(left, width, pixels.shape[3], size)

@@ -4,13 +4,18 @@ M stored images, N samples, C channels, H W stored size, h w window size.
 """
 
 import math
+import os
+import threading
 import weakref
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from alexnet_lab.errors import UserError
 
 
 class WindowedImages(Protocol):
@@ -23,24 +28,40 @@ class WindowedImages(Protocol):
         """[M, C, H, W]"""
 
     def window(self, row: int, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        """[height, width, C] of image `row`; a view where one will do."""
+        """[height, width, C] of image `row`; it may last only until the same thread asks again."""
 
 
-class PixelImages:
-    """Pixels [M, H, W, C] in memory or mapped from a file."""
+class PixelFile:
+    """Pixels [M, H, W, C] in a file, from `offset` on, of which the rows of a window are read into memory used again.
+
+    A mapped file is a third faster once it has been read through it. But until then, and whenever the file is larger
+    than memory, a fault reads either one page or, on some systems, megabytes around it; and a file that another program
+    cuts short kills the process.
+    """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self._pixels = np.asarray(pixels)  # a memmap would make each slice a memmap of its own, at 4 us
+    def __init__(self, path: Path, offset: int, shape: tuple[int, int, int, int]) -> None:
+        self._path = path
+        self._file = path.open("rb", buffering=0)
+        self._offset = offset
+        self._shape = shape
+        self._read = threading.local()
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        count, height, width, channels = self._pixels.shape
+        count, height, width, channels = self._shape
         return count, channels, height, width
 
     def window(self, row: int, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        return self._pixels[row, top : top + height, left : left + width]
+        _, image_height, image_width, channels = self._shape
+        buffer: NDArray[np.uint8] | None = getattr(self._read, "rows", None)
+        if buffer is None or len(buffer) != height:
+            buffer = self._read.rows = np.empty((height, image_width, channels), np.uint8)
+        start = self._offset + (row * image_height + top) * image_width * channels
+        if os.preadv(self._file.fileno(), [buffer.data], start) != buffer.nbytes:
+            raise UserError(f"{self._path} ends within image {row}: it was cut short after it was opened")
+        return buffer[:, left : left + width]
 
 
 class Buffers:

@@ -91,7 +91,7 @@ class InputPipeline:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: Tensor, draws: Draws = NOTHING_DRAWN) -> Tensor:
-        pixels = images if draws.box is None else resize_boxes(images.float(), draws.box, self.image_size)
+        pixels = images if draws.box is None else resize_boxes(images, draws.box, self.image_size)
         if draws.flip is not None:
             pixels = flip(pixels, draws.flip)
         pixels = pixels.float().div_(255)

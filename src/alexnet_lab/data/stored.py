@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from alexnet_lab.data.dataset import Split, SplitName, held_out_rows
 from alexnet_lab.data.encoded import ImageFiles, StoredJpegs
-from alexnet_lab.data.gather import PixelImages, WindowedImages
+from alexnet_lab.data.gather import PixelFile, WindowedImages
 from alexnet_lab.data.imagenet_classes import names_by_wnid
 from alexnet_lab.data.sources.samples import find_samples
-from alexnet_lab.data.store.format import META, StoreMeta
+from alexnet_lab.data.store.format import META, NPY_HEADER_BYTES, PIXELS, StoreMeta
 from alexnet_lab.data.store.reading import open_store
 from alexnet_lab.data.stream.layout import is_stream
 from alexnet_lab.data.stream.reading import StreamSource
@@ -43,7 +43,8 @@ class StoreSource:
     def images(self, split: str) -> WindowedImages:
         if self.meta.format == "jpeg":
             return StoredJpegs(self._store.jpegs(split))
-        return PixelImages(self._store.images(split))
+        mapped = self._store.images(split)  # looked at for its header's sake
+        return PixelFile(self._store.folder / split / PIXELS, NPY_HEADER_BYTES, mapped.shape)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         return self._store.labels(split)

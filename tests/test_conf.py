@@ -17,7 +17,7 @@ from alexnet_lab.commands.train import train
 from alexnet_lab.data import fashion_mnist_files
 from alexnet_lab.data.store.prepare import prepare
 from alexnet_lab.tracking import record
-from alexnet_lab.tracking.metrics_csv import read_rows
+from alexnet_lab.tracking.metric_rows import read_rows
 
 CONF = Path(__file__).parents[1] / "conf"
 Settings = Callable[..., dict[str, Any]]
@@ -191,6 +191,81 @@ def test_experiment_has_no_stray_key_and_all_its_factories_can_be_called(experim
     assert found["recipe"]["name"] == experiment
     assert data.batch_size == found["data"]["batch_size"]
     assert found["data"]["num_classes"] == found["model"]["num_classes"]
+
+
+# What makes a recipe small enough for two images and a processor.
+SMALL_DATA = {"imagenet": ("data.name=imagenette", "data.num_classes=10"), "imagenette": (), "fashion_mnist": ()}
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_experiment_takes_a_step_on_small_data(
+    experiment: str, photographs: Path, settings: Settings, tmp_path: Path
+) -> None:
+    full = settings(f"experiment={experiment}")
+    data = full["data"]["name"]
+    model = full["model"]["_target_"].rpartition(".")[2]
+    place = () if data == "fashion_mnist" else (f"data.dir={photographs / 'store'}",)
+    small = (f"model.image_size={SMALL.get(model, SMALL_ALEXNET)}", *SMALL_DATA[data], *place, "checkpoints=none")
+    result = run(settings(*TINY, f"experiment={experiment}", *small), tmp_path)
+    assert np.isfinite(result["final"]["train/loss"])
+    assert 0 <= result["final"]["test/top1"] <= result["final"]["test/top5"] <= 1
+
+
+def test_the_2012_recipe_has_the_numbers_of_the_paper(settings: Settings) -> None:
+    found = settings("experiment=krizhevsky_2012")
+    stated = {
+        "model": {"image_size": 224, "dropout": 0.5, "lrn": True, "lrn_size": 5, "lrn_k": 2.0, "towers": 2},
+        "data": {"batch_size": 128, "crop": "random", "crop_size": 224, "flip": 0.5, "colour_std": 0.1, "val_size": 0},
+        "optimizer": {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "convention": "paper"},
+        "scheduler": {"factor": 0.1, "drops": 3},
+    }
+    assert {group: {key: found[group][key] for key in keys} for group, keys in stated.items()} == stated
+    # Of the source: what the paper does not say.
+    assert (found["data"]["mean"], found["data"]["colour"]) == ("image_centre", "source")
+    assert found["data"]["colour_until_epoch"] == 67
+    assert found["model"]["lrn_alpha"] == 1e-4
+
+
+def jobs(sweep: str) -> dict[str, list[str]]:
+    found = OmegaConf.to_container(OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml").hydra.sweeper.jobs)
+    assert isinstance(found, dict)
+    return {str(name): list(overrides) for name, overrides in found.items()}
+
+
+def test_ablations_are_those_of_the_paper_and_each_leaves_out_its_own_part_alone(settings: Settings) -> None:
+    experiment = "experiment=imagenette_equal"
+    whole = settings(experiment)
+
+    def changed(overrides: list[str]) -> dict[str, Any]:
+        found = settings(experiment, *overrides)
+        check_run_settings(found)
+        for group in ("model", "data"):
+            check(found[group], group)
+        return {
+            f"{group}.{key}": value
+            for group in ("model", "data", "optimizer", "scheduler", "trainer")
+            for key, value in found[group].items()
+            if value != whole[group][key]
+        }
+
+    assert {name: changed(overrides) for name, overrides in jobs("ablations_2012").items()} == {
+        "baseline": {},
+        "no_lrn": {"model.lrn": False},
+        "non_overlapping_pools": {"model.overlapping_pooling": False},
+        "one_tower": {"model.towers": 1},
+        "tanh": {"model.activation": "tanh"},
+        "no_colour_noise": {"data.colour": "off"},
+        "no_dropout": {"model.dropout": 0.0},
+        "no_augmentation": {"data.crop": "centre", "data.flip": 0.0, "data.colour": "off"},
+    }
+    assert whole["model"]["_target_"].endswith(".alexnet_original")
+
+
+def test_published_ablations_are_jobs_of_the_sweep(settings: Settings) -> None:
+    published = settings("experiment=krizhevsky_2012")["recipe"]["ablations"]
+    assert published.keys() <= jobs("ablations_2012").keys()
+    assert published["no_lrn"]["published"] == {"top1": -0.0137, "top5": -0.0115}
 
 
 @pytest.mark.parametrize("experiment", names("experiment"))

@@ -3,9 +3,10 @@
 N samples of this rank's micro-batch, K classes.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
 import numpy as np
@@ -20,8 +21,20 @@ from alexnet_lab.data.spec import Batch, mean_over_views
 from alexnet_lab.errors import UserError
 from alexnet_lab.metrics import ClassificationMetrics
 
+log = logging.getLogger(__name__)
+
 OptimizerFactory = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
 SchedulerFactory = Callable[[Optimizer, int, int], LRScheduler]
+
+
+@runtime_checkable
+class WatchesValidation(Protocol):
+    """A schedule that is told the error of each validation, and may end the run, at the end of an epoch."""
+
+    finished: bool
+
+    def validated(self, error: float) -> None:
+        """`error` is 1 - top-1, the same on all ranks."""
 
 
 class ImageClassifier(pl.LightningModule):
@@ -32,7 +45,8 @@ class ImageClassifier(pl.LightningModule):
     split, the incomplete last batch included.
 
     `optimizer` gets the net's named parameters, so that a recipe can treat biases apart; `scheduler` gets the
-    optimizer, the optimizer steps of an epoch and those of the run. `seed` fixes the dropout of each (step, rank).
+    optimizer, the optimizer steps of an epoch and those of the run, and may be one that `WatchesValidation`. `seed`
+    fixes the dropout of each (step, rank).
     The state dict is the net's own, under the published names.
     """
 
@@ -44,6 +58,7 @@ class ImageClassifier(pl.LightningModule):
         self._seed = seed
         self.train_metrics = ClassificationMetrics()
         self.eval_metrics = ClassificationMetrics()
+        self.images: dict[str, int] = {}  # how many the last figures of a split are over
         # Loss sum and count of the epoch at the last logged step: the step's figure is the difference.
         self._logged = torch.zeros(2, dtype=torch.float64)
 
@@ -82,12 +97,23 @@ class ImageClassifier(pl.LightningModule):
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         self._to_loggers({"train/loss_step": loss / count, "lr": rate}, step)
 
+    def on_train_start(self) -> None:
+        self._end_with_the_schedule()  # a run that had ended so, and is given more epochs
+
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()
         self._logged.zero_()
 
     def on_train_epoch_end(self) -> None:
         self._report("train", self.train_metrics)
+        # Not in the validation, which may be in the epoch's middle: a run ends with whole epochs.
+        self._end_with_the_schedule()
+
+    def _end_with_the_schedule(self) -> None:
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, WatchesValidation) and schedule.finished:
+            log.info("the schedule has come to its end, and with it the training")
+            self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
         self.eval_metrics.reset()
@@ -97,7 +123,11 @@ class ImageClassifier(pl.LightningModule):
         return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._report("val", self.eval_metrics)
+        figures = self._report("val", self.eval_metrics)
+        # Before the epoch's checkpoint, which so holds what the schedule makes of it. Only in fit is there a schedule.
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, WatchesValidation):
+            schedule.validated(1 - figures["val/top1"])
 
     def on_test_epoch_start(self) -> None:
         self.eval_metrics.reset()
@@ -114,11 +144,14 @@ class ImageClassifier(pl.LightningModule):
         self.eval_metrics.update(cross_entropy(logits, batch.labels, reduction="sum"), logits, batch.labels)
         return logits
 
-    def _report(self, split: str, metrics: ClassificationMetrics) -> None:
-        figures = {f"{split}/{name}": value for name, value in metrics.compute().items() if name != "count"}
+    def _report(self, split: str, metrics: ClassificationMetrics) -> dict[str, float]:
+        computed = metrics.compute()
+        self.images[split] = int(computed.get("count", 0))
+        figures = {f"{split}/{name}": value for name, value in computed.items() if name != "count"}
         # Lightning's own logging would come after the epoch's checkpoint; callbacks still find the figures.
         self.log_dict(figures, logger=False)
         self._to_loggers(figures, self.global_step)
+        return figures
 
     def _to_loggers(self, figures: Mapping[str, float], step: int) -> None:
         if self.trainer.is_global_zero:
@@ -138,6 +171,11 @@ class ImageClassifier(pl.LightningModule):
                 f"multiple of trainer.accumulate_grad_batches={self.trainer.accumulate_grad_batches}"
             )
         scheduler = self._scheduler(optimizer, steps_per_epoch, int(total_steps))
+        if isinstance(scheduler, WatchesValidation) and not self.trainer.limit_val_batches:
+            raise UserError(
+                "this scheduler watches the validation, and trainer.limit_val_batches=0 leaves it out; "
+                "scheduler=constant|step|cosine|one_cycle does without"
+            )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:

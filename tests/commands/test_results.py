@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from alexnet_lab.commands.results import Run, add, page, read_runs, results
+from alexnet_lab.commands.ablations import read_jobs
+from alexnet_lab.commands.recorded import Run, groups_of, read_runs
+from alexnet_lab.commands.results import add, results
+from alexnet_lab.commands.results_page import page, read_recipes
 from alexnet_lab.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +57,9 @@ def change(folder: Path, **entries) -> None:
 
 
 def test_committed_page_is_what_the_recorded_runs_give() -> None:
-    assert (ROOT / "docs" / "results.md").read_text() == page(read_runs(ROOT / "docs" / "runs"))
+    assert (ROOT / "docs" / "results.md").read_text() == page(
+        read_runs(ROOT / "docs" / "runs"), read_recipes(ROOT / "conf")
+    )
 
 
 def test_no_absolute_path_is_in_the_recorded_runs() -> None:
@@ -63,8 +68,8 @@ def test_no_absolute_path_is_in_the_recorded_runs() -> None:
 
 
 def test_row_gives_mean_and_sample_deviation_over_the_seeds() -> None:
-    text = page([a_run(0, 0.80), a_run(1, 0.82), a_run(2, 0.84)])
-    row = "| small | lenet | fashion_mnist | 3 | 0.8 +- 0.02 | 0.8200 +- 0.0200 |  | 0.9900 +- 0.0000 |"
+    text = page([a_run(0, 0.80), a_run(1, 0.82), a_run(2, 0.84)], {})
+    row = "| small | lenet | fashion_mnist | centre | 3 | 0.8 +- 0.02 | 0.8200 +- 0.0200 |  | 0.9900 +- 0.0000 |"
     assert row in text.splitlines()
     assert "    python src/train.py -m experiment=small seed=0,1,2" in text.splitlines()
     assert "- Published test/top1: 0.8 +- 0.02, from 0.7 to 0.9" in text
@@ -76,10 +81,17 @@ def test_row_gives_mean_and_sample_deviation_over_the_seeds() -> None:
 def test_other_settings_make_another_row_and_other_folders_do_not() -> None:
     other_data = {"name": "fashion_mnist", "dir": "elsewhere", "seed": 1}
     runs = [a_run(0, 0.8), a_run(1, 0.9, data=other_data), a_run(2, 0.5, "optimizer.lr=0.1", optimizer={"lr": 0.1})]
-    rows = [line for line in page(runs).splitlines() if line.startswith("| small")]
+    rows = [line for line in page(runs, {}).splitlines() if line.startswith("| small")]
     assert len(rows) == 2
-    assert rows[0].startswith("| small | lenet | fashion_mnist | 2 | 0.8 +- 0.02 | 0.8500 +- 0.0707 |")
-    assert rows[1].startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | 1 | 0.8 +- 0.02 | 0.5000 |")
+    assert rows[0].startswith("| small | lenet | fashion_mnist | centre | 2 | 0.8 +- 0.02 | 0.8500 +- 0.0707 |")
+    assert rows[1].startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 1 | 0.8 +- 0.02 | 0.5000 |")
+
+
+def test_setting_that_older_runs_did_not_have_makes_no_other_row_where_it_is_null() -> None:
+    data = {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": 1}
+    later = a_run(1, 0.9, data={**data, "colour_until_epoch": None})
+    assert len(groups_of([a_run(0, 0.8), later])) == 1
+    assert len(groups_of([a_run(0, 0.8), a_run(1, 0.9, data={**data, "colour_until_epoch": 67})])) == 2
 
 
 def test_added_run_keeps_its_figures_and_loses_its_paths(copied, trained_run, tmp_path) -> None:
@@ -92,7 +104,7 @@ def test_added_run_keeps_its_figures_and_loses_its_paths(copied, trained_run, tm
     assert run.result["final"] == trained_run.result["final"]
     assert str(tmp_path) not in (target / "config.yaml").read_text() + (target / "result.json").read_text()
     top1 = trained_run.result["final"]["test/top1"]
-    assert f"| {top1:.4f} |" in page([run])
+    assert f"| {top1:.4f} |" in page([run], {})
 
 
 def test_job_of_a_sweep_is_recorded_under_its_sweep_and_number(copied, tmp_path) -> None:
@@ -149,4 +161,88 @@ def test_command_records_runs_and_writes_the_page(composed, copied, tmp_path, mo
     results(composed("results", f"add=[{again}]"))
     runs = read_runs(tmp_path / "docs" / "runs")
     assert [run.name for run in runs] == ["small", "again"]
-    assert (tmp_path / "docs" / "results.md").read_text() == page(runs)
+    assert (tmp_path / "docs" / "results.md").read_text() == page(runs, read_recipes(ROOT / "conf"))
+
+
+def test_figures_over_ten_views_are_recorded_beside_the_runs_own(copied, tmp_path) -> None:
+    figures = {"checkpoint": str(copied / "checkpoints" / "last.ckpt"), "split": "test", "protocol": "ten_crop"}
+    measured = figures | {"images": 100, "test/loss": 2.0, "test/top1": 0.875, "test/top5": 0.9375}
+    (copied / "ten_crop.json").write_text(json.dumps(measured))
+    add(copied, tmp_path / "runs")
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.ten_crop == measured | {"checkpoint": "last.ckpt"}
+    text = page([run], {})
+    assert " | lenet | synthetic | ten | 1 |  | 0.8750 |  | 0.9375 |\n" in text
+    assert "- Measured ten_crop/top1 by seed: 0.8750" in text
+
+
+@pytest.mark.parametrize("wrong", [{"protocol": "center"}, {"split": "val"}, {"checkpoint": "a/best.ckpt"}])
+def test_figures_of_something_else_are_not_taken_for_ten_views_of_the_test(copied, tmp_path, wrong) -> None:
+    figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5}
+    (copied / "ten_crop.json").write_text(json.dumps(figures | wrong))
+    with pytest.raises(UserError, match=r"must be of protocol ten_crop, split test, checkpoint last\.ckpt"):
+        add(copied, tmp_path / "runs")
+
+
+def test_experiment_without_a_run_says_so_beside_the_published_figure() -> None:
+    lines = page([], read_recipes(ROOT / "conf")).splitlines()
+    told = "| krizhevsky_2012 | alexnet_original | imagenet | ten | 0 | 0.593 | not measured here | 0.818 |"
+    assert f"{told} not measured here |" in lines
+    told = "| one_weird_trick_2014 | alexnet_torchvision | imagenet | centre | 0 | 0.56522 | not measured here |"
+    assert f"{told} 0.79066 | not measured here |" in lines
+    experiments = {path.stem for path in EXPERIMENTS}
+    assert {line.split(" | ")[0].removeprefix("| ") for line in lines if "not measured" in line} >= experiments
+
+
+def test_run_of_an_experiment_takes_the_place_of_the_line_that_says_there_is_none() -> None:
+    recipe = {"name": "small", "published": {}, "network": "lenet", "data": "fashion_mnist"}
+    assert "| small | lenet | fashion_mnist | centre | 0 |" in page([], {"small": recipe})
+    assert "not measured here" not in page([a_run(0, 0.8)], {"small": recipe})
+
+
+# Of the networks and data, what the ablations change.
+WHOLE = {
+    "model": {"_target_": "alexnet_lab.models.alexnet_original.alexnet_original", "lrn": True, "dropout": 0.5},
+    "data": {"name": "imagenette", "crop": "random", "flip": 0.5, "colour": "source"},
+}
+
+
+def part_of(seed: int, top1: float, *overrides: str, **changes) -> Run:
+    config = {group: {**WHOLE[group], **changes.get(group, {})} for group in WHOLE}
+    return a_run(seed, top1, *overrides, **config)
+
+
+def table_of(runs: list[Run]) -> dict[str, list[str]]:
+    """The ablations' rows by job."""
+    text = page(runs, read_recipes(ROOT / "conf")).partition("## Ablations")[2].partition("##")[0]
+    cells = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_ablation_is_the_difference_at_the_same_seed_beside_the_papers() -> None:
+    runs = [part_of(seed, top1) for seed, top1 in enumerate([0.80, 0.82, 0.90])]
+    without = {"model": {"lrn": False}}
+    # As a sweep's job and as a run of its own; seed 5 has no whole to be compared with.
+    runs += [part_of(0, 0.79, "model.lrn=false", **without), part_of(1, 0.80, "sweep=ablations_2012", **without)]
+    runs += [part_of(5, 0.10, "model.lrn=false", **without)]
+    table = table_of(runs)
+    assert table["no_lrn"][:3] == ["2", "-0.0137", "-0.0150 +- 0.0071"]
+    assert table["no_dropout"][:3] == ["0", "", "not measured here"]
+    assert set(table) == {"job", *(name for name in read_jobs() if name != "baseline")}
+
+
+def test_run_without_one_part_is_not_the_whole_of_a_run_without_two() -> None:
+    no_colour = {"data": {"colour": "off"}}
+    nothing = {"data": {"colour": "off", "crop": "centre", "flip": 0.0}}
+    runs = [part_of(0, 0.7, "data.colour=off", **no_colour), part_of(0, 0.5, "data.crop=centre", **nothing)]
+    assert all(cells[0] in ("0", "seeds") for cells in table_of(runs).values())
+    table = table_of([part_of(0, 0.8), *runs])
+    assert table["no_colour_noise"][2] == "-0.1000"
+    assert table["no_augmentation"][2] == "-0.3000"
+    assert table["no_colour_noise"][-1] == "more than .01 of top-1 lost"
+
+
+def test_command_of_a_sweeps_job_names_its_experiment() -> None:
+    run = part_of(0, 0.8, "sweep=ablations_2012", "model.lrn=false", model={"lrn": False})
+    run.config["overrides"].remove("experiment=small")
+    assert "    python src/train.py experiment=small model.lrn=false seed=0" in page([run], {}).splitlines()

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from alexnet_lab.commands.folders import job_name, read_config
-from alexnet_lab.tracking.rows import read_rows
+from alexnet_lab.tracking.metric_rows import read_rows
 
 ROOT = Path(__file__).parents[2]
 TINY = (

@@ -90,6 +90,18 @@ def test_the_colours_deviation_is_the_stated_one():
     assert amounts.mean(0).abs().max() < 0.003
 
 
+def test_colour_ends_with_its_epoch_and_changes_nothing_else():
+    samples, settings = np.arange(50), {"crop": "random", "flip": 0.5, "colour_std": 0.1}
+    for epoch, coloured in [(0, True), (66, True), (67, False), (90, False)]:
+        always = drawn(samples, epoch=epoch, **settings)
+        limited = drawn(samples, epoch=epoch, **settings, colour_until_epoch=67)
+        assert (limited.draws.colour is not None) == coloured
+        assert not coloured or torch.equal(limited.draws.colour, always.draws.colour)
+        assert (limited.corners == always.corners).all()
+        assert torch.equal(limited.draws.flip, always.draws.flip)
+    assert drawn(samples, epoch=0, **settings, colour_until_epoch=0).draws.colour is None
+
+
 def test_each_epoch_draws_anew():
     one, two = (drawn(epoch=epoch, crop="random", flip=0.5) for epoch in (0, 1))
     assert (one.corners == two.corners).all(1).mean() < 0.01
@@ -104,6 +116,7 @@ def test_each_epoch_draws_anew():
         ("scaling", 1.0, r"data.scaling must lie in \[0, 0.9\]"),
         ("jitter", 2.0, r"data.jitter must lie in \[0, 1\]"),
         ("colour_std", float("nan"), "data.colour_std must lie in"),
+        ("colour_until_epoch", -1, "data.colour_until_epoch must not be negative"),
         ("crop_size", 0, "data.crop_size must be at least 1, got 0"),
     ],
 )

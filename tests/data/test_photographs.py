@@ -111,6 +111,19 @@ def test_the_sources_differ_by_their_coding_alone(stores, image_tree):
         assert (image.float() - jpegs[sample][0].float()).abs().mean() < 3
 
 
+def test_colour_noise_ends_with_its_epoch_whatever_was_run_before(stores):
+    def images(epoch, **changes):
+        data = module(stores["uint8"], **changes)
+        loader = data.train_dataloader()
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        return torch.cat([data.on_after_batch_transfer(batch, 0).images for batch in loader])
+
+    limited = {"colour_until_epoch": 3}
+    assert torch.equal(images(2, **limited), images(2))
+    assert torch.equal(images(3, **limited), images(3, colour="off"))
+    assert not torch.equal(images(3, **limited), images(3))
+
+
 def test_pixels_that_are_cut_short_while_they_are_in_use_are_a_clear_line(stores, tmp_path):
     store = tmp_path / "store"
     shutil.copytree(stores["uint8"], store)

@@ -89,6 +89,16 @@ class Published(BaseModel):
     """Lowest and highest of the source's runs."""
 
 
+class Ablation(BaseModel):
+    """What leaving a part out changed, as the source of the whole gives it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    published: dict[str, float] = {}
+    """Differences of accuracy, fractions of 1, by `top1` and `top5`."""
+    note: str = ""
+
+
 class Recipe(BaseModel):
     """What an experiment says about itself, see `conf/experiment`."""
 
@@ -97,7 +107,9 @@ class Recipe(BaseModel):
     name: str
     source: str
     published: dict[str, Published]
-    """By metric, `test/top1`; empty where nothing was published."""
+    """By metric, `test/top1` or, of ten views, `ten_crop/top1`; empty where nothing was published."""
+    ablations: dict[str, Ablation] = {}
+    """By job of a sweep."""
 
 
 class RunSettings(BaseModel):

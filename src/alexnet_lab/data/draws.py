@@ -56,6 +56,8 @@ class Augmentation:
     """Greatest part by which brightness, contrast and saturation change."""
     colour_std: float
     """Standard deviation of the amounts of the principal components; 0 draws none."""
+    colour_until_epoch: int | None = None
+    """The first epoch, counted from 0, without them; None: there is none."""
 
     def __post_init__(self) -> None:
         limits = {"flip": 1.0, "rotation": 180.0, "scaling": 0.9, "jitter": 1.0, "colour_std": 10.0}
@@ -63,8 +65,14 @@ class Augmentation:
             value = getattr(self, key)
             if not 0 <= value <= limit:
                 raise UserError(f"data.{key} must lie in [0, {limit:g}], got {value}")
+        if self.colour_until_epoch is not None and self.colour_until_epoch < 0:
+            raise UserError(f"data.colour_until_epoch must not be negative, got {self.colour_until_epoch}")
         if self.crop_size < 1:
             raise UserError(f"data.crop_size must be at least 1, got {self.crop_size}")
+
+    def has_colour(self, epoch: int) -> bool:
+        """Whether amounts of colour are drawn in `epoch`."""
+        return self.colour_std > 0 and (self.colour_until_epoch is None or epoch < self.colour_until_epoch)
 
     def for_evaluation(self) -> "Augmentation":
         """The centre, unchanged."""
@@ -109,7 +117,7 @@ def draw(
         drawn["scaling"] = _around(1, augmentation.scaling, uniforms(*key, Purpose.SCALING, 1)[:, 0])
     if augmentation.jitter:
         drawn["jitter"] = _around(1, augmentation.jitter, uniforms(*key, Purpose.JITTER, 3))
-    if augmentation.colour_std:
+    if augmentation.has_colour(epoch):
         amounts = normals(*key, Purpose.COLOUR, 3) * augmentation.colour_std
         drawn["colour"] = torch.from_numpy(amounts.astype(np.float32))
     return Views(corners, size, Draws(**drawn))

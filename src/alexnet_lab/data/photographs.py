@@ -94,6 +94,7 @@ def photographs(
     jitter: float,
     mean: Mean | Sequence[float],
     std: Literal["channels"] | Sequence[float],
+    colour_until_epoch: int | None = None,
     workers: int = 2,
     channels_last: bool = True,
 ) -> ImageDataModule:
@@ -106,7 +107,8 @@ def photographs(
         UserError: a value is out of range, or does not go with another.
     """
     _check(crop, crop_size, channels, mean)
-    augmentation = Augmentation(crop, crop_size, flip, rotation, scaling, jitter, 0 if colour == "off" else colour_std)
+    amount = 0 if colour == "off" else colour_std
+    augmentation = Augmentation(crop, crop_size, flip, rotation, scaling, jitter, amount, colour_until_epoch)
     images = StoredImages(dir, name, num_classes, val_size, split_seed)
     if num_classes is None:
         images.prepare()  # refuses, with the true number

@@ -1,12 +1,15 @@
 """Learning-rate schedules, each advanced once per optimizer step; the rate they scale is the optimizer's own `lr`.
 
-A factory gets the optimizer, the steps of one epoch and the steps of the whole run.
+A factory gets the optimizer, the steps of one epoch and the steps of the whole run. A parameter group whose `scheduled`
+is false, as in `sgd_2012`, keeps its rate.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler
 
 from alexnet_lab.errors import UserError
 
@@ -22,7 +25,8 @@ def step(
     """The rate times `factor` after every `epochs` epochs (torchvision `references/classification`: 30, 0.1)."""
     if epochs < 1 or factor <= 0:
         raise UserError(f"scheduler: epochs must be at least 1 and factor above 0, got {epochs} and {factor}")
-    return StepLR(optimizer, step_size=epochs * steps_per_epoch, gamma=factor)
+    length = epochs * steps_per_epoch
+    return scaled(optimizer, lambda step: factor ** (step // length))
 
 
 def cosine(optimizer: Optimizer, steps_per_epoch: int, total_steps: int, warmup_epochs: float = 0.0) -> LRScheduler:
@@ -34,12 +38,12 @@ def cosine(optimizer: Optimizer, steps_per_epoch: int, total_steps: int, warmup_
     if warmup_epochs < 0 or warmup >= total_steps:
         raise UserError(f"scheduler.warmup_epochs={warmup_epochs} must be shorter than the run and not negative")
 
-    def factor(step: int) -> float:
+    def rate(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total_steps - warmup)))
 
-    return LambdaLR(optimizer, factor)
+    return scaled(optimizer, rate)
 
 
 def one_cycle(
@@ -61,13 +65,27 @@ def one_cycle(
         )
     top, last = rise * total_steps - 1, total_steps - 1
 
-    def factor(step: int) -> float:
+    def rate(step: int) -> float:
         if step < top:
             return _half_cosine(start_factor, 1.0, step / top)
         return _half_cosine(1.0, end_factor, min(1.0, (step - top) / (last - top)))
 
     # torch's OneCycleLR keeps the number of steps in its state, so a run that is extended would end in an error.
-    return LambdaLR(optimizer, factor)
+    return scaled(optimizer, rate)
+
+
+def scaled(optimizer: Optimizer, factor: Callable[[int], float]) -> LRScheduler:
+    """The rates of the scheduled groups times `factor` of the number of steps done."""
+    return LambdaLR(optimizer, [factor if is_scheduled(group) else _one for group in optimizer.param_groups])
+
+
+def is_scheduled(group: dict[str, Any]) -> bool:
+    """Whether schedules may change the rate of this parameter group."""
+    return bool(group.get("scheduled", True))
+
+
+def _one(step: int) -> float:
+    return 1.0
 
 
 def _half_cosine(start: float, end: float, progress: float) -> float:

@@ -1,0 +1,97 @@
+"""Runs that are recorded in the repository: what they are, and which of them differ in their seeds only.
+
+Imports nothing heavy.
+"""
+
+import json
+import re
+import shlex
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alexnet_lab.commands import folders
+from alexnet_lab.tracking import record
+
+NOT_MEASURED = "not measured here"
+TEN_CROP = "ten_crop.json"
+"""What `evaluate.py protocol=ten_crop out=RUN/ten_crop.json` says of a run."""
+# What tells one run of a recipe from another without making it another recipe.
+OF_ONE_RUN = ("run", "seed", "folder", "overrides", "resume", "logger", "sweep", "sweep_name")
+OF_ONE_RUNS_DATA = ("seed", "dir")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recorded run: its resolved configuration, its result, and its figures over ten views where they are known."""
+
+    name: str
+    config: dict[str, Any]
+    result: dict[str, Any]
+    ten_crop: dict[str, Any] | None = None
+
+    def figure(self, metric: str) -> float | None:
+        """`test/top1` of the run's own test, `ten_crop/top1` of ten views."""
+        protocol, _, name = metric.partition("/")
+        figures = self.result["final"] if protocol == "test" else self.ten_crop or {}
+        return figures.get(f"test/{name}")
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The runs that are recorded below `folder`, by experiment and seed."""
+    found = []
+    for path in folder.glob(f"*/*/{folders.RESULT}"):
+        result = record.read_result(path)
+        assert result is not None
+        found.append(Run(path.parent.name, folders.read_config(path.parent), result, read_ten_crop(path.parent)))
+    return sorted(found, key=lambda run: (run.config["recipe"]["name"], command(run), run.config["seed"]))
+
+
+def read_ten_crop(folder: Path) -> dict[str, Any] | None:
+    """The figures over ten views in a run's folder; None where they were not measured."""
+    path = folder / TEN_CROP
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def groups_of(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """The runs that differ in their seeds only, by what they have in common."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(in_common(run.config), []).append(run)
+    return groups
+
+
+def in_common(config: Mapping[str, Any]) -> str:
+    """What the configurations of runs have in common that differ in their seeds only."""
+    kept = {key: value for key, value in config.items() if key not in OF_ONE_RUN}
+    kept["data"] = {key: value for key, value in kept["data"].items() if key not in OF_ONE_RUNS_DATA}
+    # The figures that a recipe is compared with are no part of what was run.
+    kept["recipe"] = kept["recipe"]["name"]
+    return json.dumps(_stated(kept), sort_keys=True)
+
+
+def _stated(value: Any) -> Any:
+    """`value` without what is null, which settings are that older runs did not have."""
+    if isinstance(value, Mapping):
+        return {key: _stated(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def command(run: Run) -> str:
+    """The command line of the recipe without the seed and what does not change the result."""
+    words = [f"experiment={run.config['recipe']['name']}", *changes(run)]
+    return " ".join(["python src/train.py", *map(shlex.quote, words)])
+
+
+def changes(run: Run) -> list[str]:
+    """The run's overrides that make its experiment another."""
+    of_no_matter = (*OF_ONE_RUN, "experiment")
+    return [text for text in run.config["overrides"] if re.split(r"[.=@]", text.lstrip("+~"))[0] not in of_no_matter]
+
+
+def mean(values: Sequence[float], digits: int = 4, sign: str = "-") -> str:
+    """With the sample's standard deviation where there are several; `sign` as of format specifications."""
+    text = f"{statistics.mean(values):{sign}.{digits}f}"
+    return f"{text} +- {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text

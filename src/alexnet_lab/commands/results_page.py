@@ -1,0 +1,136 @@
+"""The results page in Markdown: every experiment, measured or not, beside what was published.
+
+Imports nothing heavy.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from alexnet_lab.commands.ablations import ablations
+from alexnet_lab.commands.recorded import NOT_MEASURED, Run, changes, command, groups_of, mean
+
+PROTOCOLS = {"test": "centre", "ten_crop": "ten"}
+"""How a metric's first word looks at an image, and what the page calls it."""
+FIGURES = ("top1", "top5")
+INTRODUCTION = """\
+# Results
+
+Measured by this code. `python src/results.py` writes this page from the recorded runs in `docs/runs`; nothing in it is
+typed by hand. Accuracies are fractions of 1 on the whole test split, of each image's centre or of ten views: mean +-
+standard deviation over the seeds. The published figures and their source are those that the experiment's file in
+`conf/experiment` states.
+"""
+
+
+def read_recipes(conf: Path) -> dict[str, dict[str, Any]]:
+    """What each experiment below `conf` says of itself, with the `network` and the `data` that it trains."""
+    recipes = {}
+    for path in sorted((conf / "experiment").glob("*.yaml")):
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+        chosen = {"model": "alexnet_original", "data": "fashion_mnist"}  # of conf/train.yaml
+        for entry in content["defaults"]:
+            chosen |= {group.removeprefix("override /"): name for group, name in entry.items()}
+        recipes[path.stem] = {**content["recipe"], "network": chosen["model"], "data": chosen["data"]}
+    return recipes
+
+
+def page(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page: a table with rows for each recipe, the ablations, then what each was run on and with.
+
+    `recipes` are those of `read_recipes`; the ones without a run have a row that says so.
+    """
+    groups = list(groups_of(runs).values())
+    heading = "| experiment | network | data | views | seeds | top-1, published | top-1 | top-5, published | top-5 |"
+    rows = [(group[0].config["recipe"]["name"], row) for group in groups for row in _rows(group)]
+    measured = {name for name, _ in rows}
+    rows += [(name, row) for name in recipes if name not in measured for row in _missing(recipes[name])]
+    table = [row for _, row in sorted(rows, key=lambda entry: entry[0])]
+    lines = [INTRODUCTION, heading, "|---|---|---|---|---|---|---|---|---|", *table, *ablations(runs, recipes)]
+    for group in groups:
+        lines += ["", *_section(group)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(group: Sequence[Run]) -> Iterable[str]:
+    """A row for each way to look at an image that was measured or published."""
+    config = group[0].config
+    network = config["model"]["_target_"].rpartition(".")[2]
+    name = " ".join([config["recipe"]["name"], *changes(group[0])])
+    published = config["recipe"]["published"]
+    for protocol, views in PROTOCOLS.items():
+        metrics = [f"{protocol}/{figure}" for figure in FIGURES]
+        measured = [run for run in group if run.figure(metrics[0]) is not None]
+        if not measured and not published.keys() & set(metrics):
+            continue
+        cells = [name, network, config["data"]["name"], views, str(len(measured))]
+        for metric in metrics:
+            values = [value for run in measured if (value := run.figure(metric)) is not None]
+            cells += [_published(published.get(metric)), mean(values) if values else NOT_MEASURED]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _missing(recipe: Mapping[str, Any]) -> Iterable[str]:
+    published = recipe["published"]
+    protocols = [name for name in PROTOCOLS if any(metric.startswith(f"{name}/") for metric in published)]
+    for protocol in protocols or ["test"]:
+        cells = [recipe["name"], recipe["network"], recipe["data"], PROTOCOLS[protocol], "0"]
+        for figure in FIGURES:
+            cells += [_published(published.get(f"{protocol}/{figure}")), NOT_MEASURED]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _section(group: Sequence[Run]) -> Iterable[str]:
+    recipe, seconds = group[0].config["recipe"], [run.result["seconds"] for run in group]
+    seeds = ",".join(str(run.config["seed"]) for run in group)
+    line = command(group[0])
+    sweep = line.replace("train.py", "train.py -m", 1) if len(group) > 1 else line
+    yield f"## {' '.join([recipe['name'], *changes(group[0])])}"
+    yield ""
+    yield f"    {sweep} seed={seeds}"
+    yield ""
+    yield f"- Source: {recipe['source']}"
+    for metric, published in recipe["published"].items():
+        yield f"- Published {metric}: {_published(published)}{_range(published)}"
+    for metric in (f"{protocol}/{figure}" for protocol in PROTOCOLS for figure in FIGURES):
+        values = [value for run in group if (value := run.figure(metric)) is not None]
+        if values:
+            yield f"- Measured {metric} by seed: {', '.join(f'{value:.4f}' for value in values)}"
+    yield f"- Time: {mean(seconds, digits=0)} s per run"
+    yield f"- Hardware: {_distinct(_hardware(run.result) for run in group)}"
+    yield f"- Revision: {_distinct(_revision(run.result) for run in group)}"
+    yield f"- Versions: {_distinct(_versions(run.result) for run in group)}"
+
+
+def _published(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return ""
+    deviation = figure.get("deviation")
+    return f"{figure['value']}" + (f" +- {deviation}" if deviation is not None else "")
+
+
+def _range(figure: Mapping[str, Any]) -> str:
+    return f", from {figure['range'][0]} to {figure['range'][1]}" if figure.get("range") else ""
+
+
+def _distinct(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _hardware(result: Mapping[str, Any]) -> str:
+    hardware = result["hardware"]
+    on_cpu = hardware["accelerator"] == "cpu"
+    return f"{result['world_size']} x {hardware['device']}" + (f", {hardware['cores']} cores" if on_cpu else "")
+
+
+def _revision(result: Mapping[str, Any]) -> str:
+    git = result["git"]
+    if not git:
+        return "unknown"
+    return git["commit"][:12] + (" with changes" if git["modified"] else "")
+
+
+def _versions(result: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "torch", "lightning"))

@@ -1,0 +1,75 @@
+"""The schedule of 2012: it watches the validation error.
+
+Source: Krizhevsky, Sutskever, Hinton, NIPS 2012, section 5, which leaves open what counts as an improvement.
+"""
+
+import logging
+import math
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from alexnet_lab.errors import UserError
+from alexnet_lab.optim.schedules import is_scheduled
+
+log = logging.getLogger(__name__)
+
+
+def plateau_2012(
+    optimizer: Optimizer,
+    steps_per_epoch: int,
+    total_steps: int,
+    patience: int = 5,
+    min_delta: float = 0.001,
+    factor: float = 0.1,
+    drops: int = 3,
+) -> "Plateau2012":
+    """The rate times `factor` when the validation error stops improving, `drops` times; then the run ends.
+
+    patience: validations in a row without an improvement that make a plateau. min_delta: of the error, as a fraction of
+    1, below which a lower one is none. Raises UserError for values out of range.
+    """
+    if patience < 1 or not 0 <= min_delta < 1 or not 0 < factor < 1 or drops < 0:
+        raise UserError(
+            "scheduler: patience >= 1, 0 <= min_delta < 1, 0 < factor < 1 and drops >= 0 are needed, got "
+            f"patience={patience}, min_delta={min_delta}, factor={factor}, drops={drops}"
+        )
+    return Plateau2012(optimizer, patience, min_delta, factor, drops)
+
+
+class Plateau2012(LRScheduler):
+    """See `plateau_2012`. `validated` after each validation moves it; all it knows is in its state dict.
+
+    A plateau's end starts the next count; the lowest error is that of the whole run. The plateau after the last drop
+    makes it `finished`.
+    """
+
+    def __init__(self, optimizer: Optimizer, patience: int, min_delta: float, factor: float, drops: int) -> None:
+        self.patience, self.min_delta, self.factor, self.drops = patience, min_delta, factor, drops
+        self.lowest, self.waited, self.dropped = math.inf, 0, 0
+        self.finished = False
+        super().__init__(optimizer)
+
+    def validated(self, error: float) -> None:
+        """Take note of a validation's `error`, 1 - top-1; a lower rate holds from the next step on."""
+        if error < self.lowest - self.min_delta:
+            self.lowest, self.waited = error, 0
+            return
+        self.waited += 1
+        if self.waited < self.patience:
+            return
+        self.waited = 0
+        if self.dropped == self.drops:
+            self.finished = True
+            return
+        self.dropped += 1
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
+        log.info("validation error %.4f: no more improvement, rate times %g", error, self.factor)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rate of each group; steps do not change it."""
+        low = self.factor**self.dropped
+        groups = zip(self.optimizer.param_groups, self.base_lrs, strict=True)
+        return [base * low if is_scheduled(group) else base for group, base in groups]

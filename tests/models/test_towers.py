@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 from alexnet_lab.errors import UserError
 from alexnet_lab.models.alexnet_original import alexnet_original
 from alexnet_lab.models.caffenet import caffenet
-from alexnet_lab.models.lrn import LocalResponseNorm
 from alexnet_lab.models.lenet import lenet
+from alexnet_lab.models.lrn import LocalResponseNorm
 from alexnet_lab.models.towers import has_towers, is_tower, keep_tower, part_of, whole_of
 from alexnet_lab.models.two_towers import TwoTowers, _clip_by_norm_of_both
 

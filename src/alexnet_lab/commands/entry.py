@@ -116,8 +116,8 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig) ->
         if end.code == INTERRUPTED:
             slurm.requeue()
         result = record.read_result(folder / folders.RESULT) or {}
-        how = result.get("status", "failed")
-        raise RunFailed(f"{folder.name} {how}: {result.get('error') or f'ended with status {end.code}'}") from None
+        why = result.get("error") or f"it ended with status {end.code}; what it printed tells why"
+        raise RunFailed(f"{folder.name} {result.get('status', 'failed')}: {why}") from None
 
 
 def report(error: Exception, with_traceback: bool = False) -> None:

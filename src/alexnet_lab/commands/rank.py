@@ -20,6 +20,7 @@ from alexnet_lab.tracking import record
 NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The number of training batches .* is smaller than the logging interval",
+    r"The `srun` command is available on your system but is not used",  # the supervisor was started by it
     r"It is recommended to use `self.log\(.*sync_dist=True",  # our figures are those of all ranks already
 )
 

@@ -27,7 +27,7 @@ class Unreadable(ValueError):
 
 
 def to_square(data: bytes) -> NDArray[np.uint8]:
-    """[256, 256, 3]: upright as its EXIF data says, RGB whatever the file's mode.
+    """[256, 256, 3]: upright as its EXIF data says, RGB whatever the file's mode; 16 bits are scaled to 8.
 
     Raises:
         Unreadable: see there.
@@ -39,7 +39,7 @@ def to_square(data: bytes) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore")  # about odd metadata, which thousands of ImageNet's files have
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return np.asarray(_square(ImageOps.exif_transpose(image).convert("RGB")))
+                return np.asarray(_square(_rgb(ImageOps.exif_transpose(image))))
     except UnidentifiedImageError:  # its own message has an address in memory, which differs between runs
         raise Unreadable(f"not a file of {', '.join(FORMATS)}") from None
     except MemoryError:  # this machine's trouble, not the file's
@@ -54,6 +54,16 @@ def to_jpeg(image: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
     return file.getvalue()
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Pillow itself would cut values above 255 off."""
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257  # rounded: 65535 is 255
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise Unreadable(f"pixels of {image.mode}, 32 bits, whose range is not known; expected are 8 or 16 bits")
+    return image.convert("RGB")
 
 
 def _square(image: Image.Image) -> Image.Image:

@@ -92,7 +92,8 @@ def test_a_mistake_in_the_settings_is_found_before_a_store_is_made(composed, pic
     assert not (tmp_path / "store").exists()
 
 
-def test_a_store_is_written_as_a_stream(composed, pictures, tmp_path, capsys) -> None:
+def test_a_store_is_written_as_a_stream(composed, pictures, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("LITDATA_CACHE_DIR", str(tmp_path / "cache"))
     pytest.importorskip("litdata", reason="needs the extra: pip install -e '.[stream]'")
     place = ("data=image_folder", f"data.dir={tmp_path}/store", f"source={pictures}", "workers=1")
     prepare(composed("prepare", *place, "format=jpeg", f"stream={tmp_path}/stream"))

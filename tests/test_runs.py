@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from alexnet_lab.commands.build import build
 from alexnet_lab.commands.folders import read_config
-from alexnet_lab.tracking.metrics_csv import read_rows
+from alexnet_lab.tracking.metric_rows import read_rows
 
 SMALL = ("model=lenet", "data=synthetic", "data.channels=1", "data.stored_size=28", "logger=none", "trainer=cpu")
 

@@ -58,6 +58,7 @@ class ImageClassifier(pl.LightningModule):
         self._seed = seed
         self.train_metrics = ClassificationMetrics()
         self.eval_metrics = ClassificationMetrics()
+        self.images: dict[str, int] = {}  # how many the last figures of a split are over
         # Loss sum and count of the epoch at the last logged step: the step's figure is the difference.
         self._logged = torch.zeros(2, dtype=torch.float64)
 
@@ -144,7 +145,9 @@ class ImageClassifier(pl.LightningModule):
         return logits
 
     def _report(self, split: str, metrics: ClassificationMetrics) -> dict[str, float]:
-        figures = {f"{split}/{name}": value for name, value in metrics.compute().items() if name != "count"}
+        computed = metrics.compute()
+        self.images[split] = int(computed.get("count", 0))
+        figures = {f"{split}/{name}": value for name, value in computed.items() if name != "count"}
         # Lightning's own logging would come after the epoch's checkpoint; callbacks still find the figures.
         self.log_dict(figures, logger=False)
         self._to_loggers(figures, self.global_step)

@@ -21,7 +21,7 @@ from alexnet_lab.commands.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import RunInterrupted, UserError
 from alexnet_lab.models.table import count_macs, count_parameters
-from alexnet_lab.tracking import metrics_csv, record
+from alexnet_lab.tracking import metric_rows, metrics_csv, record
 from alexnet_lab.tracking.loggers import finish_loggers, log_config
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def train(settings: dict[str, Any], folder: Path, checkpoint: Path | None, start
     finally:
         if trainer.is_global_zero:
             if status != "failed":
-                _record(folder, status, stopwatch, checkpoints, facts)
+                _record(folder, status, stopwatch, checkpoints, facts | {"images": classifier.images})
             finish_loggers(trainer.loggers, status == "finished", best=_figures(folder, stopwatch)["best"])
 
 
@@ -127,7 +127,7 @@ def _check_ranks(trainer: pl.Trainer) -> None:
 def _begin_metrics(trainer: pl.Trainer, folder: Path, step: int) -> None:
     """Drop the rows after `step`, which the continued run writes again."""
     if trainer.is_global_zero:
-        metrics_csv.truncate(folder / folders.METRICS, step)
+        metric_rows.truncate(folder / folders.METRICS, step)
 
 
 def _trainer(
@@ -183,10 +183,10 @@ def _record(
 
 
 def _figures(folder: Path, stopwatch: Stopwatch) -> dict[str, Any]:
-    rows = metrics_csv.read_rows(folder / folders.METRICS)
+    rows = metric_rows.read_rows(folder / folders.METRICS)
     return {
-        "final": metrics_csv.final_figures(rows),
-        "best": metrics_csv.best_figures(rows),
+        "final": metric_rows.final_figures(rows),
+        "best": metric_rows.best_figures(rows),
         "seconds": stopwatch.seconds,
         "images_per_second": stopwatch.images_per_second,
     }

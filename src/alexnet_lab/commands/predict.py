@@ -185,10 +185,9 @@ def _read_batches(images: Sequence[GivenImage], preprocessing: Preprocessing, si
 
 def _prediction(image: GivenImage, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:
     """From float [K]."""
-    values, places = probabilities.topk(min(max(top, 5), len(classes)))
-    ranked = [(printable(classes[place]), value) for value, place in zip(values.tolist(), places.tolist(), strict=True)]
-    truth = names_by_wnid().get(image.folder, image.folder)
+    values, places = (sorted_.tolist() for sorted_ in probabilities.sort(descending=True))
+    ranked = [(printable(classes[place]), value) for value, place in zip(values[:top], places[:top], strict=True)]
+    truth = names_by_wnid().get(image.folder) or (image.folder if image.folder in classes else None)
     # Two of ImageNet's classes are called "crane".
-    known = printable(truth) if classes.count(truth) == 1 else None
-    rank = next((rank for rank, (name, _) in enumerate(ranked) if name == known), None)
-    return Prediction(printable(image.path), known, ranked[:top], rank)
+    rank = places.index(classes.index(truth)) if truth and classes.count(truth) == 1 else None
+    return Prediction(printable(image.path), printable(truth) if truth else None, ranked, rank)

@@ -22,11 +22,11 @@ class Prediction(NamedTuple):
 
     path: str
     truth: str | None
-    """The class that the image's folder is named after; None where there is no such class, or several."""
+    """The class that the image's folder is named after, which the network need not know; None where that is unclear."""
     classes: list[tuple[str, float]]
     """Names and probabilities, the most probable first."""
     rank: int | None
-    """How many classes are more probable than the true one; None where that is not known, or five or more."""
+    """How many classes are more probable than the true one; None where the network does not know it."""
 
 
 def printable(text: str) -> str:
@@ -42,11 +42,11 @@ def show(predictions: Sequence[Prediction], title: str) -> None:
         console.print(_table(predictions[:SHOWN], f"{title}\n{folder}", folder))
     if len(predictions) > SHOWN:
         console.print(f"and {len(predictions) - SHOWN} more; out=FILE.csv or out=FILE.json keeps all", highlight=False)
-    known = [one for one in predictions if one.truth is not None]
+    known = [one for one in predictions if one.rank is not None]
     if known:
         top1 = sum(one.rank == 0 for one in known) / len(known)
         top5 = sum(one.rank is not None and one.rank < 5 for one in known) / len(known)
-        about = f"top-1 {top1:.4f}, top-5 {top5:.4f} of the {len(known)} images in folders that are named after a class"
+        about = f"top-1 {top1:.4f}, top-5 {top5:.4f} of the {len(known)} images in folders named after a known class"
         console.print(about, highlight=False, soft_wrap=True)
 
 
@@ -58,7 +58,7 @@ def _table(predictions: Iterable[Prediction], title: str, folder: str) -> Table:
     table.add_column("then", overflow="fold", style="dim")
     for one in predictions:
         (name, probability), *others = one.classes
-        right = {None: "", True: "green", False: "red"}[None if one.truth is None else one.truth == name]
+        right = {None: "", True: "green", False: "red"}[None if one.rank is None else one.rank == 0]
         then = ", ".join(f"{other} {value:.1%}" for other, value in others)
         table.add_row(Text(os.path.relpath(one.path, folder)), Text(name, right), f"{probability:.1%}", Text(then))
     return table

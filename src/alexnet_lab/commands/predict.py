@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
@@ -152,7 +153,8 @@ def _predict_all(
 
 def _fabric(accelerator: Any, precision: Any) -> Fabric:
     try:
-        return Fabric(accelerator=accelerator, devices=1, precision=precision)
+        # Stated, or Fabric would look for Slurm and the like.
+        return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[LightningEnvironment()])
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"accelerator={accelerator} precision={precision}: {error}") from error
 

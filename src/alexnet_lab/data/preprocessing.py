@@ -95,7 +95,10 @@ class Preprocessing(BaseModel):
         facts["steps"] = self._steps()
         if self.mean_image is not None:
             pixels = self.mean_image.numpy().astype("<f4")
-            facts["mean_image"] = {"shape": list(pixels.shape), "float32_base64": base64.b64encode(pixels.tobytes()).decode()}
+            facts["mean_image"] = {
+                "shape": list(pixels.shape),
+                "float32_base64": base64.b64encode(pixels.tobytes()).decode(),
+            }
         return facts
 
     def _steps(self) -> list[str]:

@@ -55,6 +55,14 @@ def test_photographs_are_fed_faster_than_by_torchvision() -> None:
 
 
 @pytest.mark.system
+def test_sweep_costs_little_more_than_its_jobs_and_two_at_once_save_time() -> None:
+    ratios = measured("sweep_overhead")["ratios"]
+    assert set(ratios) == {"sweep_vs_single_runs", "two_at_once_vs_sequential"}
+    assert ratios["sweep_vs_single_runs"] < 1.5
+    assert ratios["two_at_once_vs_sequential"] < 1.2
+
+
+@pytest.mark.system
 def test_normalisation_is_faster_than_pytorchs() -> None:
     result = measured("lrn")
     assert set(result["ratios"]) == {"lrn_vs_torch"}

@@ -129,9 +129,10 @@ def checkpoint_of(model: str, folder: Path) -> Path:
     settings = OmegaConf.to_container(OmegaConf.merge(settings, {"in_channels": 3, "num_classes": 10}), resolve=True)
     torch.manual_seed(0)
     net = instantiate(settings)
+    gain = 8 if any(isinstance(module, nn.Sigmoid) for module in net.modules()) else 2**0.5
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.normal_(module.weight, std=gain / module.weight[0].numel() ** 0.5)
     preprocessing = {
         "image_size": size,
         "resize": "bilinear",

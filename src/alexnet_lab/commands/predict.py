@@ -67,7 +67,7 @@ def predict(config: DictConfig) -> list[Prediction]:
     restored = read_checkpoint(path)
     preprocessing = Preprocessing.of(restored.preprocessing)
     if options["protocol"] == "ten_crop":
-        preprocessing.check_ten_crop()
+        _check_ten_crop(restored, preprocessing)
     images = given_images(places)
     found = _predict_all(images, restored, preprocessing, options)
     network = str(restored.settings["model"]["_target_"]).rpartition(".")[2]
@@ -107,6 +107,16 @@ def _check_options(options: dict[str, Any]) -> list[str]:
     for key, suffixes in (("out", (".json", ".csv")), ("sheet", (".png",))):
         check_output(key, options[key], suffixes)
     return places
+
+
+def _check_ten_crop(restored: Restored, preprocessing: Preprocessing) -> None:
+    preprocessing.check_ten_crop()
+    # Of runs from before checkpoints held all of the mean image.
+    if restored.settings["data"].get("mean") == "image_at_crop" and preprocessing.whole_mean_image is None:
+        raise UserError(
+            "protocol=ten_crop: this checkpoint holds the centre of the mean image only, and other crops need other "
+            "parts of it; choose protocol=center"
+        )
 
 
 def check_output(key: str, value: Any, suffixes: Sequence[str]) -> None:

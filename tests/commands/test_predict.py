@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.commands.predict import predict
+from alexnet_lab.commands.predictions import Prediction, show
 from alexnet_lab.commands.restore import Restored, restored_data, restored_network
 from alexnet_lab.data.store.prepare import prepare as prepare_store
 from alexnet_lab.errors import UserError
@@ -153,6 +155,14 @@ def test_names_of_files_and_classes_do_not_command_the_terminal(composed, checkp
     assert "\x1b" not in shown
     assert "[bold]" in shown
     assert "[red]" in shown
+
+
+def test_table_names_images_of_several_folders_from_the_one_that_holds_them_all(tmp_path, capsys) -> None:
+    paths = [str(tmp_path / "a" / "1.png"), os.path.relpath(tmp_path / "b" / "2.png")]
+    show([Prediction(path, None, [("tench", 1.0)], None) for path in paths], "title")
+    shown = capsys.readouterr().out
+    assert " a/1.png " in shown
+    assert " b/2.png " in shown
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def show(predictions: Sequence[Prediction], title: str) -> None:
     """The first images as a table, and how many of those whose class is known are right."""
     console = Console()
     if predictions:
-        folder = os.path.commonpath([os.path.dirname(one.path) for one in predictions[:SHOWN]])
+        folder = os.path.commonpath([os.path.dirname(os.path.abspath(one.path)) for one in predictions[:SHOWN]])
         console.print(_table(predictions[:SHOWN], f"{title}\n{folder}", folder))
     if len(predictions) > SHOWN:
         console.print(f"and {len(predictions) - SHOWN} more; out=FILE.csv or out=FILE.json keeps all", highlight=False)

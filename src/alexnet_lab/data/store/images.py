@@ -44,7 +44,7 @@ def to_square(data: bytes, mode: Literal["RGB", "L"] = "RGB", keep_small: bool =
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 upright = ImageOps.exif_transpose(image)
                 size = min(SIZE, *upright.size) if keep_small else SIZE
-                return np.asarray(_square(upright.convert(mode), size))
+                return np.asarray(_square(_eight_bits(upright).convert(mode), size))
     except UnidentifiedImageError:  # its own message has an address in memory, which differs between runs
         raise Unreadable(f"not a file of {', '.join(FORMATS)}") from None
     except MemoryError:  # this machine's trouble, not the file's
@@ -59,6 +59,16 @@ def to_jpeg(image: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
     return file.getvalue()
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Of more bits, which Pillow itself would cut off above 255, scaled down."""
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257  # rounded: 65535 is 255
+        return Image.fromarray(grey.astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise Unreadable(f"pixels of {image.mode}, 32 bits, whose range is not known; expected are 8 or 16 bits")
+    return image
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:

@@ -19,7 +19,7 @@ def classifier_in(net: nn.Module, seed: int = 0, **trainer: object) -> ImageClas
     facts: dict[str, Any] = {"world_size": 1, "global_rank": 0, "accumulate_grad_batches": 1}
     facts |= {"current_epoch": 0, "global_step": 0, "log_every_n_steps": 10**9} | trainer
     kwargs = {"rank": facts["global_rank"], "num_replicas": facts["world_size"]}
-    module._trainer = SimpleNamespace(**facts, lr_scheduler_configs=[], distributed_sampler_kwargs=kwargs)  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(**facts, distributed_sampler_kwargs=kwargs)  # type: ignore[assignment]
     return module
 
 

@@ -206,7 +206,10 @@ def test_best_or_last_weights_are_tested_as_asked(one: Path, twenty: Path) -> No
 # Several processes.
 
 
-@pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (2, 2), (3, 1), (4, 1)])
+@pytest.mark.parametrize(
+    ("ranks", "accumulate"),
+    [(2, 1), pytest.param(2, 2, marks=pytest.mark.system), (3, 1), pytest.param(4, 1, marks=pytest.mark.system)],
+)
 def test_several_processes_have_the_losses_of_one(
     ranks: int, accumulate: int, twenty: Path, script: Any, runs: Path
 ) -> None:

@@ -101,6 +101,7 @@ def towers(script: Any, folders: Path) -> Path:
     return run(script, folders / "towers", *SMALL, TWO, "trainer.max_epochs=2")
 
 
+@pytest.mark.system
 def test_two_towers_train_as_the_single_process_does(towers: Path, single: Path) -> None:
     assert_same_training(towers, single, steps=10)
     ours, theirs = result(towers), result(single)
@@ -109,6 +110,7 @@ def test_two_towers_train_as_the_single_process_does(towers: Path, single: Path)
     assert [ours[key] for key in ("parameters", "macs")] == [theirs[key] for key in ("parameters", "macs")]
 
 
+@pytest.mark.system
 def test_checkpoint_of_two_towers_is_measured_in_one_process(towers: Path, script: Any, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     checkpoint = f"checkpoint={towers}/checkpoints/best.ckpt"

@@ -14,7 +14,19 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted(SOURCE.glob("*.py"))
 PARTS = ("classifier", "models", "data", "optim", "callbacks", "tracking")
 FOR_EVERYBODY = ("alexnet_lab.data.spec", "alexnet_lab.errors", "alexnet_lab.metrics")
-LIGHT_COMMANDS = ("entry", "advice", "folders", "launch", "resume", "supervisor")
+LIGHT_COMMANDS = (
+    "entry",
+    "advice",
+    "folders",
+    "launch",
+    "resume",
+    "supervisor",
+    "heartbeat",
+    "job",
+    "slots",
+    "snapshot",
+    "sweep",
+)
 HEAVY = ("torch", "torchvision", "torchmetrics", "lightning", "pydantic", "numpy", "wandb", "rich", "PIL")
 MOST_LINES = 250
 
@@ -42,6 +54,14 @@ def at_module_level(tree: ast.Module) -> ast.Module:
     """The tree without the bodies of functions."""
     body = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     return ast.Module(body=body, type_ignores=[])
+
+
+def without_functions(tree: ast.Module) -> ast.Module:
+    """The tree without the bodies of functions, those of methods included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = []
+    return tree
 
 
 def within(name: str, modules: tuple[str, ...]) -> bool:
@@ -78,6 +98,19 @@ def test_script_imports_the_entry_alone_before_it_runs(path: Path) -> None:
 def test_light_command_imports_nothing_heavy_at_module_level(name: str) -> None:
     found = imports(at_module_level(parsed(PACKAGE / "commands" / f"{name}.py")))
     assert [module for module in found if within(module, HEAVY)] == []
+
+
+def test_plugins_import_nothing_of_ours_at_module_level() -> None:
+    """Hydra imports them at each start, of every command."""
+    paths = sorted((SOURCE / "hydra_plugins").rglob("*.py"))
+    assert not (SOURCE / "hydra_plugins" / "__init__.py").exists()
+    assert len(paths) >= 3
+    for path in paths:
+        tree = parsed(path)
+        typing = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+        outside = ast.Module(body=[node for node in tree.body if node not in typing], type_ignores=[])
+        found = imports(without_functions(outside))
+        assert [name for name in found if within(name, ("alexnet_lab", *HEAVY))] == []
 
 
 def test_light_commands_load_nothing_heavy_indirectly_either() -> None:

@@ -54,6 +54,14 @@ def test_photographs_are_fed_faster_than_by_torchvision() -> None:
     assert result["ratios"]["folder_vs_torchvision"] > 0.5
 
 
+@pytest.mark.system
+def test_sweep_costs_little_more_than_its_jobs_and_two_at_once_save_time() -> None:
+    ratios = measured("sweep_overhead")["ratios"]
+    assert set(ratios) == {"sweep_vs_single_runs", "two_at_once_vs_sequential"}
+    assert ratios["sweep_vs_single_runs"] < 1.5
+    assert ratios["two_at_once_vs_sequential"] < 1.2
+
+
 def test_the_image_benchmark_says_what_it_lacks() -> None:
     ended = run("image_feed", "--quick")
     assert ended.returncode == 1

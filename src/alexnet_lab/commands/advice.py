@@ -12,6 +12,8 @@ from alexnet_lab.errors import UserError
 UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' is not in struct\s+full_key: (?P<full>\S+)")
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '(?P<group>[^']+)/(?P<option>[^'/]*)'")
 LONGEST_LINE = 240
+EXTRAS = {"optuna": "optuna"}
+"""The extra of pyproject.toml that brings a plugin of Hydra's."""
 UNKNOWN_GROUP = re.compile(r"Could not override '(?P<group>[^']+)'\.\s*\n?.*No match in the defaults list", re.DOTALL)
 
 
@@ -25,6 +27,9 @@ def advice(error: BaseException, conf: str) -> str:
     text = "\n".join(str(cause) for cause in _causes(error))
     if match := UNKNOWN_OPTION.search(text):
         group, option = match["group"], match["option"]
+        if group.startswith("hydra/"):
+            remedy = f"; pip install -e '.[{EXTRAS[option]}]' brings it" if option in EXTRAS else ""
+            return f"{group}={option}: there is no such plugin{remedy}"
         options = sorted(path.stem for path in Path(conf, group).glob("*.yaml"))
         hint = did_you_mean(option, options)
         return f"{group}={option}: there is no such {group}{hint}\nchoose from: {', '.join(options)}"

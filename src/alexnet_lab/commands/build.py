@@ -122,7 +122,9 @@ class RunSettings(BaseModel):
     test_on: Literal["best", "last", "none"]
     compile: bool
     channels_last: bool
+    hang_timeout: Annotated[float, Field(gt=0)] | None = None
     folder: str
+    sweep_name: str | None = None
     overrides: list[str]
     recipe: Recipe | None
     resume: str | None

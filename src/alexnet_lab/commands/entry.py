@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet_lab.commands import folders
 from alexnet_lab.commands.advice import advice
 from alexnet_lab.commands.folders import ROOT
-from alexnet_lab.errors import USER_ERROR, UserError
+from alexnet_lab.errors import FAILED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -39,11 +39,19 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             start = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
             try:
                 start(_quiet(function, with_traceback))()
+            except RunFailed as error:  # the first job that failed, when the sweep has ended
+                print(f"error: {error}", file=sys.stderr)
+            except RunInterrupted:
+                sys.exit(INTERRUPTED)
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 report(error, with_traceback)
             except (PermissionError, FileExistsError, NotADirectoryError) as error:
                 # What Hydra meets when it makes the run's folder.
                 report(UserError(f"{error.filename}: {error.strerror}"), with_traceback)
+            from alexnet_lab.commands import sweep  # here, since questions answer sooner without it
+
+            if sweep.failures:
+                sys.exit(FAILED)
 
         return program
 

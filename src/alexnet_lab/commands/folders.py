@@ -24,6 +24,7 @@ BEST = f"{CHECKPOINTS}/best.ckpt"
 CONFIG = "config.yaml"
 RESULT = "result.json"
 METRICS = "metrics.csv"
+JOB_LOG = "job.log"
 LONGEST_NAME = 150
 
 
@@ -89,12 +90,16 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
     try:
         os.link(temporary, folder / CONFIG)
     except FileExistsError:
-        raise UserError(
-            f"run {folder.name} exists already in {folder.parent}\n"
-            "resume=auto continues it; another run=NAME starts anew"
-        ) from None
+        raise taken(folder) from None
     finally:
         os.unlink(temporary)
+
+
+def taken(folder: Path) -> UserError:
+    """What to raise where a new run is to begin and another one lives."""
+    return UserError(
+        f"run {folder.name} exists already in {folder.parent}\nresume=auto continues it; another run=NAME starts anew"
+    )
 
 
 def rewrite(folder: Path, config: dict[str, Any]) -> None:

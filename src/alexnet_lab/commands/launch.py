@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -45,18 +46,18 @@ def launch(config: DictConfig) -> float | None:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        plan = _plan(config, folder)
-        if plan is None:
+        todo = plan(config, folder)
+        if todo is None:
             print(f"run {folder.name} has finished already; its results are in {folder}")
-            return _objective(folder)
-        status = _join(plan) if started_from_outside() else _start(plan)
+            return objective(folder)
+        status = _join(todo) if started_from_outside() else start(todo)
     except (UserError, OmegaConfBaseException):
         with suppress(OSError):
             folder.rmdir()  # Hydra made it; it goes when nothing is in it
         raise
     if status:
         sys.exit(status if status > 0 else 128 - status)
-    return _objective(folder)
+    return objective(folder)
 
 
 def started_from_outside() -> bool:
@@ -64,8 +65,12 @@ def started_from_outside() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
-def _plan(config: DictConfig, folder: Path) -> Plan | None:
-    """What to do; None when the run has finished and `resume=auto` leaves nothing to do."""
+def plan(config: DictConfig, folder: Path) -> Plan | None:
+    """What to do; None when the run has finished and `resume=auto` leaves nothing to do.
+
+    Raises:
+        UserError: the continued run was another one, or there is nothing to continue.
+    """
     overrides = list(HydraConfig.get().overrides.task)
     _check_choices(overrides)
     _check_resume(config, overrides, folder)
@@ -97,6 +102,8 @@ def _check_resume(config: DictConfig, overrides: list[str], folder: Path) -> Non
         explicit = any(text.startswith("hydra.") and ".dir=" in text for text in HydraConfig.get().overrides.hydra)
         if not (named or explicit or started_from_outside() or "SLURM_JOB_ID" in os.environ):
             raise UserError("resume=auto needs run=NAME, to find the run again")
+    elif config.resume is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(f"resume={config.resume}: a sweep takes resume=auto with run=NAME")
     elif config.resume is not None:
         # An explicit hydra.run.dir has not looked at what is to be resumed.
         of_resume = folders.run_folder(str(folder.parent), folder.name, str(config.resume))
@@ -108,6 +115,8 @@ def _check_resume(config: DictConfig, overrides: list[str], folder: Path) -> Non
 
 def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[str, Any]:
     config.folder = str(folder)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        config.sweep_name = folder.parent.name
     container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)
     container |= {"overrides": overrides, "resume": None}
@@ -115,8 +124,12 @@ def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[st
     return {str(key): value for key, value in container.items()}
 
 
-def _start(plan: Plan) -> int:
-    """Start the ranks on this machine and watch them."""
+def start(plan: Plan) -> int:
+    """Start the ranks on this machine and watch them; the exit status of the first that failed.
+
+    Raises:
+        UserError: the folder is taken or locked.
+    """
     ranks = local_ranks(plan.settings["trainer"])
     command = [sys.executable, "-m", "alexnet_lab.commands.rank", str(plan.folder)]
     if plan.checkpoint:
@@ -196,7 +209,8 @@ def _visible_gpus() -> int:
     return max(1, torch.cuda.device_count())
 
 
-def _objective(folder: Path) -> float | None:
+def objective(folder: Path) -> float | None:
+    """The best val/top1 of the run in `folder`, as it is recorded."""
     result = record.read_result(folder / folders.RESULT) or {}
     best: float | None = result.get("best", {}).get("val/top1")
     return best

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab.commands import folders, supervisor
+from alexnet_lab.commands import folders, heartbeat, supervisor
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 
@@ -31,11 +31,14 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
     started = time.time()
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
     _log_to(folder / ("train.log" if rank == 0 else f"train.rank{rank}.log"), speak=rank == 0)
+    timeout = settings.get("hang_timeout")
+    pulse = heartbeat.Pulse(timeout, lambda stack: _end_hanging(folder, rank, timeout, stack))
+    pulse.start()
     try:
         from alexnet_lab.commands.train import train
 
         _silence_lightning()
-        train(settings, folder, checkpoint, started)
+        train(settings, folder, checkpoint, started, pulse.progress)
     except UserError as error:
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)
@@ -48,7 +51,18 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
         log.error("failed: %s", record.describe(error), exc_info=not expected)
         record.write_failure(folder / folders.RESULT, record.describe(error))
         return FAILED
+    finally:
+        pulse.leave()
     return FINISHED
+
+
+def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: str) -> None:
+    """End this process from outside of its main thread, which waits for something that does not come."""
+    error = f"rank {rank} finished no batch for {seconds:g} s (hang_timeout); it was in\n{stack}"
+    log.error("failed: %s", error)
+    record.write_failure(folder / folders.RESULT, error)
+    logging.shutdown()
+    os._exit(FAILED)
 
 
 def _log_to(path: Path, speak: bool) -> None:

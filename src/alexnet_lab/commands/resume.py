@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.errors import UserError
 
-MAY_CHANGE = ("trainer", "logger", "callbacks")
-OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides")
+MAY_CHANGE = ("trainer", "logger", "callbacks", "hang_timeout")
+OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides", "sweep_name")
 MISSING = "nothing"
 
 
@@ -31,7 +31,7 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
         return recorded
     replaced = {_key(text) for text in new}
     kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
-    composed = _compose([*kept, *new, f"run={recorded['run']}"], recorded["folder"])
+    composed = _compose([*kept, *new, f"run={recorded['run']}"], recorded)
     heads = {_key(text).split(".")[0] for text in new}
     if not heads <= set(MAY_CHANGE):
         _refuse_differences(recorded, composed)
@@ -50,9 +50,9 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
-def _compose(overrides: list[str], folder: str) -> dict[str, Any]:
+def _compose(overrides: list[str], recorded: Mapping[str, Any]) -> dict[str, Any]:
     config = compose("train", overrides)
-    config.folder = folder
+    config.folder, config.sweep_name = recorded["folder"], recorded.get("sweep_name")
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}

@@ -10,15 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from alexnet_lab.commands import folders
+from alexnet_lab.commands import folders, heartbeat
 from alexnet_lab.errors import FINISHED, INTERRUPTED, USER_ERROR
 from alexnet_lab.tracking import record
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 10.0  # a rank that cannot go on without the others has nothing to save
 SAME_WISH_SECONDS = 1.0
 POLL_SECONDS = 0.05
 LIFELINE = "ALEXNET_LAB_LIFELINE"
@@ -26,30 +28,55 @@ FOREIGN = ("LOCAL_", "RANK", "NODE_RANK", "GROUP_", "ROLE_", "WORLD_SIZE", "MAST
 LOG_LINES = 5
 
 
+@dataclass(frozen=True)
+class Failure:
+    """The rank that failed first, its exit status as `subprocess` gives it, and how it ended, in words."""
+
+    rank: int
+    status: int
+    how: str
+
+
 def supervise(command: Sequence[str], folder: Path, ranks: int) -> int:
     """Run `command` once per rank until all have ended; the exit status is that of the first rank that failed.
 
-    When a rank fails, the others get SIGTERM and, after a grace period, SIGKILL. Ctrl-C and SIGTERM are passed on, so
-    that the ranks save and stop; a second one kills. When this process itself is killed, the ranks notice and end.
-    A `result.json` says `failed`, or `interrupted` by such a request, when no rank could write one.
+    When a rank fails, or stops answering, the others get SIGTERM and, after a grace period, SIGKILL. Ctrl-C and SIGTERM
+    are passed on, so that the ranks save and stop; a second one kills. When this process itself is killed, the ranks
+    notice and end. A `result.json` says `failed`, or `interrupted` by such a request, when no rank could write one.
     """
     read_end, write_end = os.pipe()
     port = _free_port()
-    processes = [_start(command, folder, rank, ranks, port, read_end) for rank in range(ranks)]
+    listeners = [heartbeat.Listener() for _ in range(ranks)]
+    processes = [_start(command, folder, rank, ranks, port, read_end, listeners[rank]) for rank in range(ranks)]
     os.close(read_end)
-    stop = _StopRequests(processes)
+    stop = StopRequests(processes)
     try:
-        status = _watch(processes)
+        failure = _watch(processes, listeners)
+        if failure:
+            _end(processes)
     finally:
         stop.restore()
         os.close(write_end)
-    if status not in (FINISHED, USER_ERROR) and not (folder / folders.RESULT).exists():
-        if stop.requested:  # so early that no rank could save, or twice
-            record.write_result(folder / folders.RESULT, "interrupted", error=None)
+        for listener in listeners:
+            listener.close()
+    return _conclude(folder, failure, stop.requested) if failure else FINISHED
+
+
+def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
+    """Record how the run failed, where no rank knows better; returns the exit status."""
+    path = folder / folders.RESULT
+    result = record.read_result(path)
+    if failure.status == USER_ERROR or (result and result["status"] == "finished"):
+        return failure.status
+    if stop_requested:
+        if result is None:  # so early that no rank could save, or twice
+            record.write_result(path, "interrupted", error=None)
             return INTERRUPTED
-        rank = next(rank for rank, process in enumerate(processes) if process.returncode == status)
-        record.write_failure(folder / folders.RESULT, _reason(folder, rank, status))
-    return status
+    elif failure.status < 0:  # what the others may have said only followed from it
+        record.write_result(path, **{**(result or {}), "status": "failed", "error": _reason(folder, failure)})
+    else:
+        record.write_failure(path, _reason(folder, failure))
+    return failure.status
 
 
 def end_with_supervisor() -> None:
@@ -67,13 +94,13 @@ def end_with_supervisor() -> None:
     threading.Thread(target=wait, daemon=True, name="lifeline").start()
 
 
-class _StopRequests:
+class StopRequests:
     """Passes a request to stop on as SIGTERM; another one a while later kills.
 
     One wish often arrives as several signals at once: to the group, and passed on by a shell or a scheduler.
     """
 
-    def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    def __init__(self, processes: Sequence[subprocess.Popen[Any]]) -> None:
         self._processes = processes
         self._first: float | None = None
         self._before = {number: signal.signal(number, self._pass_on) for number in STOP_SIGNALS}
@@ -97,7 +124,7 @@ class _StopRequests:
             signal.signal(number, handler)
 
 
-def send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+def send(processes: Sequence[subprocess.Popen[Any]], number: int) -> None:
     """Send a signal to every process that still runs."""
     for process in processes:
         if process.poll() is None:
@@ -105,7 +132,7 @@ def send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
 
 
 def _start(
-    command: Sequence[str], folder: Path, rank: int, ranks: int, port: int, lifeline: int
+    command: Sequence[str], folder: Path, rank: int, ranks: int, port: int, lifeline: int, listener: heartbeat.Listener
 ) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     environment.pop("HYDRA_FULL_ERROR", None)
@@ -113,26 +140,37 @@ def _start(
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH")]))
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
     environment |= {"NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank), LIFELINE: str(lifeline)}
+    environment[heartbeat.PIPE] = str(listener.write_end)
     if ranks > 1 and "OMP_NUM_THREADS" not in environment:
         environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // ranks))
     # Rank 0 speaks to the terminal; what the others print, a crash of the interpreter included, is in their logs.
     output = None if rank == 0 else (folder / f"train.rank{rank}.log").open("ab")
-    return subprocess.Popen(command, env=environment, stdout=output, stderr=output, pass_fds=[lifeline])
+    descriptors = [lifeline, listener.write_end]
+    process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, pass_fds=descriptors)
+    listener.started()
+    return process
 
 
-def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+def _watch(processes: Sequence[subprocess.Popen[Any]], listeners: Sequence[heartbeat.Listener]) -> Failure | None:
+    """Wait until a rank has failed, or all have ended well."""
     while True:
         codes = [process.poll() for process in processes]
-        failed = [code for code in codes if code]
+        # One that was killed comes first: errors of the others follow from it.
+        failed = sorted((code > 0, rank, code) for rank, code in enumerate(codes) if code)
         if failed:
-            _end(processes)
-            return failed[0]
+            _, rank, code = failed[0]
+            return Failure(rank, code, how_it_ended(code))
         if all(code == 0 for code in codes):
-            return 0
+            return None
+        for rank, (process, listener) in enumerate(zip(processes, listeners, strict=True)):
+            silent = listener.silent_for(process.pid, POLL_SECONDS) if codes[rank] is None else None
+            if silent:
+                process.kill()
+                return Failure(rank, process.wait(), f"did not answer for {silent:.0f} s and was killed")
         time.sleep(POLL_SECONDS)
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _end(processes: Sequence[subprocess.Popen[Any]]) -> None:
     """Let the others notice and end by themselves, then end them."""
     for number, seconds in ((None, 2.0), (signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
         if number is not None:
@@ -142,13 +180,20 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def _reason(folder: Path, rank: int, status: int) -> str:
-    name = "train.log" if rank == 0 else f"train.rank{rank}.log"
-    log = folder / name
-    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+def _reason(folder: Path, failure: Failure) -> str:
+    name = "train.log" if failure.rank == 0 else f"train.rank{failure.rank}.log"
+    return "\n".join([f"rank {failure.rank} {failure.how}; the last lines of {name}:", *last_lines(folder / name)])
+
+
+def how_it_ended(status: int) -> str:
+    """In words, the exit status of a process that failed."""
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    hint = " (out of memory?)" if status == -signal.SIGKILL else ""
-    return "\n".join([f"rank {rank} {how}{hint}; the last lines of {name}:", *lines])
+    return f"{how} (out of memory?)" if status == -signal.SIGKILL else how
+
+
+def last_lines(log: Path) -> list[str]:
+    """The last few lines of a log; none where there is no log."""
+    return log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
 
 
 def _free_port() -> int:

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from alexnet_lab.callbacks.finite_loss import FiniteLoss
+from alexnet_lab.callbacks.heartbeat import Heartbeat
 from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands import folders
@@ -27,8 +29,16 @@ from alexnet_lab.tracking.loggers import finish_loggers, log_config
 log = logging.getLogger(__name__)
 
 
-def train(settings: dict[str, Any], folder: Path, checkpoint: Path | None, started: float) -> None:
+def train(
+    settings: dict[str, Any],
+    folder: Path,
+    checkpoint: Path | None,
+    started: float,
+    progress: Callable[[], None] = lambda: None,
+) -> None:
     """Run `settings` in `folder`, from `checkpoint` where there is one; `started` is when the process began, in s.
+
+    `progress` is called whenever a batch, a pass over the data or a checkpoint is done.
 
     Raises:
         UserError: something in the settings is wrong; nothing was trained.
@@ -54,7 +64,9 @@ def train(settings: dict[str, Any], folder: Path, checkpoint: Path | None, start
     if os.environ.get("LOCAL_RANK", "0") == "0":
         data.prepare_data()
     begin = pl.callbacks.LambdaCallback(on_train_start=lambda trainer, _: _begin_metrics(trainer, folder, step))
-    trainer = _trainer(settings, folder, [begin, FiniteLoss(), stopwatch, *callbacks, checkpoints], writer)
+    trainer = _trainer(
+        settings, folder, [begin, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks, checkpoints], writer
+    )
     _check_ranks(trainer)
 
     if trainer.is_global_zero:

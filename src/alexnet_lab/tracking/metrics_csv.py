@@ -8,6 +8,8 @@ from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 
+from alexnet_lab.tracking.rows import read_columns, read_rows
+
 FIGURES = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "top1", "top5")]
 COLUMNS = ["epoch", "step", "train/loss_step", "lr", *FIGURES]
 SMALLER_IS_BETTER = "loss"
@@ -45,24 +47,6 @@ class MetricsCsv(Logger):
             _write(self._path, self._columns, read_rows(self._path))
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
-
-
-def read_columns(path: Path) -> list[str]:
-    """The header of a `metrics.csv`; empty where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return next(csv.reader(file), [])
-
-
-def read_rows(path: Path) -> list[dict[str, float]]:
-    """The rows of a `metrics.csv`, each with the figures that it has; a last row cut off by a kill is left out."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    rows = csv.DictReader(whole.splitlines())
-    return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
 
 def truncate(path: Path, step: int) -> None:

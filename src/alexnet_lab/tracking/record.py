@@ -16,6 +16,8 @@ from typing import Any, Literal
 from alexnet_lab.errors import RunFailed, UserError
 
 Status = Literal["finished", "failed", "interrupted"]
+REVISION = "revision.json"
+"""In a copy of the project: what `git_revision` said of the original."""
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "wandb", "torchmetrics", "numpy")
 
 
@@ -54,6 +56,9 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 def git_revision(root: Path) -> dict[str, Any] | None:
     """The commit and whether tracked files differ from it; None outside a git checkout."""
+    if (root / REVISION).exists():
+        noted: dict[str, Any] | None = json.loads((root / REVISION).read_text())
+        return noted
     try:
         commit = _git(root, "rev-parse", "HEAD")
         return {"commit": commit, "modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}

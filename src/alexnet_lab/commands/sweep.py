@@ -1,0 +1,248 @@
+"""The jobs of a sweep: each a process in a session of its own, in a slot of its own, watched to its end.
+
+A job's process supervises the job's ranks as the command itself supervises a single run's. Imports nothing heavy.
+"""
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from alexnet_lab.commands import folders, job, launch, snapshot, supervisor
+from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
+from alexnet_lab.commands.sweep_view import View
+from alexnet_lab.errors import FINISHED, USER_ERROR, RunFailed, RunInterrupted, UserError
+from alexnet_lab.tracking import record
+from alexnet_lab.tracking.rows import read_rows
+
+CODE = ".code"
+POLL_SECONDS = 0.1
+SAVE_SECONDS = 20.0
+"""What a job that took too long is given to save what it has."""
+NOT_FOR_JOBS = (
+    *supervisor.FOREIGN,
+    "WANDB_RUN_ID",
+    "WANDB_RESUME",
+    "WANDB_SERVICE",
+    "WANDB_SWEEP_",
+    "HYDRA_FULL_ERROR",
+)
+MADE_BY_A_LAUNCH = {CODE, ".lock", "multirun.yaml"}
+
+State = Literal["waiting", "running", "finished", "failed", "interrupted", "skipped"]
+
+failures: list[str] = []
+"""Names of the jobs of this process's sweep that failed: the command's exit status tells of them."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One job, from its plan to its end; without a plan it had finished before."""
+
+    folder: Path
+    overrides: Sequence[str]
+    plan: launch.Plan | None
+    gpus: int
+    state: State = "waiting"
+    reason: str = ""
+    """Why it failed, in a few lines."""
+    steps_before: float = 0.0
+    """Optimizer steps that an earlier start has done."""
+    started: float = 0.0
+    ended: float = 0.0
+    called_off: bool = False
+    kill_at: float | None = None
+    """When a job that took too long is killed; times are those of `time.monotonic`."""
+    process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
+    slot: Slot | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its folder, which tells its overrides."""
+        return self.folder.name
+
+    @property
+    def failure(self) -> Exception | None:
+        """What a sweeper is told in place of a value."""
+        return None if self.state == "finished" else RunFailed(f"{self.name} {self.state}: {self.reason}")
+
+    @property
+    def objective(self) -> float | None:
+        """The best val/top1."""
+        return launch.objective(self.folder)
+
+
+class Sweep:
+    """Runs jobs below `folder`, `jobs_at_once` at a time, with the code as it is now.
+
+    Raises:
+        UserError: another launcher works in the folder, a setting is out of range, or torchrun or srun has started
+            this process as one of several.
+    """
+
+    def __init__(
+        self, folder: Path, jobs_at_once: int, devices_per_job: int | None, job_timeout: float | None, fail_fast: bool
+    ) -> None:
+        limits = {"jobs_at_once": jobs_at_once, "devices_per_job": devices_per_job, "job_timeout": job_timeout}
+        for name, value in limits.items():
+            if value is not None and value <= 0:
+                raise UserError(f"hydra.launcher.{name} must be above 0, got {value}")
+        if launch.started_from_outside():
+            raise UserError("a sweep starts the ranks of its jobs itself: run it without torchrun or srun")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._lock = folders.lock(folder)
+        atexit.register(self._discard_if_new)
+        self.code = folder / CODE
+        snapshot.take(self.code)
+        self._per_job, self._timeout, self._fail_fast = devices_per_job, job_timeout, fail_fast
+        self._slots = Slots(jobs_at_once, sorted(os.sched_getaffinity(0)), usable_gpus())
+        self._jobs: dict[Path, Job] = {}
+        self._lifeline, self._held = os.pipe()  # the jobs end when this process does and `_held` with it
+
+    def job(self, folder: Path, overrides: Sequence[str], plan: Callable[[], launch.Plan | None]) -> Job:
+        """The job of `folder`; the same one again when a sweeper asks for the same settings twice.
+
+        Raises:
+            UserError: `plan` does, or the folder holds a run that nobody asked to go on with.
+        """
+        if folder not in self._jobs:
+            todo = plan()
+            if todo and not todo.continues and (folder / folders.CONFIG).exists():
+                raise folders.taken(folder)
+            gpus = gpus_of(todo.settings["trainer"], len(self._slots.gpus), self._per_job) if todo else 0
+            new = Job(folder, overrides, todo, gpus, state="waiting" if todo else "finished")
+            new.steps_before = max((row.get("step", 0.0) for row in read_rows(folder / folders.METRICS)), default=0.0)
+            self._jobs[folder] = new
+        return self._jobs[folder]
+
+    def _discard_if_new(self) -> None:
+        """Remove the sweep's folder when no job has ever been there, as after a wrong option."""
+        if {path.name for path in self.folder.iterdir()} <= MADE_BY_A_LAUNCH:
+            folders.discard(self.folder)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run those of `jobs` that wait, until all have ended; a job that fails leaves the others alone.
+
+        Raises:
+            RunInterrupted: Ctrl-C or a signal asked the sweep to stop; its jobs saved what they had.
+            RunFailed: a job failed and `fail_fast` is set.
+        """
+        todo = [one for one in dict.fromkeys(jobs) if one.state == "waiting"]
+        processes: list[subprocess.Popen[str]] = []
+        stop = supervisor.StopRequests(processes)
+        view = View(self.folder, list(self._jobs.values()))
+        try:
+            while any(one.state in ("waiting", "running") for one in todo):
+                failed = self._fail_fast and any(one.state == "failed" for one in todo)
+                if stop.requested or failed:
+                    self._call_off(todo)
+                self._start_what_fits(todo, processes)
+                for one in todo:
+                    if one.state == "running":
+                        self._look_after(one)
+                view.show()
+                time.sleep(POLL_SECONDS)
+        finally:
+            for one in todo:
+                if one.state == "running":
+                    _kill(one)
+            stop.restore()
+            view.close()
+        failures.extend(one.name for one in todo if one.state != "finished")
+        if stop.requested:
+            raise RunInterrupted
+        if self._fail_fast and any(one.state == "failed" for one in todo):
+            raise next(one.failure for one in todo if one.state == "failed" and one.failure)
+
+    def _call_off(self, todo: Sequence[Job]) -> None:
+        for one in todo:
+            if one.state == "waiting":
+                one.state, one.reason = "skipped", "the sweep ended before"
+            elif one.state == "running" and not one.called_off:
+                assert one.process is not None
+                one.process.terminate()  # it saves and ends
+                one.called_off = True
+
+    def _start_what_fits(self, todo: Sequence[Job], processes: "list[subprocess.Popen[str]]") -> None:
+        for one in todo:
+            if one.state == "waiting":
+                one.slot = self._slots.take(one.gpus)
+                if one.slot is None:
+                    return
+                processes.append(self._start(one, one.slot))
+
+    def _start(self, one: Job, slot: Slot) -> "subprocess.Popen[str]":
+        assert one.plan is not None
+        one.folder.mkdir(parents=True, exist_ok=True)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_JOBS)}
+        paths = (str(self.code / "src"), environment.get("PYTHONPATH"))
+        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment |= {supervisor.LIFELINE: str(self._lifeline)}
+        if self._slots.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
+        with (one.folder / folders.JOB_LOG).open("a") as log:
+            one.process = subprocess.Popen(
+                [sys.executable, "-m", "alexnet_lab.commands.job"],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._lifeline],
+                start_new_session=True,
+                text=True,
+            )
+        assert one.process.stdin is not None
+        with suppress(BrokenPipeError), one.process.stdin as pipe:  # one that died is found by `_look_after`
+            pipe.write(job.to_json(one.plan, slot.cores))
+        one.state, one.started = "running", time.monotonic()
+        return one.process
+
+    def _look_after(self, one: Job) -> None:
+        assert one.process is not None
+        now = time.monotonic()
+        # Looked at without reaping: as long as its number is taken, nobody else's group can have it.
+        if os.waitid(os.P_PID, one.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            _kill(one)
+            self._conclude(one, one.process.wait())
+        elif one.kill_at is not None and now > one.kill_at:
+            _kill(one)
+        elif one.kill_at is None and self._timeout is not None and now > one.started + self._timeout:
+            one.reason = f"did not end within hydra.launcher.job_timeout={self._timeout:g} s"
+            one.process.terminate()
+            one.kill_at = now + SAVE_SECONDS
+
+    def _conclude(self, one: Job, status: int) -> None:
+        assert one.slot is not None
+        self._slots.give_back(one.slot)
+        one.ended = time.monotonic()
+        result = record.read_result(one.folder / folders.RESULT) or {}
+        if status == FINISHED or result.get("status") == "finished":  # the end of a process may still go wrong
+            one.state = "finished"
+        elif one.called_off and not one.reason:
+            one.state, one.reason = "interrupted", "the sweep ended before"
+        elif result.get("status") == "interrupted" and not one.reason:
+            one.state, one.reason = "interrupted", "it was asked to stop"
+        else:
+            one.state = "failed"
+            one.reason = one.reason or result.get("error") or supervisor.how_it_ended(status)
+            if status == USER_ERROR:
+                one.reason = supervisor.last_lines(one.folder / folders.JOB_LOG)[-1].removeprefix("error: ")
+            elif result.get("status") != "failed" and (one.folder / folders.CONFIG).exists():
+                last = supervisor.last_lines(one.folder / folders.JOB_LOG)
+                result["error"] = "\n".join([f"{one.reason}; the last lines of {folders.JOB_LOG}:", *last])
+                record.write_result(one.folder / folders.RESULT, **{**result, "status": "failed"})
+
+
+def _kill(one: Job) -> None:
+    """The job's process, its ranks, and whatever those have started."""
+    assert one.process is not None
+    with suppress(ProcessLookupError):
+        os.killpg(one.process.pid, signal.SIGKILL)

@@ -1,0 +1,102 @@
+"""`hydra/launcher=processes`: every job of a sweep is a process of its own, see `alexnet_lab.commands.sweep`.
+
+Hydra imports this module at each start, so at its top it imports nothing but Hydra.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+if TYPE_CHECKING:
+    from alexnet_lab.commands.sweep import Job
+
+
+@dataclass
+class ProcessLauncherConfig:
+    """The settings of the launcher."""
+
+    _target_: str = "hydra_plugins.alexnet_lab_launcher.launcher.ProcessLauncher"
+    jobs_at_once: int = 1
+    """Jobs that run at the same time; each gets its share of the cores."""
+    devices_per_job: int | None = None
+    """GPUs of each job; by default as many as the job's own trainer.devices says."""
+    job_timeout: float | None = None
+    """Seconds after which a job is ended as failed."""
+    fail_fast: bool = False
+    """Whether the first job that fails ends the sweep."""
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher", name="processes", node=ProcessLauncherConfig, provider="alexnet_lab"
+)
+
+
+class ProcessLauncher(Launcher):
+    """Composes the jobs, all of them before the first one starts, and leaves the rest to `Sweep`."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take the sweep's folder; `UserError` when another launcher works in it."""
+        from alexnet_lab.commands.sweep import Sweep
+
+        self._config = config
+        self._sweep = Sweep(Path(config.hydra.sweep.dir).absolute(), **self._options)
+        self._loader = _loader_of(hydra_context, self._sweep.code / "conf")
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run one job per list of overrides; those that failed are returned as such, with their reason."""
+        setup_globals()
+        composed = [self._compose(list(overrides), initial_job_idx + n) for n, overrides in enumerate(job_overrides)]
+        returns, jobs = zip(*composed, strict=True)
+        self._sweep.run(jobs)
+        for returned, job in zip(returns, jobs, strict=True):
+            returned.status = JobStatus.FAILED if job.failure else JobStatus.COMPLETED
+            returned.return_value = job.failure or job.objective
+        return returns
+
+    def _compose(self, overrides: list[str], number: int) -> "tuple[JobReturn, Job]":
+        from alexnet_lab.commands.launch import plan
+
+        config = self._loader.load_sweep_config(self._config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        outer = HydraConfig.instance().cfg
+        HydraConfig.instance().set_config(config)
+        try:
+            folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+            task = copy.deepcopy(config)
+            with open_dict(task):
+                del task["hydra"]
+            returned = JobReturn(
+                overrides=list(config.hydra.overrides.task),
+                cfg=task,
+                hydra_cfg=OmegaConf.masked_copy(config, "hydra"),
+                working_dir=str(folder),
+                task_name=config.hydra.job.name,
+            )
+            job = self._sweep.job(folder, filter_overrides(overrides), lambda: plan(task, folder))
+            return returned, job
+        finally:
+            HydraConfig.instance().cfg = outer
+
+
+def _loader_of(context: HydraContext, conf: Path) -> Any:
+    """A loader that reads `conf` in place of the project's own folder, which may change while the sweep runs."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    search_path = copy.deepcopy(context.config_loader.get_search_path())
+    for element in search_path.get_path():
+        if element.provider == "main":
+            element.path = f"file://{conf}"
+    return ConfigLoaderImpl(search_path)

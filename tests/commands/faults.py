@@ -1,0 +1,36 @@
+"""Callbacks that the tests of sweeps put into jobs: ranks that fail in every way, and ranks that tell of themselves."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+
+
+class Fault(pl.Callback):
+    """Rank 1 fails after its first batch."""
+
+    def __init__(self, kind: Literal["raises", "is_killed", "stops", "hangs"]) -> None:
+        self._kind = kind
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_rank != 1:
+            return
+        if self._kind == "raises":
+            raise ZeroDivisionError("on purpose")
+        if self._kind == "hangs":
+            time.sleep(600)
+        os.kill(os.getpid(), signal.SIGKILL if self._kind == "is_killed" else signal.SIGSTOP)
+
+
+class Tell(pl.Callback):
+    """Each rank writes its learning rate and the sum of its weights to `rank<R>.json` in the run's folder."""
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        weights = sum(float(values.detach().double().sum()) for values in pl_module.parameters())
+        path = Path(trainer.default_root_dir, f"rank{trainer.global_rank}.json")
+        path.write_text(json.dumps({"lr": rate, "weights": weights}))

@@ -1,0 +1,47 @@
+"""Every file of `conf/sweep` is a sweep whose jobs compose; what it says of itself holds."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.core.plugins import Plugins
+
+CONF = Path(__file__).parents[2] / "conf"
+SWEEPS = sorted((CONF / "sweep").glob("*.yaml"))
+Settings = Callable[..., dict[str, Any]]
+
+
+def sweeper(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    assert content["hydra"]["mode"] == "MULTIRUN"
+    found: dict[str, Any] = content["hydra"]["sweeper"]
+    return found
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_job_of_a_ready_sweep_composes(path: Path, settings: Settings) -> None:
+    found = sweeper(path)
+    if "jobs" in found:
+        jobs = list(found["jobs"].values())
+        assert len({tuple(job) for job in jobs}) == len(jobs)
+    elif "sampler" in found:
+        jobs = [["optimizer=sgd", "optimizer.lr=0.1", "optimizer.weight_decay=0.001"]]
+    else:
+        values = [[f"{key}={value}" for value in str(text).split(",")] for key, text in found["params"].items()]
+        jobs = [list(job) for job in itertools.product(*values)]
+    for job in jobs:
+        assert settings(*job)["model"]
+
+
+def test_all_networks_are_all(settings: Settings) -> None:
+    named = sweeper(CONF / "sweep" / "all_networks.yaml")["params"]["model"].split(",")
+    assert sorted(named) == sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+
+
+def test_hydra_finds_the_launcher_and_the_sweeper_without_an_install() -> None:
+    names = set(Plugins.instance().class_name_to_class)
+    ours = "hydra_plugins.alexnet_lab_launcher"
+    assert {f"{ours}.launcher.ProcessLauncher", f"{ours}.sweeper.JobsSweeper"} <= names

@@ -1,0 +1,63 @@
+"""What a sweep says of its jobs."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from alexnet_lab.commands.launch import Plan
+from alexnet_lab.commands.sweep import Job
+from alexnet_lab.commands.sweep_view import labels, table, time_left
+from alexnet_lab.tracking.rows import read_rows
+
+HEADER = "epoch,step,train/loss,val/top1\n"
+
+
+def job(folder: Path, *overrides: str, **trainer: Any) -> Job:
+    folder.mkdir()
+    settings = {"trainer": {"max_steps": -1, "max_epochs": 10} | trainer}
+    return Job(folder, overrides, Plan(folder, settings), gpus=0, state="running", started=time.monotonic() - 60)
+
+
+def test_job_is_told_by_what_others_do_not_share(tmp_path: Path) -> None:
+    jobs = [job(tmp_path / name, "data=synthetic", f"seed={name}") for name in "01"]
+    assert labels(jobs) == ["seed=0", "seed=1"]
+    assert labels(jobs[:1]) == ["data=synthetic seed=0"]
+    assert labels([*jobs, job(tmp_path / "plain", "data=synthetic")])[2] == "plain"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "rows", "before", "left"),
+    [
+        ({}, "0,50,,\n", 0, None),  # nobody knows yet how long an epoch is
+        ({}, "0,100,1.0,\n1,150,,\n", 0, 60 * 850 / 150),
+        ({}, "0,100,1.0,\n1,150,,\n", 50, 60 * 850 / 100),
+        ({"max_steps": 300}, "0,100,,\n", 0, 120.0),
+        ({"max_steps": 300}, "0,100,,\n", 100, None),
+        ({"max_epochs": -1}, "0,100,1.0,\n", 0, None),
+    ],
+)
+def test_time_left_follows_the_rate_since_the_jobs_start(
+    trainer: dict[str, Any], rows: str, before: int, left: float | None, tmp_path: Path
+) -> None:
+    one = job(tmp_path / "one", **trainer)
+    one.steps_before = before
+    (one.folder / "metrics.csv").write_text(HEADER + rows)
+    found = time_left(one, read_rows(one.folder / "metrics.csv"), 60.0)
+    assert found == (None if left is None else pytest.approx(left))
+
+
+def test_table_has_a_row_per_job_with_its_best_figure(tmp_path: Path) -> None:
+    first, second = job(tmp_path / "seed=0", "seed=0"), job(tmp_path / "no_lrn,seed=1", "seed=1", "model.lrn=[x]")
+    (first.folder / "metrics.csv").write_text(HEADER + "0,100,1.0,\n0,100,,0.75\n1,200,1.0,\n1,200,,0.5\n")
+    second.state, second.ended = "failed", second.started + 3700
+    shown = io.StringIO()
+    Console(width=120, file=shown).print(table(tmp_path, [first, second]))
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.getvalue().splitlines()]
+    assert [line for line in lines if line] == [
+        ["1", "seed=0", "running", "2", "0.7500", "1:00", "4:00"],
+        ["no_lrn", "seed=1 model.lrn=[x]", "failed", "", "", "1:01:40", ""],
+    ]

@@ -142,7 +142,8 @@ def twenty(script: Any, runs: Path) -> Path:
 def test_folder_holds_every_file_of_the_contract_and_no_other(one: Path) -> None:
     files = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
-    assert files == {"config.yaml", "metrics.csv", "result.json", "train.log", ".lock"} | checkpoints
+    pictures = {f"pictures/{name}.png" for name in ("batch", "confusion", "filters", "neighbours", "predictions")}
+    assert files == {"config.yaml", "metrics.csv", "result.json", "train.log", ".lock"} | checkpoints | pictures
 
 
 def test_result_tells_how_the_run_ended(one: Path) -> None:
@@ -155,7 +156,9 @@ def test_result_tells_how_the_run_ended(one: Path) -> None:
     assert found["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert found["hardware"]["accelerator"] == "cpu"
     names = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "top1", "top5")}
-    assert set(found["final"]) == names | {"train/loss_step"}
+    assert 0 < found["seconds_to_best"] < found["seconds"]
+    assert set(found["final"]) == names | {"train/loss_step", "train/grad_norm"}
+    assert set(found["best"]) == names | {"train/loss_step"}
     assert all(0 <= found["final"][name] <= 1 for name in names if not name.endswith("loss"))
 
 

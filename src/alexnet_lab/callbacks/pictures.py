@@ -204,4 +204,4 @@ def _pixels(images: Tensor, facts: Mapping[str, Any]) -> Tensor:
         if mean.shape[1:] != images.shape[2:]:
             mean = interpolate(mean[None], size=images.shape[2:], mode="bilinear")[0]
     std = images.new_tensor(facts["std"]).view(-1, 1, 1)
-    return (images * std + mean).clamp(0, 1).mul(255).round().byte()
+    return torch.addcmul(mean * 255, images, std * 255).round_().clamp_(0, 255).byte()

@@ -48,8 +48,9 @@ def download(reference: str, cache: Path) -> Path:
         artifact.download(root=str(folder), skip_cache=True)
     except wandb.errors.UsageError as error:  # its AuthenticationError among them
         raise UserError(f"checkpoint={reference}: no login for W&B; `wandb login` first") from error
-    except (wandb.errors.Error, ValueError, OSError) as error:
-        raise UserError(f"checkpoint={reference}: W&B does not give it ({first_line(error)})") from error
+    except Exception as error:  # wandb's are of many kinds, and it reports a missing network as "busy"
+        reasons = f"is there a network, and is the name right? ({first_line(error)})"
+        raise UserError(f"checkpoint={reference}: W&B does not give it; {reasons}") from error
     files = sorted(folder.glob("*.ckpt"))
     if len(files) != 1:
         raise UserError(f"checkpoint={reference}: there are {len(files)} checkpoints in that artifact, not one")

@@ -13,7 +13,7 @@ from alexnet_lab.tracking.pictures.lettering import PALE, PAPER, font
 
 SIDE = 44
 """Of an enlarged kernel at least, pixels."""
-GAP, MARGIN, CAPTION = 4, 16, 26
+GAP, MARGIN, CAPTION = 6, 16, 26
 
 
 def filters_picture(weight: Tensor, towers: int = 1) -> Image.Image:

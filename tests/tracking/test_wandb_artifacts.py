@@ -34,7 +34,7 @@ def test_without_a_login_there_is_a_line(bare: pytest.MonkeyPatch, tmp_path: Pat
 
 @pytest.mark.usefixtures("server")
 def test_without_such_an_artifact_there_is_a_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="model-abc:best: W&B does not give it; .* is the name right"):
+    with pytest.raises(UserError, match=r"model-abc:best: W&B does not give it; .* is the name right"):
         download(BEST, tmp_path)
 
 

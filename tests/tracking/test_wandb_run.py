@@ -82,8 +82,7 @@ def test_summary_tells_size_speed_and_time_to_best(run: Path, overview: dict[str
 def test_every_picture_is_there_to_be_uploaded_later(run: Path, offline: Path) -> None:
     history = [record["item"] for record in records(offline, "history")]
     for name in PICTURES:
-        (media,) = [row[f"pictures/{name}"] for row in history if f"pictures/{name}" in row]
-        (path,) = media["filenames"]
+        ((path,),) = [row[key] for row in history if (key := f"pictures/{name}.filenames") in row]
         assert (offline / "files" / path).read_bytes() == (run / "pictures" / f"{name}.png").read_bytes()
 
 

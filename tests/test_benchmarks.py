@@ -62,6 +62,25 @@ def test_sweep_costs_little_more_than_its_jobs_and_two_at_once_save_time() -> No
     assert ratios["two_at_once_vs_sequential"] < 1.2
 
 
+@pytest.mark.system
+def test_normalisation_is_faster_than_pytorchs() -> None:
+    result = measured("lrn")
+    assert set(result["ratios"]) == {"lrn_vs_torch"}
+    assert result["ratios"]["lrn_vs_torch"] > 1
+
+
+@pytest.mark.system
+def test_a_step_of_the_original_costs_little_more_than_one_without_normalisation() -> None:
+    result = measured("train_step")
+    networks = {path.stem for path in (ROOT / "conf/model").glob("*.yaml")}
+    shares = {f"peak_share_{network}" for network in networks}
+    assert set(result["ratios"]) == {"original_vs_torch_lrn", "original_vs_no_lrn", "memory_vs_no_lrn"} | shares
+    assert result["ratios"]["original_vs_torch_lrn"] > 1
+    assert result["ratios"]["original_vs_no_lrn"] < 2
+    assert result["ratios"]["memory_vs_no_lrn"] < 1.2
+    assert all(0 < result["ratios"][share] < 1.2 for share in shares)
+
+
 def test_the_image_benchmark_says_what_it_lacks() -> None:
     ended = run("image_feed", "--quick")
     assert ended.returncode == 1

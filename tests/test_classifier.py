@@ -16,8 +16,10 @@ from alexnet_lab.errors import UserError
 def classifier_in(net: nn.Module, seed: int = 0, **trainer: object) -> ImageClassifier:
     """A classifier attached to a trainer of which only `trainer` is known."""
     module = ImageClassifier(net, lambda named: torch.optim.SGD(dict(named).values(), lr=0.1), None, seed)  # type: ignore[arg-type]
-    facts = {"world_size": 1, "accumulate_grad_batches": 1, "global_rank": 0, "current_epoch": 0, "global_step": 0}
-    module._trainer = SimpleNamespace(**(facts | {"log_every_n_steps": 10**9} | trainer))  # type: ignore[assignment]
+    facts: dict[str, Any] = {"world_size": 1, "global_rank": 0, "accumulate_grad_batches": 1}
+    facts |= {"current_epoch": 0, "global_step": 0, "log_every_n_steps": 10**9} | trainer
+    kwargs = {"rank": facts["global_rank"], "num_replicas": facts["world_size"]}
+    module._trainer = SimpleNamespace(**facts, lr_scheduler_configs=[], distributed_sampler_kwargs=kwargs)  # type: ignore[assignment]
     return module
 
 
@@ -103,3 +105,19 @@ def test_run_without_an_end_is_refused() -> None:
     module = classifier_in(small_net(), estimated_stepping_batches=float("inf"), fit_loop=loop)
     with pytest.raises(UserError, match=r"max_epochs=-1 needs trainer\.max_steps"):
         module.configure_optimizers()
+
+
+def evaluated(global_size: int) -> ImageClassifier:
+    """After an evaluation of one batch, whose three samples here are said to be all of `global_size`."""
+    module = classifier_in(small_net(), loggers=[], is_global_zero=True, lr_scheduler_configs=[])
+    module.log_dict = lambda figures, logger: None  # type: ignore[assignment,method-assign]
+    module.on_validation_epoch_start()
+    images = torch.randn(3, 1, 4, 4, dtype=torch.float64)
+    module.validation_step(Batch(images, torch.tensor([0, 1, 2]), torch.arange(3), global_size), 0)
+    return module
+
+
+def test_evaluation_asserts_that_every_sample_was_counted_once() -> None:
+    evaluated(3).on_validation_epoch_end()
+    with pytest.raises(AssertionError, match="3 of 4 samples were counted"):
+        evaluated(4).on_validation_epoch_end()

@@ -17,7 +17,7 @@ from alexnet_lab.commands.train import train
 from alexnet_lab.data import fashion_mnist_files
 from alexnet_lab.data.store.prepare import prepare
 from alexnet_lab.tracking import record
-from alexnet_lab.tracking.metrics_csv import read_rows
+from alexnet_lab.tracking.metric_rows import read_rows
 
 CONF = Path(__file__).parents[1] / "conf"
 Settings = Callable[..., dict[str, Any]]

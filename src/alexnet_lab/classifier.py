@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from alexnet_lab.data.spec import Batch, mean_over_views
+from alexnet_lab.data.spec import Batch, mean_over_views, replica
 from alexnet_lab.errors import UserError
 from alexnet_lab.metrics import ClassificationMetrics
 
@@ -58,8 +58,10 @@ class ImageClassifier(pl.LightningModule):
         self._seed = seed
         self.train_metrics = ClassificationMetrics()
         self.eval_metrics = ClassificationMetrics()
+        self.images: dict[str, int] = {}  # how many the last figures of a split are over
         # Loss sum and count of the epoch at the last logged step: the step's figure is the difference.
         self._logged = torch.zeros(2, dtype=torch.float64)
+        self._evaluated = 0  # samples of the global batches of this evaluation
 
     def forward(self, images: Tensor) -> Tensor:
         """float [N, C, S, S] -> logits [N, K]."""
@@ -79,7 +81,8 @@ class ImageClassifier(pl.LightningModule):
         logits = self(batch.images)
         loss_sum = cross_entropy(logits, batch.labels, reduction="sum")
         self.train_metrics.update(loss_sum.detach(), logits.detach(), batch.labels)
-        return loss_sum * (self.trainer.world_size * self.trainer.accumulate_grad_batches / batch.global_size)
+        _, replicas = replica(self.trainer)
+        return loss_sum * (replicas * self.trainer.accumulate_grad_batches / batch.global_size)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the step: its gradient is whole and not clipped yet, and a checkpoint comes after it."""
@@ -97,8 +100,8 @@ class ImageClassifier(pl.LightningModule):
 
     def _gradient_norm(self) -> dict[str, float]:
         """Of all parameters together; nothing where a process has a part of them only."""
-        copies = (self.trainer.distributed_sampler_kwargs or {}).get("num_replicas", 1)
-        if copies != self.trainer.world_size or not self.trainer.is_global_zero:
+        _, replicas = replica(self.trainer)
+        if replicas != self.trainer.world_size or not self.trainer.is_global_zero:
             return {}
         gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
         return {"train/grad_norm": float(nn.utils.get_total_norm(gradients))}
@@ -122,7 +125,7 @@ class ImageClassifier(pl.LightningModule):
             self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
-        self.eval_metrics.reset()
+        self._begin_evaluation()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The logits, see `mean_over_views`, for callbacks that want more than the figures."""
@@ -136,7 +139,7 @@ class ImageClassifier(pl.LightningModule):
             schedule.validated(1 - figures["val/top1"])
 
     def on_test_epoch_start(self) -> None:
-        self.eval_metrics.reset()
+        self._begin_evaluation()
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """As `validation_step`."""
@@ -145,13 +148,24 @@ class ImageClassifier(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._report("test", self.eval_metrics)
 
+    def _begin_evaluation(self) -> None:
+        self.eval_metrics.reset()
+        self._evaluated = 0
+
     def _evaluate(self, batch: Batch) -> Tensor:
+        self._evaluated += batch.global_size
         logits = mean_over_views(self(batch.images), len(batch.labels))
         self.eval_metrics.update(cross_entropy(logits, batch.labels, reduction="sum"), logits, batch.labels)
         return logits
 
     def _report(self, split: str, metrics: ClassificationMetrics) -> dict[str, float]:
-        figures = {f"{split}/{name}": value for name, value in metrics.compute().items() if name != "count"}
+        _, replicas = replica(self.trainer)
+        metrics.distributed_available_fn = lambda: replicas > 1
+        computed = metrics.compute()
+        count = int(computed.get("count", 0))
+        assert split == "train" or count == self._evaluated, f"{count} of {self._evaluated} samples were counted"
+        self.images[split] = count
+        figures = {f"{split}/{name}": value for name, value in computed.items() if name != "count"}
         # Lightning's own logging would come after the epoch's checkpoint; callbacks still find the figures.
         self.log_dict(figures, logger=False)
         self._to_loggers(figures, self.global_step)
@@ -195,7 +209,8 @@ class ImageClassifier(pl.LightningModule):
         checkpoint["epoch_sums"] = self._over_ranks(torch.cat([sums, self._logged])).tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if not self.trainer.is_global_zero:
+        rank, _ = replica(self.trainer)
+        if rank != 0:
             return
         loss_sum, top1, top5, count, *logged = checkpoint["epoch_sums"]
         self.train_metrics.loss_sum.fill_(loss_sum)
@@ -205,7 +220,8 @@ class ImageClassifier(pl.LightningModule):
         self._logged = torch.tensor(logged, dtype=torch.float64)
 
     def _over_ranks(self, sums: Tensor) -> Tensor:
-        """The sum over all ranks of a small tensor on the host."""
-        if self.trainer.world_size == 1:
+        """The sum over all ranks of a small tensor on the host; ranks that see the same samples count once."""
+        _, replicas = replica(self.trainer)
+        if replicas == 1:
             return sums
         return self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()

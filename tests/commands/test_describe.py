@@ -49,7 +49,7 @@ def test_scripts_answer_wrong_names_in_a_few_lines(script) -> None:
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("name", ["evaluate", "describe", "prepare", "results"])
+@pytest.mark.parametrize("name", ["evaluate", "describe", "prepare", "results", "compare"])
 def test_help_shows_an_example(script, name) -> None:
     ended = script.run("--help", program=(f"src/{name}.py",))
     assert ended.returncode == 0

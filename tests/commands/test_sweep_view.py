@@ -11,7 +11,7 @@ from rich.console import Console
 from alexnet_lab.commands.launch import Plan
 from alexnet_lab.commands.sweep import Job
 from alexnet_lab.commands.sweep_view import labels, table, time_left
-from alexnet_lab.tracking.rows import read_rows
+from alexnet_lab.tracking.metric_rows import read_rows
 
 HEADER = "epoch,step,train/loss,val/top1\n"
 

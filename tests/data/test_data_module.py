@@ -9,7 +9,8 @@ from alexnet_lab.data.synthetic import synthetic
 from alexnet_lab.errors import UserError
 
 # Lightning must find nothing to warn about in loaders that are not torch's.
-pytestmark = pytest.mark.filterwarnings("error", "ignore::FutureWarning", "ignore::DeprecationWarning")
+SRUN = "ignore:The `srun` command is available"  # where Slurm is installed
+pytestmark = pytest.mark.filterwarnings("error", "ignore::FutureWarning", "ignore::DeprecationWarning", SRUN)
 
 SETTINGS = {
     "name": "synthetic",
@@ -269,8 +270,7 @@ def test_wrong_values_are_named(changes, message):
 def stand_in(rank, world_size, accumulate):
     """As much of a Trainer as the loaders read, for ranks that are not there."""
     return SimpleNamespace(
-        global_rank=rank,
-        world_size=world_size,
+        distributed_sampler_kwargs={"rank": rank, "num_replicas": world_size},
         accumulate_grad_batches=accumulate,
         overfit_batches=0,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),

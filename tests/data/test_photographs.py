@@ -27,8 +27,7 @@ from alexnet_lab.errors import UserError
 def epoch_of(data, epoch=0, rank=0, world_size=1, start=None):
     """The epoch's batches on the host, as rank `rank` gets them."""
     data.trainer = SimpleNamespace(
-        global_rank=rank,
-        world_size=world_size,
+        distributed_sampler_kwargs={"rank": rank, "num_replicas": world_size},
         accumulate_grad_batches=1,
         overfit_batches=0,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),

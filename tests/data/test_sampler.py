@@ -68,11 +68,18 @@ def test_seven_samples_on_four_ranks_leave_a_rank_without_any_in_the_last_step()
     assert sizes == [[1, 1], [1, 1], [1, 1], [1, 0]]
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
-def test_evaluation_counts_every_sample_exactly_once(world_size):
-    parts = [micro_batches(10, 4, rank, world_size, shuffled=False) for rank in range(world_size)]
+@pytest.mark.parametrize(
+    ("num_samples", "batch_size", "world_size"),
+    [*((10, 4, world_size) for world_size in (1, 2, 3, 4)), (10_000, 256, 3), (7, 64, 4), (7, 2, 4)],
+)
+def test_evaluation_counts_every_sample_exactly_once(num_samples, batch_size, world_size):
+    parts = [micro_batches(num_samples, batch_size, rank, world_size, shuffled=False) for rank in range(world_size)]
     samples = np.concatenate([samples for samples, _ in itertools.chain(*parts)])
-    assert sorted(samples) == list(range(10))
+    assert sorted(samples) == list(range(num_samples))
+    assert {sum(size for _, size in rank) for rank in parts} == {num_samples}
+
+
+def test_evaluation_keeps_the_order_of_the_samples():
     assert micro_batches(10, 4, shuffled=False)[1][0].tolist() == [4, 5, 6, 7]
 
 

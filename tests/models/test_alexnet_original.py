@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from alexnet_lab.models.alexnet_original import alexnet_original
 from alexnet_lab.models.caffenet import caffenet
-from alexnet_lab.models.layers import LocalResponseNorm
+from alexnet_lab.models.lrn import LocalResponseNorm
 from alexnet_lab.models.table import count_parameters, layer_table
 
 SIDE = 64  # the smallest; one output of pool5

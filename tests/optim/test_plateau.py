@@ -13,7 +13,7 @@ from alexnet_lab.commands.train import train
 from alexnet_lab.errors import UserError
 from alexnet_lab.optim.plateau import Plateau2012, plateau_2012
 from alexnet_lab.optim.sgd_2012 import sgd_2012
-from alexnet_lab.tracking.metrics_csv import read_rows
+from alexnet_lab.tracking.metric_rows import read_rows
 
 
 def schedule(**settings: Any) -> Plateau2012:

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lab.tracking.metrics_csv import (
+from alexnet_lab.tracking.metric_rows import (
     COLUMNS,
-    MetricsCsv,
     best_figures,
     final_figures,
     read_columns,
     read_rows,
     truncate,
 )
+from alexnet_lab.tracking.metrics_csv import MetricsCsv
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from wandb_server import Server, inspect, records
 
-from alexnet_lab.tracking.metrics_csv import read_rows
+from alexnet_lab.tracking.metric_rows import read_rows
 
 PICTURES = ("batch", "confusion", "filters", "neighbours", "predictions")
 SMALL = (

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from alexnet_lab.data.spec import Batch
+from alexnet_lab.data.spec import Batch, replica
 
 log = logging.getLogger(__name__)
 
@@ -161,8 +161,8 @@ class Pictures(pl.Callback):
                 self._show(trainer, "neighbours", self._painter.neighbours(images, features, labels, classes))
 
     def _counts_of_all(self, trainer: pl.Trainer) -> Tensor | None:
-        copies = (trainer.distributed_sampler_kwargs or {}).get("num_replicas", 1)
-        if self._counts is None or copies == 1:
+        _, replicas = replica(trainer)
+        if self._counts is None or replicas == 1:
             return self._counts
         return trainer.strategy.reduce(self._counts, reduce_op="sum")
 

@@ -21,6 +21,7 @@ NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The number of training batches .* is smaller than the logging interval",
     r"It is recommended to use `self.log\(.*sync_dist=True",  # our figures are those of all ranks already
+    r"The `srun` command is available on your system",  # a single run is no mistake there
 )
 
 log = logging.getLogger(__name__)

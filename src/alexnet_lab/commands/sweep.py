@@ -20,7 +20,7 @@ from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
 from alexnet_lab.commands.sweep_view import View
 from alexnet_lab.errors import FINISHED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
-from alexnet_lab.tracking.rows import read_rows
+from alexnet_lab.tracking.metric_rows import read_rows
 
 CODE = ".code"
 POLL_SECONDS = 0.1

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_lab.commands import folders
-from alexnet_lab.tracking.rows import read_rows
+from alexnet_lab.tracking.metric_rows import read_rows
 
 if TYPE_CHECKING:
     from alexnet_lab.commands.sweep import Job

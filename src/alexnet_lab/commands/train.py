@@ -23,7 +23,8 @@ from alexnet_lab.commands.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import RunInterrupted, UserError
 from alexnet_lab.models.table import count_macs, count_parameters
-from alexnet_lab.tracking import metrics_csv, record
+from alexnet_lab.models.two_towers import TwoTowers
+from alexnet_lab.tracking import metric_rows, metrics_csv, record
 from alexnet_lab.tracking.loggers import finish_loggers, log_config
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ def train(
         settings, folder, [begin, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks, checkpoints], writer
     )
     _check_ranks(trainer)
+    if isinstance(trainer.strategy, TwoTowers):
+        trainer.strategy.check(net, settings["compile"])
 
     if trainer.is_global_zero:
         print_tree(settings)
@@ -87,7 +90,7 @@ def train(
     finally:
         if trainer.is_global_zero:
             if status != "failed":
-                _record(folder, status, stopwatch, checkpoints, facts)
+                _record(folder, status, stopwatch, checkpoints, facts | {"images": classifier.images})
             figures = _figures(folder, stopwatch)
             summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second")
             finish_loggers(
@@ -147,7 +150,7 @@ def _check_ranks(trainer: pl.Trainer) -> None:
 def _begin_metrics(trainer: pl.Trainer, folder: Path, step: int) -> None:
     """Drop the rows after `step`, which the continued run writes again."""
     if trainer.is_global_zero:
-        metrics_csv.truncate(folder / folders.METRICS, step)
+        metric_rows.truncate(folder / folders.METRICS, step)
 
 
 def _trainer(
@@ -184,7 +187,7 @@ def _test(
     if settings["test_on"] == "best" and checkpoints.best.exists():
         log.info("testing the weights of epoch %d, the best by val/top1", checkpoints.best_epoch + 1)
         weights = torch.load(checkpoints.best, map_location="cpu", weights_only=True)["state_dict"]
-        classifier.load_state_dict(weights)
+        trainer.strategy.load_model_state_dict({"state_dict": weights})
     else:
         log.info("testing the last weights")
     trainer.test(classifier, data, verbose=False)
@@ -203,10 +206,10 @@ def _record(
 
 
 def _figures(folder: Path, stopwatch: Stopwatch) -> dict[str, Any]:
-    rows = metrics_csv.read_rows(folder / folders.METRICS)
+    rows = metric_rows.read_rows(folder / folders.METRICS)
     return {
-        "final": metrics_csv.final_figures(rows),
-        "best": metrics_csv.best_figures(rows),
+        "final": metric_rows.final_figures(rows),
+        "best": metric_rows.best_figures(rows),
         "seconds": stopwatch.seconds,
         "seconds_to_best": stopwatch.seconds_to_best,
         "images_per_second": stopwatch.images_per_second,

@@ -13,7 +13,7 @@ from alexnet_lab.data.draws import Augmentation
 from alexnet_lab.data.loader import BatchLoader
 from alexnet_lab.data.pipeline import InputPipeline
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
-from alexnet_lab.data.spec import Batch, DataSpec, Draws
+from alexnet_lab.data.spec import Batch, DataSpec, Draws, replica
 from alexnet_lab.data.stream.reading import chunks_of
 from alexnet_lab.errors import UserError
 
@@ -155,12 +155,12 @@ class ImageDataModule(LightningDataModule):
         accumulate: int = 1,
     ) -> BatchLoader:
         split = self.dataset.split(name)
-        rank, world_size, on_gpu = 0, 1, False
+        rank, replicas, on_gpu = 0, 1, False
         if self.trainer:
-            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            rank, replicas = replica(self.trainer)
             on_gpu = self.trainer.strategy.root_device.type == "cuda"
         order = EpochOrder(len(split.rows), self.seed, shuffled, chunks_of(split))
-        batches = GlobalBatchSampler(order, batch_size, rank, world_size, accumulate)
+        batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate)
         return BatchLoader(split, batches, augmentation, self.workers, pin_memory=on_gpu)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -34,7 +34,6 @@ from torch import nn
 from alexnet_lab.models.checks import check_choice, check_common, check_lrn
 from alexnet_lab.models.layers import (
     ACTIVATIONS,
-    LocalResponseNorm,
     gaussian_,
     max_pool,
     output_side,
@@ -42,6 +41,7 @@ from alexnet_lab.models.layers import (
     row,
     sequence,
 )
+from alexnet_lab.models.lrn import LocalResponseNorm
 
 WIDTHS = {2: (96, 256, 384, 384, 256), 1: (48, 128, 192, 192, 256)}
 """Of conv1-5 by number of towers; the single tower's conv5 keeps its 256, so that the last layers keep their size."""

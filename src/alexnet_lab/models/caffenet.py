@@ -33,7 +33,6 @@ from alexnet_lab.models.alexnet_original import BIAS_ONE, WIDTHS
 from alexnet_lab.models.checks import check_choice, check_common, check_lrn
 from alexnet_lab.models.layers import (
     ACTIVATIONS,
-    LocalResponseNorm,
     gaussian_,
     max_pool,
     output_side,
@@ -41,6 +40,7 @@ from alexnet_lab.models.layers import (
     row,
     sequence,
 )
+from alexnet_lab.models.lrn import LocalResponseNorm
 
 NARROW = {"fc6", "fc7"}
 """Start from N(0, 0.005), the others from N(0, 0.01)."""

@@ -1,54 +1,13 @@
-"""What the networks are built of: local response normalisation, padding, pools, activations and initialisers.
-
-Shapes: N images, C channels, H W height and width.
-"""
+"""What the networks are built of: named rows, padding, pools, activations and initialisers."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
+
+from alexnet_lab.models.lrn import LocalResponseNorm
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=True), "tanh": nn.Tanh}
-
-
-def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int = 1) -> Tensor:
-    """x / (k + alpha / size * sum of x^2 over `size` neighbouring channels)^beta, each group of channels by itself.
-
-    x: float [N, C, H, W] of any memory format, groups divides C, N may be 0. The result has x's shape, dtype and
-    format; half precision is computed in float32, whose digits k + alpha * x^2 needs. Channels outside a group count
-    as 0. An even window has one channel more on the lower side, as in PyTorch.
-    """
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    squares = wide.square().unflatten(1, (groups, -1))  # [N, groups, C / groups, H, W]
-    padded = F.pad(squares, (0, 0, 0, 0, size // 2, (size - 1) // 2))
-    mean = F.avg_pool3d(padded, (size, 1, 1), stride=1).flatten(1, 2)  # [N, C, H, W]
-    return (wide * (k + alpha * mean).pow(-beta)).to(x.dtype)
-
-
-class LocalResponseNorm(nn.Module):
-    """Local response normalisation over neighbouring channels, [N, C, H, W] -> [N, C, H, W].
-
-    `alpha` follows the convention of PyTorch, Caffe and the 2012 source: it is divided by `size`. The paper's formula
-    does not divide, so its letter (alpha 1e-4, n 5) is alpha=5e-4 here. The defaults are the constants of the source's
-    configuration that produced the paper's numbers (layers-145); Caffe has k=1.
-
-    `groups`: the towers, each normalised by itself, as the source does. With one group over the same 96 channels, those
-    beside the border (46-49) come out differently.
-
-    Source: paper, section 3.3; computerhistory/AlexNet-Source-Code, layers-145.
-    """
-
-    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1) -> None:
-        super().__init__()
-        self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        return local_response_norm(x, self.size, self.alpha, self.beta, self.k, self.groups)
-
-    def extra_repr(self) -> str:
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, groups={self.groups}"
 
 
 PREFIXES: dict[type[nn.Module], str] = {

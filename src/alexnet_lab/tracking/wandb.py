@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from alexnet_lab.errors import UserError
-from alexnet_lab.tracking.metrics_csv import FIGURES
+from alexnet_lab.tracking.metric_rows import FIGURES
 from alexnet_lab.tracking.wandb_artifacts import first_line, upload
 
 log = logging.getLogger(__name__)

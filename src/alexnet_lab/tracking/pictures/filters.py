@@ -11,8 +11,8 @@ from torch import Tensor
 
 from alexnet_lab.tracking.pictures.lettering import PALE, PAPER, font
 
-SIDE = 44
-"""Of an enlarged kernel at least, pixels."""
+SIDE, FEW = 44, 16
+"""Of an enlarged kernel at least, pixels; of `FEW` kernels twice as many."""
 GAP, MARGIN, CAPTION = 6, 16, 26
 
 
@@ -26,7 +26,7 @@ def filters_picture(weight: Tensor, towers: int = 1) -> Image.Image:
     of_tower = len(pixels) // towers
     columns = _columns(of_tower)
     lines = -(-of_tower // columns)
-    factor = -(-SIDE // weight.shape[-1])
+    factor = -(-SIDE * (1 + (len(pixels) <= FEW)) // weight.shape[-1])
     step = weight.shape[-1] * factor + GAP
     block, head = columns * step - GAP, CAPTION if towers > 1 else 0
     size = (towers * (block + 2 * MARGIN), lines * step - GAP + 2 * MARGIN + head)

@@ -1,0 +1,180 @@
+"""A training step of each network: what normalisation costs the original, and how near to the machine's peak each is.
+
+A step: forward, mean cross-entropy, backward, SGD with momentum, 64 images at the published input in channels_last.
+The original alternates with itself with PyTorch's `LocalResponseNorm` in place of ours (the towers as if they were
+images, its fastest way in this memory format) and with itself without normalisation. Medians of alternating rounds.
+
+- `original_vs_torch_lrn`: speed over the one with PyTorch's.
+- `original_vs_no_lrn`: time over the one without.
+- `peak_share_NETWORK`: 3 x 2 x MACs x batch / time over the rate of a 2048 x 2048 float32 matrix product, measured
+  between the steps. A step also pools, activates, updates weights and moves what it works on.
+- `memory_vs_no_lrn`: the highest memory of two steps over the twin's, each in a process of its own and above that
+  before the network. What normalisation adds are its outputs, which the pools keep: 71 and 46 MiB.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+from _report import report
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from alexnet_lab.models.alexnet_d2l import alexnet_d2l
+from alexnet_lab.models.alexnet_half import alexnet_half_v1, alexnet_half_v2
+from alexnet_lab.models.alexnet_original import alexnet_original
+from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
+from alexnet_lab.models.alexnet_ungrouped import alexnet_ungrouped
+from alexnet_lab.models.caffenet import caffenet
+from alexnet_lab.models.lenet import lenet
+from alexnet_lab.models.lrn import LocalResponseNorm
+from alexnet_lab.models.table import count_macs
+
+PEAK_SIDE = 2048
+
+
+class TorchLrn(nn.Module):
+    """PyTorch's normalisation in place of ours, the towers as if they were images."""
+
+    def __init__(self, ours: LocalResponseNorm) -> None:
+        super().__init__()
+        self.norm = nn.LocalResponseNorm(ours.size, ours.alpha, ours.beta, ours.k)
+        self.towers = ours.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        y: Tensor = self.norm(x.reshape(self.towers * n, c // self.towers, h, w)).reshape(n, c, h, w)
+        return y
+
+
+def with_torch_lrn() -> nn.Module:
+    net = alexnet_original()
+    for name, layer in list(net.named_children()):
+        if isinstance(layer, LocalResponseNorm):
+            setattr(net, name, TorchLrn(layer))
+    return net
+
+
+def without_lrn() -> nn.Module:
+    return alexnet_original(lrn=False)
+
+
+# name: factory, channels and side of its published input
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
+    "alexnet_original": (alexnet_original, 3, 224),
+    "original_torch_lrn": (with_torch_lrn, 3, 224),
+    "original_no_lrn": (without_lrn, 3, 224),
+    "caffenet": (caffenet, 3, 227),
+    "alexnet_ungrouped": (alexnet_ungrouped, 3, 227),
+    "alexnet_torchvision": (alexnet_torchvision, 3, 224),
+    "alexnet_d2l": (alexnet_d2l, 1, 224),
+    "alexnet_half_v1": (alexnet_half_v1, 3, 224),
+    "alexnet_half_v2": (alexnet_half_v2, 3, 224),
+    "lenet": (lenet, 1, 28),
+}
+TWINS = ("alexnet_original", "original_torch_lrn", "original_no_lrn")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time and memory of a training step of every network.")
+    parser.add_argument("--quick", action="store_true", help="half the batch and two rounds, within a minute")
+    batch_size, rounds = (32, 2) if parser.parse_args().quick else (64, 7)
+
+    seconds: dict[str, float] = {}
+    rates: dict[str, float] = {}  # FLOP/s, and of the peak beside it
+    peaks: dict[str, float] = {}
+    for group in (TWINS, *((name,) for name in NETWORKS if name not in TWINS)):
+        medians = measured(group, batch_size, rounds)
+        for name in group:
+            factory, channels, side = NETWORKS[name]
+            seconds[name] = medians[name]
+            with torch.device("meta"):
+                rates[name] = 6 * count_macs(factory(), channels, side) * batch_size / medians[name]
+            peaks[name] = 2 * PEAK_SIDE**3 / medians["peak"]
+    memory = {name: peak_memory(name, batch_size) for name in ("alexnet_original", "original_no_lrn")}
+
+    shares = {name: rates[name] / peaks[name] for name in NETWORKS}
+    ratios = {
+        "original_vs_torch_lrn": seconds["original_torch_lrn"] / seconds["alexnet_original"],
+        "original_vs_no_lrn": seconds["alexnet_original"] / seconds["original_no_lrn"],
+        "memory_vs_no_lrn": memory["alexnet_original"] / memory["original_no_lrn"],
+    } | {f"peak_share_{name}": share for name, share in shares.items() if name not in TWINS[1:]}
+    report(
+        "train_step",
+        ("network", "step, ms", "images/s", "GFLOP/s", "peak beside it", "share"),
+        [
+            (
+                name,
+                f"{1000 * seconds[name]:,.0f}",
+                f"{batch_size / seconds[name]:,.0f}",
+                f"{rates[name] / 1e9:.0f}",
+                f"{peaks[name] / 1e9:.0f}",
+                f"{shares[name]:.2f}",
+            )
+            for name in NETWORKS
+        ],
+        ratios,
+        {f"{name}_ms": 1000 * value for name, value in seconds.items()}
+        | {f"{name}_mib": value for name, value in memory.items()}
+        | {"batch_size": batch_size, "rounds": rounds, "torch_threads": torch.get_num_threads()},
+    )
+
+
+def measured(names: tuple[str, ...], batch_size: int, rounds: int) -> dict[str, float]:
+    """Median seconds of a step of each network and of the matrix product, "peak", after a round that does not count."""
+    a, b = torch.randn(2, PEAK_SIDE, PEAK_SIDE)
+    works: dict[str, Callable[[], object]] = {name: step(name, batch_size) for name in names}
+    works["peak"] = lambda: torch.mm(a, b)
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(1 + rounds):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def step(name: str, batch_size: int) -> Callable[[], None]:
+    torch.manual_seed(0)
+    factory, channels, side = NETWORKS[name]
+    net = factory().to(memory_format=torch.channels_last)
+    images = torch.randn(batch_size, channels, side, side).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch_size,))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
+
+    def work() -> None:
+        optimizer.zero_grad()
+        cross_entropy(net(images), labels).backward()
+        optimizer.step()
+
+    return work
+
+
+def peak_memory(name: str, batch_size: int) -> float:
+    """MiB of two steps at their highest, in a fresh process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak_memory, name, batch_size).result()
+
+
+def _peak_memory(name: str, batch_size: int) -> float:
+    torch.mm(torch.ones(64, 64), torch.ones(64, 64))  # the libraries' own buffers
+    before = resident("VmRSS")
+    work = step(name, batch_size)
+    work()
+    work()
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> float:
+    """MiB of this process; Linux's ru_maxrss would count the parent's, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+if __name__ == "__main__":
+    main()

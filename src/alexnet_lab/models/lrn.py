@@ -1,0 +1,204 @@
+"""Local response normalisation across channels, with a backward pass of its own.
+
+PyTorch composes it of operations that each read and write whole maps, one of them a three-dimensional pool, and keeps
+several maps for the backward pass. Here a piece at a time goes through all of the operations while it is in the cache,
+windows are sums of shifted views, and only the input is kept, which the ReLU before has kept already.
+
+Shapes: N images, C channels, H W height and width. A row is a run of the c = C / groups channels that see each other:
+[R, c, I], with I = H * W positions side by side in contiguous maps and I = 1 in channels_last ones.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PIECE = {"cpu": 1 << 19}
+"""Numbers that are worked on at a time, by kind of device: 2 MiB for each of five buffers."""
+LARGE_PIECE = 1 << 26
+"""On other devices, which want much work at a time: it only bounds the memory."""
+
+
+class _Constants(NamedTuple):
+    size: int
+    alpha: float
+    beta: float
+    k: float
+    groups: int
+
+
+def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int = 1) -> Tensor:
+    """x / (k + alpha / size * sum of x^2 over `size` neighbouring channels)^beta, each group of channels by itself.
+
+    x: float [N, C, H, W] of any memory format, groups divides C, N may be 0. The result has x's shape, dtype and
+    format; half precision is computed in float32, whose digits k + alpha * x^2 needs. Channels outside a group count
+    as 0. An even window has one channel more on the lower side, as in PyTorch.
+
+    What torch.compile, torch.export and ONNX see is composed of PyTorch's operations, and so is what a second
+    derivative is taken of.
+    """
+    constants = _Constants(size, alpha, beta, k, groups)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return _composed(x, constants)
+    return _LocalResponseNorm.apply(x, constants)
+
+
+class LocalResponseNorm(nn.Module):
+    """Local response normalisation over neighbouring channels, [N, C, H, W] -> [N, C, H, W].
+
+    `alpha` follows the convention of PyTorch, Caffe and the 2012 source: it is divided by `size`. The paper's formula
+    does not divide, so its letter (alpha 1e-4, n 5) is alpha=5e-4 here. The defaults are the constants of the source's
+    configuration that produced the paper's numbers (layers-145); Caffe has k=1.
+
+    `groups`: the towers, each normalised by itself, as the source does. With one group over the same 96 channels, those
+    beside the border (46-49) come out differently.
+
+    Source: paper, section 3.3; computerhistory/AlexNet-Source-Code, layers-145.
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        return local_response_norm(x, self.size, self.alpha, self.beta, self.k, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, groups={self.groups}"
+
+
+def _composed(x: Tensor, constants: _Constants) -> Tensor:
+    """The same of PyTorch's operations, which compilers fuse and exporters know."""
+    size, alpha, beta, k, groups = constants
+    wide = x.to(_wide(x))
+    squares = wide.square().unflatten(1, (groups, -1))  # [N, groups, c, H, W]
+    padded = F.pad(squares, (0, 0, 0, 0, size // 2, (size - 1) // 2))
+    mean = F.avg_pool3d(padded, (size, 1, 1), stride=1).flatten(1, 2)  # [N, C, H, W]
+    return (wide * (k + alpha * mean).pow(-beta)).to(x.dtype)
+
+
+class _LocalResponseNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, constants: _Constants) -> Tensor:
+        x = _dense(x)
+        y = torch.empty_like(x)
+        work = _Workspace(x, constants)
+        for xs, ys in work.pieces(x, y):
+            wide = xs.to(work.dtype)
+            power = work.weighted_sums(wide).add_(constants.k).pow_(constants.beta)
+            torch.div(wide, work.channels_of(power, xs), out=ys)
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, _Constants], output: Tensor) -> None:
+        x, ctx.constants = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """g s^-beta - 2 alpha beta / size x (sum of g x s^(-beta - 1)), with s = k + alpha / size (sum of x^2).
+
+        The second sum is over the channels whose windows hold this one.
+        """
+        (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the gradient is to be differentiated in turn
+            return torch.autograd.grad(_composed(x, ctx.constants), x, grad, create_graph=True)[0], None
+        size, alpha, beta, *_ = ctx.constants
+        x = _dense(x)
+        grad = grad.contiguous(memory_format=_memory_format(x))
+        dx = torch.empty_like(x)
+        work = _Workspace(x, ctx.constants)
+        for xs, gs, ds in work.pieces(x, grad, dx):
+            wide = xs.to(work.dtype)
+            scale, power = work.scale_and_power(wide)
+            direct = torch.div(gs, work.channels_of(power, xs), out=work.direct[: len(xs)])
+            shared = work.mirrored_window_sum(direct, wide, scale)
+            torch.addcmul(direct, wide, shared, value=-2 * alpha * beta / size, out=ds)
+        return dx, None
+
+
+class _Workspace:
+    """Buffers for a piece of r rows, used again for each: memory that stays in the cache.
+
+    In `terms` each row's channels are led by as many zeros as a window reaches back. A window's sum over the channels
+    is then a sum of shifted views of the flat buffer: a window that leaves its row meets the zeros before it, or those
+    before the next.
+    """
+
+    def __init__(self, x: Tensor, constants: _Constants) -> None:
+        self.constants = constants
+        self.dtype = _wide(x)
+        rows, self.channels, self.inner = _rows(x, constants.groups).shape
+        self.before, self.after = constants.size // 2, (constants.size - 1) // 2
+        self.pitch = self.before + self.channels  # channels from row to row
+        piece = PIECE.get(x.device.type, LARGE_PIECE)
+        self.most = max(1, min(rows, piece // max(1, self.pitch * self.inner)))
+        self.terms = x.new_zeros((self.most * self.pitch + constants.size) * self.inner, dtype=self.dtype)
+        self.sums = x.new_empty(self.most * self.pitch * self.inner, dtype=self.dtype)
+        self.scales, self.powers = torch.empty_like(self.sums), torch.empty_like(self.sums)
+        self.direct = x.new_empty((self.most, self.channels, self.inner), dtype=self.dtype)
+
+    def pieces(self, *maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Of maps [N, C, H, W], rows [r, c, I]."""
+        return zip(*(_rows(tensor, self.constants.groups).split(self.most) for tensor in maps), strict=True)
+
+    def channels_of(self, buffer: Tensor, rows: Tensor) -> Tensor:
+        """What a flat buffer holds of the rows' channels, [r, c, I]."""
+        held = buffer[: len(rows) * self.pitch * self.inner]
+        return held.view(len(rows), self.pitch, self.inner)[:, : self.channels]
+
+    def weighted_sums(self, rows: Tensor) -> Tensor:
+        """alpha / size * (sum of x^2 over the window), flat, rounded where PyTorch rounds."""
+        torch.mul(rows, rows, out=self._terms_of(rows))
+        return self._window_sums(rows, first=0).div_(self.constants.size).mul_(self.constants.alpha)
+
+    def scale_and_power(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """s = k + alpha / size * (sum of x^2 over the window), and s^beta, both flat."""
+        _, _, beta, k, _ = self.constants
+        sums = self.weighted_sums(rows)
+        scale = torch.add(sums, k, out=self.scales[: len(sums)])
+        power = self.powers[: len(sums)]
+        if beta != 0.75:
+            return scale, torch.pow(scale, beta, out=power)
+        # A third of the time of pow: sqrt(s sqrt(s)), with the outer s taken in its two parts, before it was rounded.
+        torch.sqrt(scale, out=power)
+        return scale, sums.mul_(power).add_(power, alpha=k).sqrt_()
+
+    def mirrored_window_sum(self, direct: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
+        """Sum of g x s^(-beta - 1), with direct = g s^-beta, over the channels that reach this one, [r, c, I]."""
+        torch.mul(direct, rows, out=self._terms_of(rows)).div_(self.channels_of(scale, rows))
+        return self.channels_of(self._window_sums(rows, first=self.before - self.after), rows)
+
+    def _terms_of(self, rows: Tensor) -> Tensor:
+        return self.channels_of(self.terms[self.before * self.inner :], rows)
+
+    def _window_sums(self, rows: Tensor, first: int) -> Tensor:
+        """Flat; the window of a row's first channel begins `first` channels after the row's leading zeros do."""
+        sums = self.sums[: len(rows) * self.pitch * self.inner]
+        shifted = [self.terms[(first + i) * self.inner :][: len(sums)] for i in range(self.constants.size)]
+        sums.copy_(shifted[0])
+        for terms in shifted[1:]:
+            sums += terms
+        return sums
+
+
+def _rows(x: Tensor, groups: int) -> Tensor:
+    """A dense [N, C, H, W] as rows [R, c, I], a view."""
+    if x.is_contiguous():
+        return x.unflatten(1, (groups, -1)).flatten(0, 1).flatten(2)
+    return x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).flatten(0, 3).unsqueeze(2)
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=_memory_format(x))
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)

@@ -74,6 +74,10 @@ def losses(folder: Path) -> list[float]:
     return [row["train/loss_step"] for row in read_rows(folder / "metrics.csv") if "train/loss_step" in row]
 
 
+def gradient_norms(folder: Path) -> list[float]:
+    return [row["train/grad_norm"] for row in read_rows(folder / "metrics.csv") if "train/grad_norm" in row]
+
+
 def reached(folder: Path, step: int) -> Callable[[], bool]:
     return lambda: max(steps(folder), default=0) >= step
 
@@ -221,6 +225,8 @@ def test_several_processes_have_the_losses_of_one(
     assert result(folder)["world_size"] == ranks
     assert steps(folder) == steps(twenty) == list(range(1, 21))
     assert losses(folder) == pytest.approx(losses(twenty), rel=2e-5)
+    assert gradient_norms(folder) == pytest.approx(gradient_norms(twenty), rel=2e-5)
+    assert len(gradient_norms(folder)) == 20
     for name, value in result(twenty)["final"].items():
         # A sample whose two best classes are equal but for rounding may count for either.
         assert result(folder)["final"][name] == pytest.approx(value, rel=2e-5, abs=1e-4 if "top" in name else 0)

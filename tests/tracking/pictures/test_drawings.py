@@ -20,7 +20,7 @@ def test_kernels_of_the_towers_stand_beside_each_other(kernels: int, towers: int
 
 
 def test_kernel_is_scaled_by_its_largest_weight_and_zero_is_grey() -> None:
-    weight = torch.zeros(2, 3, 11, 11)
+    weight = torch.zeros(20, 3, 11, 11)
     weight[0, 0, 0, 0], weight[0, 1, 10, 10] = 0.02, -0.01
     pixels = np.asarray(filters_picture(weight))
     assert pixels[16, 16].tolist() == [255, 128, 128]

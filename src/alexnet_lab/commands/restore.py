@@ -31,6 +31,8 @@ class Restored:
     state: dict[str, Tensor]
     step: int
     """Optimizer steps that were done."""
+    preprocessing: Mapping[str, Any]
+    """See `ImageDataModule.preprocessing`."""
 
 
 def read_checkpoint(path: Path) -> Restored:
@@ -51,7 +53,7 @@ def read_checkpoint(path: Path) -> Restored:
         if not isinstance(settings, Mapping) or not isinstance(settings.get(part), Mapping):
             raise UserError(f"checkpoint={path}: its configuration has no {part}")
         check_origin(settings[part], part, package)
-    return Restored(settings, content["state_dict"], content["global_step"])
+    return Restored(settings, content["state_dict"], content["global_step"], content.get("preprocessing", {}))
 
 
 def restored_network(restored: Restored) -> nn.Module:

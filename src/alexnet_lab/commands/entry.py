@@ -59,10 +59,13 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 
 def register_resolvers() -> None:
-    """Make known to OmegaConf what `conf/` computes: a run's name and folder."""
+    """Make known to OmegaConf what `conf/` computes: a run's names and folder."""
     OmegaConf.register_new_resolver("run_name", folders.run_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", folders.run_folder, replace=True)
     OmegaConf.register_new_resolver("job_name", folders.job_name, replace=True)
+    OmegaConf.register_new_resolver("run_title", folders.run_title, replace=True)
+    OmegaConf.register_new_resolver("short_name", folders.short_name, replace=True)
+    OmegaConf.register_new_resolver("first", folders.first, replace=True)
 
 
 def _quiet(function: Callable[[DictConfig], Any], with_traceback: bool) -> Callable[[DictConfig], Any]:

@@ -13,9 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from alexnet_lab.commands import folders
 from alexnet_lab.commands.build import build, check_origin
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
+
+PREFIX = "wandb:"
+ARTIFACTS = "logs/wandb_artifacts"
+"""Downloaded checkpoints, below the project's root."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,13 @@ class Restored:
 def read_checkpoint(path: Path) -> Restored:
     """Read a checkpoint that a run of ours has written; the weights are mapped from the file, not copied.
 
+    A `path` like `wandb:ENTITY/PROJECT/ARTIFACT:best` is downloaded first, unless it has been before.
+
     Raises:
-        UserError: there is no such file, it is truncated, or it is something else.
+        UserError: there is no such file, it is truncated, or it is something else; for W&B see `download`.
     """
+    if str(path).startswith(PREFIX):
+        path = _downloaded(str(path))
     content = _load(path)
     if not isinstance(content, Mapping) or not {"config", "state_dict", "global_step"} <= content.keys():
         raise UserError(f"checkpoint={path}: it records no configuration; only checkpoints of our runs can be used")
@@ -76,6 +85,12 @@ def restored_data(restored: Restored, changes: Mapping[str, Any]) -> ImageDataMo
     changed = {key: value for key, value in changes.items() if value is not None}
     data: ImageDataModule = build({**restored.settings["data"], **changed}, "data")
     return data
+
+
+def _downloaded(reference: str) -> Path:
+    from alexnet_lab.tracking.wandb_artifacts import download  # here, since wandb takes a second to import
+
+    return download(reference, folders.ROOT / ARTIFACTS)
 
 
 def _load(path: Path) -> Any:

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
+
+from alexnet_lab.tracking.pictures.lettering import INK, PAPER, fitting, font
 
 SIDE = 256
 """Of an image on the sheet, pixels; the bars below are as wide."""
@@ -13,7 +15,6 @@ BAR = 26
 PADDING = 6
 TEXT_SIZE, CAPTION_SIZE = 15, 18
 
-PAPER, INK = "#ffffff", "#1b1b1b"
 TRACK, RIGHT, OTHER = "#f3f4f6", "#f2a39b", "#a9c4e4"
 """Behind a bar; the bar of the true class; that of another."""
 
@@ -56,10 +57,10 @@ def _square(image: Image.Image) -> Image.Image:
 def _write_below(
     draw: ImageDraw.ImageDraw, left: int, top: int, row: Sequence[tuple[str, float]], truth: str | None
 ) -> None:
-    caption, small = ImageFont.load_default(CAPTION_SIZE), ImageFont.load_default(TEXT_SIZE)
+    caption, small = font(CAPTION_SIZE), font(TEXT_SIZE)
     if truth:
         middle = (left + SIDE // 2, top + CAPTION // 2)
-        draw.text(middle, _fitting(draw, truth, SIDE, caption), INK, caption, anchor="mm")
+        draw.text(middle, fitting(draw, truth, SIDE, caption), INK, caption, anchor="mm")
     for place, (name, probability) in enumerate(row):
         upper = top + CAPTION + place * BAR
         lower, centre = upper + BAR - 5, upper + (BAR - 4) // 2
@@ -68,17 +69,5 @@ def _write_below(
             draw.rectangle((left, upper, left + length - 1, lower), RIGHT if name == truth else OTHER)
         percent = f"{probability:.1%}"
         room = SIDE - 3 * PADDING - draw.textlength(percent, small)
-        draw.text((left + PADDING, centre), _fitting(draw, name, room, small), INK, small, anchor="lm")
+        draw.text((left + PADDING, centre), fitting(draw, name, room, small), INK, small, anchor="lm")
         draw.text((left + SIDE - PADDING, centre), percent, INK, small, anchor="rm")
-
-
-def _fitting(
-    draw: ImageDraw.ImageDraw, text: str, room: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> str:
-    """The text in one line, its end cut off where it is longer than `room` pixels."""
-    text = " ".join(text.split())
-    if draw.textlength(text, font) <= room:
-        return text
-    while text and draw.textlength(f"{text}...", font) > room:
-        text = text[:-1]
-    return f"{text.rstrip()}..."

@@ -19,7 +19,7 @@ def classifier_in(net: nn.Module, seed: int = 0, **trainer: object) -> ImageClas
     facts: dict[str, Any] = {"world_size": 1, "global_rank": 0, "accumulate_grad_batches": 1}
     facts |= {"current_epoch": 0, "global_step": 0, "log_every_n_steps": 10**9} | trainer
     kwargs = {"rank": facts["global_rank"], "num_replicas": facts["world_size"]}
-    module._trainer = SimpleNamespace(**facts, lr_scheduler_configs=[], distributed_sampler_kwargs=kwargs)  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(**facts, distributed_sampler_kwargs=kwargs)  # type: ignore[assignment]
     return module
 
 
@@ -109,7 +109,7 @@ def test_run_without_an_end_is_refused() -> None:
 
 def evaluated(global_size: int) -> ImageClassifier:
     """After an evaluation of one batch, whose three samples here are said to be all of `global_size`."""
-    module = classifier_in(small_net(), loggers=[], is_global_zero=True, lr_scheduler_configs=[])
+    module = classifier_in(small_net(), loggers=[], is_global_zero=True)
     module.log_dict = lambda figures, logger: None  # type: ignore[assignment,method-assign]
     module.on_validation_epoch_start()
     images = torch.randn(3, 1, 4, 4, dtype=torch.float64)

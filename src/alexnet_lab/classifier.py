@@ -81,23 +81,30 @@ class ImageClassifier(pl.LightningModule):
         logits = self(batch.images)
         loss_sum = cross_entropy(logits, batch.labels, reduction="sum")
         self.train_metrics.update(loss_sum.detach(), logits.detach(), batch.labels)
-        if self._completes_step(batch_idx):
-            self._log_step(self.global_step + 1)
         _, replicas = replica(self.trainer)
         return loss_sum * (replicas * self.trainer.accumulate_grad_batches / batch.global_size)
 
-    def _completes_step(self, batch_idx: int) -> bool:
-        return (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the step: its gradient is whole and not clipped yet, and a checkpoint comes after it."""
+        self._log_step(self.global_step + 1)
 
     def _log_step(self, step: int) -> None:
-        """The mean loss since the last logged step, and the rate; logged here so that a checkpoint comes after it."""
+        """The mean loss since the last logged step, the rate, and the gradient's norm."""
         if step % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         total = torch.stack([self.train_metrics.loss_sum, self.train_metrics.count.double()]).cpu()
         loss, count = self._over_ranks(total - self._logged).tolist()
         self._logged = total
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        self._to_loggers({"train/loss_step": loss / count, "lr": rate}, step)
+        self._to_loggers({"train/loss_step": loss / count, "lr": rate, **self._gradient_norm()}, step)
+
+    def _gradient_norm(self) -> dict[str, float]:
+        """Of all parameters together; nothing where a process has a part of them only."""
+        _, replicas = replica(self.trainer)
+        if replicas != self.trainer.world_size or not self.trainer.is_global_zero:
+            return {}
+        gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+        return {"train/grad_norm": float(nn.utils.get_total_norm(gradients))}
 
     def on_train_start(self) -> None:
         self._end_with_the_schedule()  # a run that had ended so, and is given more epochs

@@ -1,4 +1,8 @@
+import logging
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet_lab.commands.prepare import prepare
 from alexnet_lab.data import fashion_mnist_files
@@ -37,3 +41,64 @@ def test_made_up_images_need_no_preparation(composed, capsys) -> None:
 def test_wrong_value_is_refused(composed) -> None:
     with pytest.raises(UserError, match=r"data.num_classes of Fashion-MNIST is 10, got 7"):
         prepare(composed("prepare", "data.num_classes=7"))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of 24 photographs of two classes, `train/<class>/*` and `val/<class>/*`."""
+    random = np.random.default_rng(0)
+    for split, number in (("train", 10), ("val", 2)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for place in range(number):
+                pixels = random.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{place}.png")
+    return tmp_path / "pictures"
+
+
+def test_classes_are_counted_where_they_are_not_stated(composed, pictures, tmp_path, capsys, caplog) -> None:
+    place = ("data=image_folder", f"data.dir={tmp_path}/store")
+    with caplog.at_level(logging.INFO):
+        for more in ([f"source={pictures}", "workers=1"], ["verify=true"], []):
+            caplog.clear()
+            prepare(composed("prepare", *place, *more))
+            assert f"to train on it: data=image_folder data.dir={tmp_path}/store data.num_classes=2" in caplog.text
+            shown = capsys.readouterr().out
+            assert "20 images, stored as 3 x 256 x 256 uint8" in shown
+            assert "2: cat, dog" in shown
+            assert f"folder: {tmp_path}/store" in shown
+    with pytest.raises(UserError, match=r"data.num_classes is 3, the source has training images of 2"):
+        prepare(composed("prepare", *place, f"source={pictures}", "data.num_classes=3"))
+
+
+def test_without_validation_images_a_tenth_is_proposed_to_be_held_out(
+    composed, pictures, tmp_path, capsys, caplog
+) -> None:
+    with caplog.at_level(logging.INFO):
+        place = f"data.dir={tmp_path}/store"
+        prepare(composed("prepare", "data=image_folder", place, f"source={pictures}/train", "workers=1"))
+    assert "data.num_classes=2 data.val_size=2" in caplog.text
+    assert "18 images, stored as" in capsys.readouterr().out
+
+
+def test_a_mistake_in_the_settings_is_found_before_a_store_is_made(composed, pictures, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"data\.flip: 'often' does not fit"):
+        prepare(
+            composed(
+                "prepare", "data=image_folder", f"data.dir={tmp_path}/store", f"source={pictures}", "data.flip=often"
+            )
+        )
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_is_written_as_a_stream(composed, pictures, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("LITDATA_CACHE_DIR", str(tmp_path / "cache"))
+    pytest.importorskip("litdata", reason="needs the extra: pip install -e '.[stream]'")
+    place = ("data=image_folder", f"data.dir={tmp_path}/store", f"source={pictures}", "workers=1")
+    prepare(composed("prepare", *place, "format=jpeg", f"stream={tmp_path}/stream"))
+    capsys.readouterr()
+    prepare(composed("prepare", "data=image_folder", f"data.dir={tmp_path}/stream"))
+    shown = capsys.readouterr().out
+    assert "20 images, stored as 3 x 256 x 256 uint8" in shown
+    assert f"folder: {tmp_path}/stream" in shown

@@ -9,7 +9,8 @@ from alexnet_lab.data.synthetic import synthetic
 from alexnet_lab.errors import UserError
 
 # Lightning must find nothing to warn about in loaders that are not torch's.
-pytestmark = pytest.mark.filterwarnings("error", "ignore::FutureWarning", "ignore::DeprecationWarning")
+SRUN = "ignore:The `srun` command is available"  # where Slurm is installed
+pytestmark = pytest.mark.filterwarnings("error", "ignore::FutureWarning", "ignore::DeprecationWarning", SRUN)
 
 SETTINGS = {
     "name": "synthetic",

@@ -15,7 +15,7 @@ from photographs_for_tests import TRAIN, VAL, WITHOUT_STATISTICS, module
 from PIL import Image
 from torchvision.transforms.v2.functional import resized_crop
 
-from alexnet_lab.data.encoded import ImageFiles
+from alexnet_lab.data.encoded import ImageFiles, jpeg_size
 from alexnet_lab.data.sampler import random_order
 from alexnet_lab.data.sources.listing import Blob
 from alexnet_lab.data.spec import mean_over_views
@@ -328,6 +328,29 @@ def test_a_damaged_file_is_named_when_it_is_met(tmp_path):
         path.write_bytes(contents)
         with pytest.raises(UserError, match=f"{path} cannot be read"):
             ImageFiles([Blob(str(path), 0, len(contents))]).window(0, 0, 0, 8, 8)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    path, image = tmp_path / "bomb.JPEG", io.BytesIO()
+    Image.new("L", (64, 64)).save(image, "JPEG")
+    small = image.getvalue()
+    place = small.index(b"\xff\xc0") + 5
+    bomb = small[:place] + b"\xff\xff\xff\xff" + small[place + 4 :]  # 65,535 x 65,535
+    path.write_bytes(bomb)
+    monkeypatch.setattr("alexnet_lab.data.encoded.decode_jpeg", lambda *_, **__: 1 / 0)
+    with pytest.raises(UserError, match=r"bomb\.JPEG cannot be read: .*decompression bomb"):
+        ImageFiles([Blob(str(path), 0, len(bomb))]).window(0, 0, 0, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"exif": b"Exif\0\0" + b"\xff\xc0" * 99}, {"comment": b"x"}]
+)
+def test_the_size_of_a_jpeg_is_read_from_its_header(options):
+    image = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(image, "JPEG", **options)
+    assert jpeg_size(image.getvalue()) == (200, 300)
+    assert jpeg_size(image.getvalue()[:10]) is None
+    assert jpeg_size(b"text") is None
 
 
 def test_real_photographs_are_what_prepare_would_make_of_them(tmp_path):

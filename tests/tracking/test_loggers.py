@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, TensorDataset
 
+from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import loggers as tracking
 from alexnet_lab.tracking.loggers import finish_loggers, log_config, mlflow_logger, tensorboard_logger
@@ -89,9 +90,15 @@ def composed(tmp_path: Path) -> Compose:
     primary = {
         "defaults": [{"logger": ["wandb"]}, "_self_"],
         "folder": "logs/run",
+        "model": {"_target_": "alexnet_lab.models.lenet.lenet"},
+        "data": {"name": "fashion_mnist"},
+        "optimizer": {"_target_": "torch.optim.SGD"},
+        "seed": 3,
+        "sweep_name": "a_sweep",
         "hydra": {"searchpath": [CONF.as_uri()]},
     }
     (tmp_path / "main.yaml").write_text(json.dumps(primary))
+    register_resolvers()
 
     def compose_logger(*overrides: str) -> dict[str, Any]:
         with initialize_config_dir(str(tmp_path), version_base="1.3"):
@@ -121,6 +128,15 @@ def test_a_name_or_a_list_of_names_chooses_the_loggers(
     overrides: list[str], names: list[str], composed: Compose
 ) -> None:
     assert list(composed(*overrides)) == names
+
+
+def test_wandb_names_a_job_by_what_differs_and_groups_it_with_its_sweep(composed: Compose) -> None:
+    for folder, rest in (("run", " run"), ("model=lenet,optimizer.lr=0.1,seed=3", " optimizer.lr=0.1"), ("seed=3", "")):
+        node = composed(f"folder='logs/{folder}'")["wandb"]
+        assert node["name"] == f"lenet-fashion_mnist-sgd-s3{rest}"
+        assert node["group"] == "a_sweep"
+        assert node["tags"] == ["lenet", "fashion_mnist", None]
+    assert composed("sweep_name=null")["wandb"]["name"] == "lenet-fashion_mnist-sgd-s3"
 
 
 def test_every_logger_config_names_parameters_of_its_factory(here: pytest.MonkeyPatch, composed: Compose) -> None:

@@ -1,7 +1,6 @@
 """W&B with its real client: offline, and against a server on this machine that answers, refuses or falls silent."""
 
 import contextlib
-import gzip
 import json
 import logging
 import os
@@ -15,127 +14,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import wandb
 from lightning.pytorch.utilities import rank_zero_only
+from wandb_server import WANDB, Server, bare_environment, inspect, records
 
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import wandb as tracking
 from alexnet_lab.tracking.wandb import WandbRun, wandb_logger
 
-WANDB = Path(sys.executable).with_name("wandb")
 Said = Callable[[], list[str]]
 SOURCE = str(Path(tracking.__file__).parents[2])
-KEY = "0123456789" * 4
 TOP1 = [0.1, 0.5, 0.3]
 CONFIG = {"model": {"_target_": "some.net", "dropout": 0.5}, "git": {"commit": "abc"}, "parameters": 61, "macs": 714}
-
-
-class Server(ThreadingHTTPServer):
-    """As much of W&B's interface as a run needs: `answers`, `refuses` (403) or is `silent`."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.manner = "answers"
-        self.closing = threading.Event()
-        self.history: list[dict[str, Any]] = []
-        self.exit_codes: list[int] = []
-        self.run_names: set[str] = set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args: Any) -> None: ...
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.server.manner == "silent":
-            self.server.closing.wait()
-            return
-        if self.server.manner == "refuses":
-            self.reply(403, {})
-            return
-        content = json.loads(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
-        self.reply(200, self.query(content) if self.path == "/graphql" else self.stream(content))
-
-    def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.reply(200, {})
-
-    def stream(self, content: dict[str, Any]) -> dict[str, Any]:
-        rows = content.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
-        self.server.history += [json.loads(row) for row in rows]
-        if content.get("complete"):
-            self.server.exit_codes.append(content["exitcode"])
-        return {"limits": {}}
-
-    def query(self, content: dict[str, Any]) -> dict[str, Any]:
-        given = content.get("variables") or {}
-        if content["operationName"] == "UpsertBucket":
-            self.server.run_names.add(given["name"])
-            project = {"id": "p", "name": "project", "entity": {"id": "e", "name": "entity"}}
-            bucket = {"id": "b", "name": given["name"], "displayName": "run", "historyLineCount": 0, "project": project}
-            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
-        if content["operationName"] == "CreateRunFiles":
-            files = [{"name": name, "uploadUrl": f"{self.server.url}/file"} for name in given["files"]]
-            return {"data": {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}}
-        return {"data": {"model": None, "viewer": {"id": "u", "entity": "entity", "username": "user", "flags": "{}"}}}
-
-    def reply(self, status: int, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-@contextlib.contextmanager
-def bare_environment(home: Path, **variables: str) -> Iterator[pytest.MonkeyPatch]:
-    """No login and no W&B variable but the given ones; paths are relative to `home`."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in os.environ:
-            if name.startswith("WANDB_") or name == "NETRC":
-                patch.delenv(name)
-        for name, value in {"HOME": str(home), **variables}.items():
-            patch.setenv(name, value)
-        patch.chdir(home)
-        wandb.teardown()
-        patch.setattr(wandb, "run", None)  # a run whose process died stays there
-        yield patch
-        wandb.teardown()
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
-    with bare_environment(tmp_path) as patch:
-        yield patch
-
-
-@pytest.fixture
-def server(bare: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that answers, and a login for it."""
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    bare.setenv("WANDB_BASE_URL", server.url)
-    bare.setenv("WANDB_API_KEY", KEY)
-    yield server
-    wandb.teardown()
-    server.closing.set()
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture
@@ -150,17 +43,6 @@ def train(logger: WandbRun, first_epoch: int = 0) -> None:
         logger.log_metrics({"train/loss_step": 2.0 - epoch, "lr": 0.1, "epoch": epoch}, step=10 * epoch)
         figures = {"val/top1": top1, "val/top5": top1 + 0.2, "val/loss": 1 - top1, "epoch": epoch}
         logger.log_metrics(figures, step=10 * epoch + 9)
-
-
-def inspect(folder: Path, *options: str) -> str:
-    """What `wandb leet inspect` prints of a run's folder."""
-    command = [str(WANDB), "leet", "inspect", *options, "--json", str(folder)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-
-
-def records(folder: Path, kind: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in inspect(folder).splitlines()]
-    return [line[kind] for line in lines if line["type"] == kind]
 
 
 def run_sync(command: str | None) -> None:
@@ -237,13 +119,14 @@ def test_online_run_is_uploaded_with_its_exit_code(server: Server, said: Said) -
     assert line.startswith(f"W&B: {server.url}/entity/project/runs/")
 
 
+@pytest.mark.parametrize("manner", ["silent", "drops"])
 def test_run_that_loses_the_server_ends_in_time_and_can_be_uploaded_whole(
-    server: Server, bare: pytest.MonkeyPatch, said: Said
+    manner: str, server: Server, bare: pytest.MonkeyPatch, said: Said
 ) -> None:
     bare.setattr(tracking, "FINISH_SECONDS", 2.0)
     logger = wandb_logger("run")
     assert not logger.experiment.offline
-    server.manner = "silent"
+    server.manner = manner
     train(logger)
     start = time.monotonic()
     logger.finish()

@@ -74,13 +74,16 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 
 def register_resolvers() -> None:
-    """Make known to OmegaConf what `conf/` computes: a run's name and folder, and what Slurm gives."""
+    """Make known to OmegaConf what `conf/` computes: a run's names and folder, and what Slurm gives."""
     # Kept once it is known: a job of another launcher composes anew, and its sweep is still the same.
     OmegaConf.register_new_resolver("run_name", folders.run_name, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("run_folder", folders.run_folder, replace=True)
     OmegaConf.register_new_resolver("job_name", folders.job_name, replace=True)
     OmegaConf.register_new_resolver("slurm_nodes", slurm.nodes, replace=True)
     OmegaConf.register_new_resolver("slurm_tasks_per_node", slurm.tasks_per_node, replace=True)
+    OmegaConf.register_new_resolver("run_title", folders.run_title, replace=True)
+    OmegaConf.register_new_resolver("short_name", folders.short_name, replace=True)
+    OmegaConf.register_new_resolver("first", folders.first, replace=True)
 
 
 def _quiet(function: Callable[[DictConfig], Any], with_traceback: bool) -> Callable[[DictConfig], Any]:

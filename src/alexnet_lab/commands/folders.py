@@ -81,6 +81,27 @@ def job_name(overrides: str) -> str:
     )
 
 
+def run_title(model: str, data: str, optimizer: str, seed: int, sweep: str | None, folder: str | None) -> str:
+    """How a run is called among many, `lenet-fashion_mnist-sgd-s0`; a sweep's job tells the rest of its name, too.
+
+    `model` and `optimizer` are `_target_`s.
+    """
+    title = f"{short_name(model)}-{data}-{short_name(optimizer)}-s{seed}"
+    job = Path(folder).name.split(",") if sweep and folder else []
+    rest = ",".join(part for part in job if part.partition("=")[0] not in ("model", "data", "optimizer", "seed"))
+    return f"{title} {rest}" if rest else title
+
+
+def short_name(target: str) -> str:
+    """`torch.optim.SGD` -> `sgd`."""
+    return target.rpartition(".")[2].lower()
+
+
+def first(*values: Any) -> Any:
+    """The first of the values that is not None; None when all are."""
+    return next((value for value in values if value is not None), None)
+
+
 def claim(folder: Path, config: dict[str, Any]) -> None:
     """Write `config.yaml` into a folder that holds no run yet; the first writer wins.
 

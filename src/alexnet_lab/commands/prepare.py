@@ -10,12 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from alexnet_lab.commands.build import build, check
-from alexnet_lab.data import fashion_mnist_files
 from alexnet_lab.data.dataset import SplitName
-from alexnet_lab.data.fashion_mnist import FashionMnist
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.store.prepare import prepare as make_store
 from alexnet_lab.data.store.verify import verify
+from alexnet_lab.data.stored import open_source
 from alexnet_lab.data.stream.layout import is_stream
 from alexnet_lab.data.stream.writing import write_stream
 from alexnet_lab.errors import UserError
@@ -39,7 +38,10 @@ def prepare(config: DictConfig) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     settings = options["data"]
+    check(settings, "data")  # a mistake is better found before hours of work
     _store({key: value for key, value in options.items() if key not in ("data", "model")}, settings)
+    if settings["_target_"] == PHOTOGRAPHS:
+        settings |= _told_by_the_images(settings)
     data: ImageDataModule = build(settings, "data")
     data.prepare_data()
     for stage in ("fit", "test"):
@@ -49,7 +51,7 @@ def prepare(config: DictConfig) -> None:
         table.add_row(label, text)
     console = Console()
     console.print(table)
-    for line in _places(data, settings.get("dir", "")):
+    for line in data.dataset.places():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -77,19 +79,23 @@ def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
         write_stream(folder, str(stream), data["name"])
 
 
+def _told_by_the_images(data: dict[str, Any]) -> dict[str, int]:
+    """What training has to be told and the settings leave open, as the images have it; said, too."""
+    source = open_source(data["dir"], data["name"])
+    found = {}
+    if data["num_classes"] is None:
+        found["num_classes"] = len(source.classes)
+    if data["val_size"] == 0 and "val" not in source.counts:
+        found["val_size"] = max(1, source.counts["train"] // 10)
+    if found:
+        keys = " ".join(f"data.{key}={value}" for key, value in found.items())
+        log.info("to train on it: data=%s data.dir=%s %s", data["name"], data["dir"], keys)
+    return found
+
+
 def _rows(data: ImageDataModule) -> Iterable[tuple[str, str]]:
     for name in SPLITS:
         split = data.dataset.split(name)
         shape = " x ".join(map(str, split.images.shape[1:]))
         yield name, f"{len(split.rows):,} images, stored as {shape} {split.images.dtype}"
     yield "classes", f"{data.spec.num_classes}: {', '.join(data.spec.classes)}"
-
-
-def _places(data: ImageDataModule, folder: str) -> Iterable[str]:
-    if isinstance(data.dataset, FashionMnist):
-        found = fashion_mnist_files.locate(Path(folder)) or {}
-        yield from (f"{name}: {path}" for name, path in found.items())
-    elif folder:
-        yield f"folder: {folder}"
-    else:
-        yield "made in memory at every start: there is nothing to prepare"

@@ -22,6 +22,7 @@ NOISE = (
     r"The number of training batches .* is smaller than the logging interval",
     r"The `srun` command is available on your system but is not used",  # the supervisor was started by it
     r"It is recommended to use `self.log\(.*sync_dist=True",  # our figures are those of all ranks already
+    r"The `srun` command is available on your system",  # a single run is no mistake there
 )
 
 log = logging.getLogger(__name__)

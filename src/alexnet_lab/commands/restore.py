@@ -13,9 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from alexnet_lab.commands import folders
 from alexnet_lab.commands.build import build, check_origin
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
+
+PREFIX = "wandb:"
+ARTIFACTS = "logs/wandb_artifacts"
+"""Downloaded checkpoints, below the project's root."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +31,20 @@ class Restored:
     state: dict[str, Tensor]
     step: int
     """Optimizer steps that were done."""
+    preprocessing: Mapping[str, Any]
+    """See `ImageDataModule.preprocessing`."""
 
 
 def read_checkpoint(path: Path) -> Restored:
     """Read a checkpoint that a run of ours has written; the weights are mapped from the file, not copied.
 
+    A `path` like `wandb:ENTITY/PROJECT/ARTIFACT:best` is downloaded first, unless it has been before.
+
     Raises:
-        UserError: there is no such file, it is truncated, or it is something else.
+        UserError: there is no such file, it is truncated, or it is something else; for W&B see `download`.
     """
+    if str(path).startswith(PREFIX):
+        path = _downloaded(str(path))
     content = _load(path)
     if not isinstance(content, Mapping) or not {"config", "state_dict", "global_step"} <= content.keys():
         raise UserError(f"checkpoint={path}: it records no configuration; only checkpoints of our runs can be used")
@@ -42,7 +53,7 @@ def read_checkpoint(path: Path) -> Restored:
         if not isinstance(settings, Mapping) or not isinstance(settings.get(part), Mapping):
             raise UserError(f"checkpoint={path}: its configuration has no {part}")
         check_origin(settings[part], part, package)
-    return Restored(settings, content["state_dict"], content["global_step"])
+    return Restored(settings, content["state_dict"], content["global_step"], content.get("preprocessing", {}))
 
 
 def restored_network(restored: Restored) -> nn.Module:
@@ -74,6 +85,12 @@ def restored_data(restored: Restored, changes: Mapping[str, Any]) -> ImageDataMo
     changed = {key: value for key, value in changes.items() if value is not None}
     data: ImageDataModule = build({**restored.settings["data"], **changed}, "data")
     return data
+
+
+def _downloaded(reference: str) -> Path:
+    from alexnet_lab.tracking.wandb_artifacts import download  # here, since wandb takes a second to import
+
+    return download(reference, folders.ROOT / ARTIFACTS)
 
 
 def _load(path: Path) -> Any:

@@ -91,7 +91,15 @@ def train(
         if trainer.is_global_zero:
             if status != "failed":
                 _record(folder, status, stopwatch, checkpoints, facts | {"images": classifier.images})
-            finish_loggers(trainer.loggers, status == "finished", best=_figures(folder, stopwatch)["best"])
+            figures = _figures(folder, stopwatch)
+            summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second")
+            finish_loggers(
+                trainer.loggers,
+                status == "finished",
+                best=figures["best"],
+                summary={name: {**facts, **figures}[name] for name in summary},
+                checkpoint=checkpoints.best if checkpoints.best.exists() else None,
+            )
 
 
 def _classifier(settings: dict[str, Any], net: nn.Module) -> ImageClassifier:
@@ -203,6 +211,7 @@ def _figures(folder: Path, stopwatch: Stopwatch) -> dict[str, Any]:
         "final": metric_rows.final_figures(rows),
         "best": metric_rows.best_figures(rows),
         "seconds": stopwatch.seconds,
+        "seconds_to_best": stopwatch.seconds_to_best,
         "images_per_second": stopwatch.images_per_second,
     }
 

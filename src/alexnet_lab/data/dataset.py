@@ -39,6 +39,9 @@ class ImageDataset(Protocol):
     def split(self, name: SplitName) -> Split:
         """One of the splits, loaded at the first call."""
 
+    def places(self) -> list[str]:
+        """Lines that say where its files lie."""
+
 
 def held_out_rows(num_samples: int, val_size: int, split_seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows for training and the `val_size` rows held out for validation, each ascending, by the arguments alone.

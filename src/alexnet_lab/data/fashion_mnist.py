@@ -61,6 +61,9 @@ class FashionMnist:
             return self._load("t10k")
         return self._load("train")._replace(rows=self._train_rows[name])
 
+    def places(self) -> list[str]:
+        return [f"{name}: {path}" for name, path in (files.locate(self._folder) or {}).items()]
+
     def _load(self, part: str) -> Split:
         if part not in self._loaded:
             images, labels = files.load(self._folder, part)

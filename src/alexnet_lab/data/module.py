@@ -91,7 +91,8 @@ class ImageDataModule(LightningDataModule):
         """How pixels become the network's input and outputs become names, in plain containers, for the checkpoint.
 
         With `crop_size`: the shorter side is resized to `stored_size`, and of its centre square the centre is cropped.
-        With `mean_image`, float32 [C, crop_size, crop_size] in [0, 1]: subtracted in place of `mean`.
+        With `mean_image`, float32 [C, crop_size, crop_size] in [0, 1]: subtracted in place of `mean`. With
+        `whole_mean_image`, [C, stored_size, stored_size], the part of it under each crop, the centre or another.
         """
         facts = {
             "image_size": self.image_size,
@@ -106,6 +107,7 @@ class ImageDataModule(LightningDataModule):
             facts |= {"stored_size": self.dataset.split("val").images.shape[2], "crop_size": size}
             mean_image = self.pipeline.mean_image
             facts["mean_image"] = mean_image.centre(size).cpu().clone() if mean_image else None
+            facts["whole_mean_image"] = mean_image.pixels.cpu() if mean_image and mean_image.at_crop else None
         return facts
 
     def evaluate_by(self, protocol: Protocol) -> None:

@@ -51,6 +51,9 @@ class Photographs:
         std = images.store.meta.std if isinstance(self._std, str) else self._std
         return DataSpec(images.name, images.source.classes, images.channels, tuple(mean), tuple(std))
 
+    def places(self) -> list[str]:
+        return [f"folder: {self._images.folder}"]
+
     def mean_image(self) -> MeanImage | None:
         """None where channels' means are subtracted."""
         if self._mean not in ("image_centre", "image_at_crop"):

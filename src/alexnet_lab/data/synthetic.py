@@ -36,6 +36,9 @@ class Synthetic:
             self._made[name] = self._make(list(self._sizes).index(name), self._sizes[name])
         return self._made[name]
 
+    def places(self) -> list[str]:
+        return ["made in memory at every start: there is nothing to prepare"]
+
     def _make(self, number: int, size: int) -> Split:
         labels = np.arange(size) % self.spec.num_classes
         # Spawned generators: the same prototypes in every split, other noise in each.

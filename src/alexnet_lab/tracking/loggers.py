@@ -15,7 +15,13 @@ from alexnet_lab.errors import UserError
 class Finishable(Protocol):
     """A logger whose run lasts until it is told, like `alexnet_lab.tracking.wandb.WandbRun`."""
 
-    def finish(self, exit_code: int = 0, best: Mapping[str, float] | None = None) -> None: ...
+    def finish(
+        self,
+        exit_code: int = 0,
+        best: Mapping[str, float] | None = None,
+        summary: Mapping[str, float | None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> None: ...
 
 
 def tensorboard_logger(folder: str) -> TensorBoardLogger:
@@ -46,11 +52,17 @@ def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
         logger.log_hyperparams(dict(config))
 
 
-def finish_loggers(loggers: Iterable[Logger], succeeded: bool, best: Mapping[str, float] | None = None) -> None:
-    """End every logger's run as finished or failed; `best` as in `WandbRun.finish`. Nothing can be logged after it."""
+def finish_loggers(
+    loggers: Iterable[Logger],
+    succeeded: bool,
+    best: Mapping[str, float] | None = None,
+    summary: Mapping[str, float | None] | None = None,
+    checkpoint: Path | None = None,
+) -> None:
+    """End every logger's run as finished or failed, see `WandbRun.finish`. Nothing can be logged after it."""
     for logger in loggers:
         if isinstance(logger, Finishable):
-            logger.finish(exit_code=0 if succeeded else 1, best=best)
+            logger.finish(exit_code=0 if succeeded else 1, best=best, summary=summary, checkpoint=checkpoint)
         else:
             logger.finalize("success" if succeeded else "failed")
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 FIGURES = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "top1", "top5")]
-COLUMNS = ["epoch", "step", "train/loss_step", "lr", *FIGURES]
+COLUMNS = ["epoch", "step", "train/loss_step", "lr", "train/grad_norm", *FIGURES]
 SMALLER_IS_BETTER = "loss"
 
 
@@ -42,11 +42,11 @@ def final_figures(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def best_figures(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The best value of every metric: the smallest of a loss, the largest of an accuracy."""
+    """The best value of every loss, the smallest, and of every accuracy, the largest."""
     best: dict[str, float] = {}
     for row in rows:
         for name, value in row.items():
-            if "/" in name:
+            if name in FIGURES or name == "train/loss_step":
                 choose = min if SMALLER_IS_BETTER in name else max
                 best[name] = choose(value, best.get(name, value))
     return best

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.metric_rows import FIGURES
+from alexnet_lab.tracking.wandb_artifacts import first_line, upload
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,12 @@ class WandbRun(WandbLogger):
     The W&B run begins at the first use, on rank 0 only, and lasts over `fit` and `test` until `finish`.
     """
 
-    def __init__(self, folder: Path, mode: Mode, **init: Any) -> None:
+    def __init__(self, folder: Path, mode: Mode, keep_checkpoint: bool = False, **init: Any) -> None:
         super().__init__(save_dir=folder, **init)
         del self._wandb_init["anonymous"]  # wandb warns of it
         self._folder = folder
         self._mode = mode
+        self._keep_checkpoint = keep_checkpoint
         self._broken = False
         self._incomplete: Path | None = None  # the folder of an online run that could not be uploaded as a whole
         self._finished = False
@@ -75,10 +77,26 @@ class WandbRun(WandbLogger):
                 self._give_up(error)
 
     @rank_zero_only
-    def finish(self, exit_code: int = 0, best: Mapping[str, float] | None = None) -> None:
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+        """Log pictures, or the paths of their files, which are copied."""
+        if self._usable():
+            try:
+                super().log_image(key, images, step, **kwargs)
+            except Exception as error:
+                self._give_up(error)
+
+    @rank_zero_only
+    def finish(
+        self,
+        exit_code: int = 0,
+        best: Mapping[str, float] | None = None,
+        summary: Mapping[str, float | None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
         """End the W&B run, within `FINISH_SECONDS` and a little, and say how to upload what has not been.
 
         `best`: the best figures of the whole run by metric name; W&B itself knows those since a continuation only.
+        `summary`: further figures for it. `checkpoint`: what is uploaded beforehand, where that is asked for.
         """
         if self._experiment is None or self._finished:
             return
@@ -87,13 +105,16 @@ class WandbRun(WandbLogger):
         try:
             for name in set(FIGURES).intersection(best or {}):
                 run.summary[name] = {_better(name): (best or {})[name]}
+            run.summary.update({name: value for name, value in (summary or {}).items() if value is not None})
+            if checkpoint and self._keep_checkpoint and not (run.offline or run.disabled):
+                upload(cast(wandb.Run, run), checkpoint)
             run.finish(exit_code)
         except TimeoutError:
             self._incomplete = Path(run.dir).parent
             log.warning("W&B: not uploaded as a whole within %g s; it is kept in %s", FINISH_SECONDS, self._folder)
         except Exception as error:
             self._incomplete = None if run.offline else Path(run.dir).parent
-            log.warning("W&B: the end of the run is not recorded (%s)", _line(error))
+            log.warning("W&B: the end of the run is not recorded (%s)", first_line(error))
             with suppress(Exception):  # the same again, which at the process's end would show as a traceback
                 wandb.teardown(exit_code)
         if self.sync_command:
@@ -118,7 +139,7 @@ class WandbRun(WandbLogger):
     def _give_up(self, error: Exception) -> None:
         """Logging goes through wandb's own process, which may die; the training does not need it."""
         self._broken = True
-        log.warning("W&B: logging stopped, the training goes on (%s)", _line(error))
+        log.warning("W&B: logging stopped, the training goes on (%s)", first_line(error))
 
 
 def wandb_logger(
@@ -129,23 +150,26 @@ def wandb_logger(
     name: str | None = None,
     group: str | None = None,
     job_type: str | None = None,
-    tags: Sequence[str] = (),
+    tags: Sequence[str | None] = (),
     notes: str | None = None,
+    log_model: bool = False,
 ) -> WandbRun:
     """The W&B logger of the run in `folder`; nothing is started yet.
 
     `auto` follows WANDB_MODE and `wandb offline`, is online with a login and an answering server, else offline;
-    `online` insists; `offline` needs neither. `entity` None is the account's default.
+    `online` insists; `offline` needs neither. `entity` None is the account's default, `name` None the folder's name; a
+    tag that is None is none. `log_model` uploads the best checkpoint at the end of an online run.
     """
     return WandbRun(
         Path(folder),
         mode,
+        keep_checkpoint=log_model,
         project=project,
         entity=entity,
         name=name or Path(folder).name,
         group=group,
         job_type=job_type,
-        tags=list(tags),
+        tags=[tag for tag in dict.fromkeys(tags) if tag],
         notes=notes,
     )
 
@@ -159,13 +183,13 @@ def _begin(folder: Path, mode: Mode, init: Mapping[str, Any]) -> wandb.Run:
             return _init(folder, chosen, init)
         except wandb.errors.CommError as error:
             if mode == "online":
-                raise UserError(f"W&B: {_line(error)}; logger.wandb.mode=auto goes on offline") from error
-            log.warning("W&B: the server did not take the run (%s), so it is recorded offline", _line(error))
+                raise UserError(f"W&B: {first_line(error)}; logger.wandb.mode=auto goes on offline") from error
+            log.warning("W&B: the server did not take the run (%s), so it is recorded offline", first_line(error))
         for empty in set(folder.glob("wandb/run-*")) - before:
             shutil.rmtree(empty, ignore_errors=True)
         return _init(folder, "offline", init)
     except wandb.errors.UsageError as error:
-        raise UserError(f"W&B: {_line(error)}") from error
+        raise UserError(f"W&B: {first_line(error)}") from error
 
 
 def _choose_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
@@ -181,7 +205,7 @@ def _choose_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
             return "online"
         reason = "not logged in (`wandb login`)"
     except wandb.errors.AuthenticationError as error:
-        reason = _line(error)
+        reason = first_line(error)
     if mode == "online":
         raise UserError(f"W&B: {reason}; logger.wandb.mode=auto goes on offline")
     log.info("W&B: %s, so the run is recorded offline", reason)
@@ -218,7 +242,3 @@ def _define_metrics(run: wandb.Run) -> None:
 
 def _better(name: str) -> Literal["min", "max"]:
     return "min" if name.endswith("/loss") else "max"
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

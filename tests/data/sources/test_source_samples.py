@@ -1,11 +1,16 @@
+import csv
 import gzip
 import io
+import os
 import tarfile
+from itertools import islice
+from pathlib import Path
 
 import pytest
 from tests.data.sources.layouts import LAYOUTS, kaggle, official, tar_bytes, tree, write
 
 from alexnet_lab.data.sources import val_labels
+from alexnet_lab.data.sources.listing import list_files
 from alexnet_lab.data.sources.samples import find_samples
 from alexnet_lab.errors import UserError
 
@@ -132,6 +137,115 @@ def test_untrusted_archives_are_refused(tmp_path, bad, message, nested):
         find_samples([tmp_path / "bad.tar"])
 
 
+def pax(key, value):
+    """A member whose extended header states `key` as no library would write it."""
+    record = f" {key}={value}\n"
+    record = f"{len(record) + 2}{record}".encode()
+    return (
+        member("pax", tarfile.XHDTYPE, size=len(record)).tobuf() + record.ljust(512, b"\0") + member("a.JPEG").tobuf()
+    )
+
+
+def long_names(count):
+    """Headers that each announce the name of the next one."""
+    return (member("long", tarfile.GNUTYPE_LONGNAME, size=2).tobuf() + b"a".ljust(512, b"\0")) * count
+
+
+HOSTILE = {
+    "leads back to its header": pax("size", -1536),
+    "leads to before the file": pax("size", -131072),
+    "is a little negative": pax("size", -5),
+    "is beyond 64 bits": pax("size", 10**22),
+    "is for ever the name of the next": long_names(2000) + member("a.JPEG").tobuf(),
+    "has a map of holes that is no number": pax("GNU.sparse.map", "a,b"),
+    "has a name beyond 64 bits": member("a", tarfile.GNUTYPE_LONGNAME, size=2**70).tobuf(tarfile.GNU_FORMAT),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.parametrize("where", ["outside", "nested", "development kit"])
+def test_an_archive_whose_header_misleads_is_refused(tmp_path, what, where):
+    good = tar_bytes({f"train/{TENCH}/good.JPEG": b"good"})[:1024]
+    data = good + HOSTILE[what] + bytes(10240)
+    if where == "development kit":
+        source = official(tmp_path, IMAGES)
+        write(tmp_path, {"ILSVRC2012_devkit_t12.tar.gz": gzip.compress(data)})
+    else:
+        write(tmp_path, {"bad.tar": tar_bytes({"train/inner.tar": data}) if where == "nested" else data})
+        source = tmp_path / "bad.tar"
+        with pytest.raises(UserError):  # and does not list for ever
+            list(islice(list_files([source]), 100))
+    with pytest.raises(UserError, match=r"not to be trusted|damaged or cut off"):
+        find_samples([source])
+
+
+def test_a_tar_in_a_tar_in_a_tar_is_refused(tmp_path):
+    inner = tar_bytes({f"{TENCH}.tar": tar_bytes({"a.JPEG": b"a"})})
+    write(tmp_path, {"all.tar": tar_bytes({"train.tar": inner})})
+    with pytest.raises(UserError, match=rf"a tar in a tar in a tar \(all/train/{TENCH}.tar\); only two levels"):
+        find_samples([tmp_path])
+
+
+def test_a_link_that_leads_nowhere_and_a_fifo_are_listed_and_cannot_be_read(tmp_path):
+    tree(tmp_path, IMAGES)
+    (tmp_path / "train" / TENCH / "a.JPEG").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "train" / TENCH / "b.JPEG")
+    link, fifo, *_ = find_samples([tmp_path]).splits["train"]
+    assert (link.name, fifo.name) == ("a.JPEG", "b.JPEG")
+    with pytest.raises(FileNotFoundError):
+        link.blob.read()
+    with pytest.raises(OSError, match=r"b\.JPEG is not a plain file"):
+        fifo.blob.read()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: Path(path).symlink_to("nowhere")])
+@pytest.mark.parametrize("name", ["more.tar", "LOC_val_solution.csv"])
+def test_an_archive_or_a_label_file_that_cannot_be_read_is_named(tmp_path, make, name):
+    kaggle(tmp_path, IMAGES)
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name} cannot be read"):
+        find_samples([tmp_path])
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    tree(tmp_path, IMAGES)
+    closed, scandir = str(tmp_path / "train" / SHARK), os.scandir
+
+    def refusing(folder):
+        if folder == closed:
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root may list everything
+    with pytest.raises(UserError, match=rf"{closed} cannot be listed \(Permission denied\)"):
+        find_samples([tmp_path])
+
+
+def test_a_list_of_sources_may_name_label_files(tmp_path):
+    official(tmp_path / "official", IMAGES)
+    assert listed(*(tmp_path / "official").iterdir()) == IMAGES
+    kaggle(tmp_path / "kaggle", IMAGES)
+    assert listed(tmp_path / "kaggle" / "ILSVRC", tmp_path / "kaggle" / "LOC_val_solution.csv") == IMAGES
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: text.rindex(",")],
+        lambda text: text[: text.rindex(",") + 1],
+        lambda text: text + "x," + "y" * (csv.field_size_limit() + 1),
+        lambda text: text + "\udcff",
+        lambda text: "",
+    ],
+)
+def test_a_damaged_table_of_labels_is_named(tmp_path, damage):
+    table = kaggle(tmp_path, IMAGES) / "LOC_val_solution.csv"
+    table.write_bytes(damage(table.read_text()).encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"LOC_val_solution.csv does not have|no class for"):
+        find_samples([tmp_path])
+
+
 @pytest.mark.parametrize("kept", [600, 1024, 1536, 2100])
 def test_a_cut_off_archive_is_refused_wherever_it_was_cut(tmp_path, kept):
     whole = tar_bytes({f"train/{TENCH}/a.JPEG": b"a" * 512, f"train/{TENCH}/b.JPEG": b"b" * 700})
@@ -142,7 +256,7 @@ def test_a_cut_off_archive_is_refused_wherever_it_was_cut(tmp_path, kept):
 
 def test_a_compressed_archive_is_refused_with_the_remedy(tmp_path):
     write(tmp_path, {"images.tgz": gzip.compress(tar_bytes(IMAGES))})
-    with pytest.raises(UserError, match="must be decompressed first"):
+    with pytest.raises(UserError, match=r"must be decompressed first, as by gunzip .*images\.tgz"):
         find_samples([tmp_path / "images.tgz"])
 
 

@@ -43,6 +43,20 @@ def test_every_mode_comes_out_as_rgb(mode):
     assert np.array_equal(square, reference(image))
 
 
+@pytest.mark.parametrize(("form", "order"), [("PNG", "<"), ("TIFF", "<"), ("TIFF", ">")])
+def test_sixteen_bits_are_scaled_to_eight(form, order):
+    grey = np.linspace(0, 65535, 400 * 300).reshape(300, 400)
+    found = to_square(encoded(Image.fromarray(grey.round().astype(f"{order}u2")), form))
+    assert np.array_equal(found, reference(Image.fromarray((grey.round() / 257).round().astype(np.uint8))))
+    assert (found.min(), found.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_an_unknown_range_are_unreadable(mode):
+    with pytest.raises(Unreadable, match=f"pixels of {mode}, 32 bits, whose range is not known"):
+        to_square(encoded(gradient().convert("L").convert(mode), "TIFF"))
+
+
 def test_a_grey_and_a_cmyk_jpeg_keep_their_colours():
     grey = to_square(encoded(gradient().convert("L"), quality=95))
     assert np.array_equal(grey[..., 0], grey[..., 2])

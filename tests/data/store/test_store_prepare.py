@@ -133,6 +133,41 @@ def test_skipped_files_are_left_out_and_recorded(damaged, tmp_path, contents, fo
     assert (other.mean, other.checksums) == (meta.mean, meta.checksums)
 
 
+def test_a_store_without_the_unreadable_files_is_said_and_taken_only_where_they_may_be_skipped(
+    damaged, tmp_path, caplog
+):
+    images, bad = damaged
+    source = tree(tmp_path / "source", images)
+    with caplog.at_level(logging.INFO):
+        meta = prepare(source, tmp_path / "store", on_error="skip", **QUICK)
+        assert prepare(source, tmp_path / "store", on_error="skip", **QUICK) == meta
+    assert caplog.text.count("3 unreadable images are left out") == 2
+    with pytest.raises(UserError, match=f"a store without 3 images that were unreadable, the first: {bad[0]}; .*skip"):
+        prepare(source, tmp_path / "store", **QUICK)
+
+
+def test_links_that_lead_nowhere_and_fifos_are_unreadable_files(small_images, tmp_path):
+    source = tree(tmp_path / "source", small_images)
+    (source / "train" / TENCH / "a.JPEG").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(source / "train" / TENCH / "b.JPEG")
+    with pytest.raises(UserError, match=f"(?s)2 image files are unreadable.*{TENCH}/a.JPEG: .*No such file"):
+        prepare(source, tmp_path / "store", **QUICK)
+    meta = prepare(source, tmp_path / "store", on_error="skip", **QUICK)
+    assert [skipped.file for skipped in meta.skipped] == [f"train/{TENCH}/a.JPEG", f"train/{TENCH}/b.JPEG"]
+    assert meta.counts == {"train": 12, "val": 6}
+
+
+def test_names_last_beyond_a_power_cut(small_images, tmp_path, monkeypatch):
+    """A file's new name is on the disk when the folder that it stands in is."""
+    done, fsync, rename = [], os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append("renamed"), rename(old, new)))
+    prepare(tree(tmp_path / "source", small_images), tmp_path / "store", **QUICK)
+    partial = str(tmp_path / "store.partial")
+    assert done[-4:] == [f"{partial}/.meta.json.tmp", partial, "renamed", str(tmp_path)]
+    assert {f"{partial}/train", f"{partial}/val"} <= set(done)
+
+
 def test_a_failed_run_begins_anew_when_the_files_were_replaced(small_images, damaged, tmp_path, contents):
     with pytest.raises(UserError, match="unreadable"):
         prepare(tree(tmp_path / "source", damaged[0]), tmp_path / "store", **QUICK)

@@ -30,8 +30,17 @@ def with_label(path, value):
 
 
 def with_meta(store, **changes):
+    """Without a digest, unless it is among the changes, so that the change itself is looked at."""
+    changes = {"meta_sha256": ""} | changes
     path = store / META
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def with_checksums(store, name="mean_image.npy", without=None):
+    checksums = json.loads((store / META).read_text())["checksums"]
+    checksums[name] = checksums["mean_image.npy"]
+    checksums.pop(without, None)
+    with_meta(store, checksums=checksums)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +55,16 @@ def with_meta(store, **changes):
         (lambda store: with_meta(store, name="imagenette"), "holds the store of imagenette, not of imagenet"),
         (lambda store: with_meta(store, counts={"train": 13, "val": 6}), "cannot hold 13 images"),
         (lambda store: with_meta(store, counts="many"), "meta.json is damaged"),
+        (lambda store: with_meta(store, counts={"train": 12, "val": 0}), "meta.json is damaged .*val"),
+        (lambda store: with_meta(store, counts={"train": 12, "../val": 6}), r"not those of a store: \.\./val"),
+        (lambda store: with_meta(store, mean=[0.5]), "meta.json is damaged .*mean"),
+        (lambda store: with_meta(store, std=[0.5] * 4), "meta.json is damaged .*std"),
+        (lambda store: with_meta(store, eigenvalues=[]), "meta.json is damaged .*eigenvalues"),
+        (lambda store: with_meta(store, eigenvectors=[[1.0]]), "meta.json is damaged .*eigenvectors"),
+        (lambda store: with_meta(store, covariance=[[1.0] * 3] * 2), "meta.json is damaged .*covariance"),
+        (lambda store: with_checksums(store, "../outside.npy"), r"not those of a store: \.\./outside.npy"),
+        (lambda store: with_checksums(store, without="val/labels.npy"), "not those of a store: val/labels.npy"),
+        (lambda store: with_meta(store, meta_sha256="0" * 64), "meta.json is damaged: it is not what was written"),
         (lambda store: cut(store / META), "meta.json is damaged"),
         (lambda store: (store / META).write_bytes(b"\xff\xfe"), "meta.json cannot be read"),
         (lambda store: (store / META).unlink(), "there is no store in .*prepare.py data=imagenet source="),
@@ -68,8 +87,15 @@ def test_verify_names_the_file_and_block_of_a_flipped_byte(store):
         verify(store)
 
 
-def test_verify_sees_a_changed_meta(store):
-    with_meta(store, mean=[0.5, 0.5, 0.5])
+def test_a_changed_meta_is_seen_when_the_store_is_opened(store):
+    digest = json.loads((store / META).read_text())["meta_sha256"]
+    with_meta(store, mean=[0.5, 0.5, 0.5], meta_sha256=digest)
+    with pytest.raises(UserError, match=r"meta\.json is damaged: it is not what was written"):
+        open_store(store)
+
+
+def test_verify_wants_a_digest_of_meta(store):
+    with_meta(store, meta_sha256="")
     open_store(store)
     with pytest.raises(UserError, match=r"meta\.json is damaged"):
         verify(store)

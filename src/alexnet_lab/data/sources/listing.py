@@ -5,10 +5,11 @@ not a plain file or a folder, or is named to lie elsewhere, is refused. Folders 
 """
 
 import os
+import stat
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, NoReturn
 
 from alexnet_lab.errors import UserError
 
@@ -32,8 +33,8 @@ class Blob(NamedTuple):
     size: int
 
     def read(self) -> bytes:
-        """OSError when the file is gone or has become shorter."""
-        with open(self.file, "rb", buffering=0) as file:
+        """OSError when the file is gone, is no plain file, or has become shorter."""
+        with _open_plain(self.file) as file:
             data = os.pread(file.fileno(), self.size, self.offset)
         if len(data) != self.size:
             raise OSError(f"{self.file} ends before byte {self.offset + self.size}")
@@ -47,23 +48,28 @@ class Listed(NamedTuple):
 
 
 def list_files(sources: Sequence[Path]) -> Iterator[Listed]:
-    """The images and label files below all sources, in no particular order.
+    """The images and label files below all sources, in no particular order; a source may be a label file itself.
+
+    Files that cannot be read, such as a link that leads nowhere, are listed like others.
 
     Raises:
-        UserError: a source is missing, or an archive is damaged, compressed or has forbidden members.
+        UserError: a source is missing, a folder cannot be listed, or an archive is damaged, compressed or has
+            forbidden members.
     """
     for source in sources:
         if source.is_dir():
             yield from _list_folder(source)
-        elif source.is_file():
-            yield from _list_tar(Blob(str(source), 0, source.stat().st_size), _tar_folder(source.name), nested=False)
-        else:
+        elif not source.is_file():
             raise UserError(f"source: there is no {source}")
+        elif source.name in LABEL_FILES:
+            yield Listed(source.name, _whole(str(source)))
+        else:
+            yield from _list_tar(_whole(str(source)), _tar_folder(source.name), nested=False)
 
 
 def _list_folder(root: Path) -> Iterator[Listed]:
     entered = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in entered:  # a link back up
             subfolders.clear()
@@ -73,49 +79,94 @@ def _list_folder(root: Path) -> Iterator[Listed]:
         for name in names:
             path = name if inside == "." else f"{inside}/{name}"
             if _is_wanted(name):
-                file = os.path.join(folder, name)
-                blob = Blob(file, 0, os.stat(file).st_size)
+                blob = _whole(os.path.join(folder, name))
                 if _is_tar(name):
                     yield from _list_tar(blob, _tar_folder(path), nested=False)
                 else:
                     yield Listed(path, blob)
 
 
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise UserError(
+        f"source: {error.filename} cannot be listed ({error.strerror}); make it readable, or name sources without it"
+    )
+
+
+def _whole(file: str) -> Blob:
+    """All of a file; empty for one that cannot be read, which `Blob.read` will say."""
+    try:
+        return Blob(file, 0, os.stat(file).st_size)
+    except OSError:
+        return Blob(file, 0, 0)
+
+
+def _open_plain(file: str) -> BinaryIO:
+    """OSError unless it is a plain file: one would wait for ever for what comes out of a FIFO."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{file} is not a plain file")
+    return os.fdopen(descriptor, "rb")
+
+
 def _list_tar(archive: Blob, folder: str, nested: bool) -> Iterator[Listed]:
     """The files in an archive, and in the archives in it."""
-    with open(archive.file, "rb") as file:
-        file.seek(archive.offset)
-        try:
-            for member in _members(file, archive):
-                path = _checked_path(member, archive.file)
-                blob = Blob(archive.file, member.offset_data, member.size)
-                if not member.isreg() or not _is_wanted(path):
-                    continue
-                if not _is_tar(path):
-                    yield Listed(f"{folder}/{path}", blob)
-                elif not nested:
-                    yield from _list_tar(blob, f"{folder}/{_tar_folder(path)}", nested=True)
-        except tarfile.TarError as error:
-            raise UserError(
-                f"source: {archive.file} is not a plain tar archive ({error}); a compressed one must be decompressed "
-                "first, because images are read from its middle"
-            ) from None
+    try:
+        file = _open_plain(archive.file)
+    except OSError as error:
+        raise UserError(f"source: {archive.file} cannot be read ({error})") from None
+    with file:
+        for member in tar_members(file, archive):
+            path = _checked_path(member, archive.file)
+            blob = Blob(archive.file, member.offset_data, member.size)
+            if not member.isreg() or not _is_wanted(path):
+                continue
+            if not _is_tar(path):
+                yield Listed(f"{folder}/{path}", blob)
+            elif nested:
+                raise UserError(
+                    f"source: {archive.file} has a tar in a tar in a tar ({folder}/{path}); only two levels are read, "
+                    "unpack the outermost"
+                )
+            else:
+                yield from _list_tar(blob, f"{folder}/{_tar_folder(path)}", nested=True)
 
 
-def _members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
-    """All members; a UserError where the archive is cut off, which `tarfile` takes for its end."""
-    tar = tarfile.TarFile(fileobj=file)
-    end = archive.offset + archive.size
-    while tar.offset < end and (member := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined]  # it would keep 1.3 million of them
-        if member.offset_data + member.size > end:
-            break
-        yield member
-    else:
-        closing = os.pread(file.fileno(), BLOCK, tar.offset)
-        if tar.offset < end and closing == bytes(BLOCK):
-            return
-    raise UserError(f"source: {archive.file} is damaged or cut off near byte {min(tar.offset, end)}; fetch it again")
+def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
+    """All members of the archive that lies in `file` at the blob's place; only the headers are read.
+
+    Raises:
+        UserError: the archive is cut off, which `tarfile` takes for its end, is no archive, or would mislead.
+    """
+    position, end = archive.offset, archive.offset + archive.size
+    file.seek(position)
+    try:
+        tar = tarfile.TarFile(fileobj=file)
+        while tar.offset < end and (member := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # it would keep 1.3 million of them
+            # A negative size leads back to an earlier header, for ever.
+            if member.size < 0 or member.offset_data + member.size > end or tar.offset <= position:
+                break
+            position = tar.offset
+            yield member
+        else:
+            position = tar.offset
+            file.seek(position)
+            if position < end and file.read(BLOCK) == bytes(BLOCK):
+                return
+    except tarfile.TarError as error:
+        raise UserError(
+            f"source: {archive.file} is not a plain tar archive ({error}); a compressed one must be decompressed "
+            f"first, as by gunzip {archive.file}, because images are read from its middle"
+        ) from None
+    except (OSError, MemoryError):  # the machine's trouble, not the archive's
+        raise
+    # `tarfile` raises nearly anything over hostile headers: ValueError, OverflowError, RecursionError, ...
+    except Exception as error:
+        raise UserError(
+            f"source: {archive.file} is not to be trusted: its header at byte {position} cannot be read ({error})"
+        ) from None
+    raise UserError(f"source: {archive.file} is damaged or cut off near byte {min(position, end)}; fetch it again")
 
 
 def _checked_path(member: tarfile.TarInfo, archive: str) -> str:

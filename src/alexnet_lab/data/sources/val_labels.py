@@ -2,12 +2,11 @@
 
 import csv
 import io
-import tarfile
 import zlib
 from collections.abc import Sequence
 
 from alexnet_lab.data.imagenet_classes import wnids_by_ilsvrc2012_id
-from alexnet_lab.data.sources.listing import DEVKIT, DEVKIT_VAL_LABELS, KAGGLE_VAL_LABELS, Blob, Listed
+from alexnet_lab.data.sources.listing import DEVKIT, DEVKIT_VAL_LABELS, KAGGLE_VAL_LABELS, Blob, Listed, tar_members
 from alexnet_lab.errors import UserError
 
 MAX_BYTES = 64 * 2**20
@@ -28,7 +27,11 @@ def read_val_labels(files: Sequence[Listed]) -> dict[str, str]:
             if path.rpartition("/")[2] == name:
                 try:
                     return reader(_read(blob))
-                except (ValueError, KeyError, IndexError, tarfile.TarError, zlib.error) as error:
+                except UserError:
+                    raise
+                except OSError as error:
+                    raise UserError(f"source: {path} cannot be read ({error})") from None
+                except (ValueError, KeyError, IndexError, csv.Error, zlib.error) as error:
                     raise UserError(f"source: {path} does not have the published form ({error!r})") from None
     raise UserError(
         "source: the validation images are not sorted into classes, and neither "
@@ -45,7 +48,7 @@ def _read(blob: Blob) -> bytes:
 def _from_kaggle(data: bytes) -> dict[str, str]:
     """`ImageId,PredictionString`, where the string is the wnid and a box, once for each object."""
     rows = csv.DictReader(io.StringIO(data.decode()))
-    return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+    return {row["ImageId"]: (row["PredictionString"] or "").split()[0] for row in rows}  # None where it is cut off
 
 
 def _from_devkit(data: bytes) -> dict[str, str]:
@@ -53,11 +56,9 @@ def _from_devkit(data: bytes) -> dict[str, str]:
     unpacked = unpacker.decompress(data, MAX_BYTES)  # bounded, as a download may hold anything
     if unpacker.unconsumed_tail:
         raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
-    with tarfile.TarFile(fileobj=io.BytesIO(unpacked)) as tar:
-        for member in tar:
-            file = tar.extractfile(member) if member.isreg() and member.name.endswith(DEVKIT_VAL_LABELS) else None
-            if file:
-                return _from_list(file.read())
+    for member in tar_members(io.BytesIO(unpacked), Blob(DEVKIT, 0, len(unpacked))):
+        if member.isreg() and member.name.endswith(DEVKIT_VAL_LABELS):
+            return _from_list(unpacked[member.offset_data :][: member.size])
     raise ValueError(f"without {DEVKIT_VAL_LABELS}")
 
 

@@ -18,11 +18,12 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from alexnet_lab.data.sources.samples import SPLITS
 from alexnet_lab.data.store.images import SIZE
 
 VERSION = 1
@@ -38,6 +39,10 @@ IMAGE_BYTES = SIZE * SIZE * 3
 NPY_HEADER_BYTES = 128
 
 Format = Literal["uint8", "jpeg"]
+
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+"""R G B, or the three components."""
+Matrix = Annotated[list[Channels], Field(min_length=3, max_length=3)]
 
 
 class Record(BaseModel):
@@ -70,13 +75,13 @@ class StoreMeta(Record):
     name: str
     format: Format
     classes: list[StoreClass]
-    counts: dict[str, int]
+    counts: dict[str, PositiveInt]
     """Images by split."""
-    mean: list[float]
-    std: list[float]
-    covariance: list[list[float]]
-    eigenvalues: list[float]
-    eigenvectors: list[list[float]]
+    mean: Channels
+    std: Channels
+    covariance: Matrix
+    eigenvalues: Channels
+    eigenvectors: Matrix
     skipped: list[Skipped]
     source_sha256: str
     """`Samples.digest` of what it was made of."""
@@ -87,6 +92,14 @@ class StoreMeta(Record):
     """By path in the store, of all files but `meta.json`."""
     meta_sha256: str = ""
     """Of all the other entries."""
+
+    @model_validator(mode="after")
+    def _is_of_its_own_files(self) -> Self:
+        files = {MEAN_IMAGE, *(name for split in self.counts for name in split_files(split, self.format))}
+        if not set(self.counts) <= set(SPLITS) or set(self.checksums) != files:
+            odd = sorted({*self.counts} - {*SPLITS}) or sorted({*self.checksums} ^ files)
+            raise ValueError(f"counts or checksums are not those of a store: {', '.join(odd[:9])}")
+        return self
 
     def digest(self) -> str:
         """What `meta_sha256` ought to be."""
@@ -115,10 +128,20 @@ def write_meta(folder: Path, meta: StoreMeta) -> StoreMeta:
 
 
 def write_at_once(path: Path, data: bytes) -> None:
-    """The file has its old contents or the new ones, also after a power cut."""
+    """The file has its old contents or the new ones, also after a power cut, and the new ones from now on."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in it last: those of files that were made or renamed there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,6 +6,7 @@ torchvision's `Resize(256)` and `CenterCrop(256)` make of the same PIL image, so
 
 import io
 import warnings
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,10 @@ class Unreadable(ValueError):
     """An image file that is damaged, too large, or no image."""
 
 
-def to_square(data: bytes) -> NDArray[np.uint8]:
-    """[256, 256, 3]: upright as its EXIF data says, RGB whatever the file's mode.
+def to_square(data: bytes, mode: Literal["RGB", "L"] = "RGB", keep_small: bool = False) -> NDArray[np.uint8]:
+    """[256, 256, 3], or [256, 256] for mode L: upright as its EXIF data says, RGB or grey whatever the file's mode.
+
+    With `keep_small` an image is never scaled up: where its shorter side S is below 256, the centre [S, S] is taken.
 
     Raises:
         Unreadable: see there.
@@ -39,7 +42,9 @@ def to_square(data: bytes) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore")  # about odd metadata, which thousands of ImageNet's files have
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return np.asarray(_square(ImageOps.exif_transpose(image).convert("RGB")))
+                upright = ImageOps.exif_transpose(image)
+                size = min(SIZE, *upright.size) if keep_small else SIZE
+                return np.asarray(_square(_eight_bits(upright).convert(mode), size))
     except UnidentifiedImageError:  # its own message has an address in memory, which differs between runs
         raise Unreadable(f"not a file of {', '.join(FORMATS)}") from None
     except MemoryError:  # this machine's trouble, not the file's
@@ -56,11 +61,21 @@ def to_jpeg(image: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _square(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Of more bits, which Pillow itself would cut off above 255, scaled down."""
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257  # rounded: 65535 is 255
+        return Image.fromarray(grey.astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise Unreadable(f"pixels of {image.mode}, 32 bits, whose range is not known; expected are 8 or 16 bits")
+    return image
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
     width, height = image.size
     shorter = min(width, height)
-    scaled = (int(SIZE * width / shorter), int(SIZE * height / shorter))
+    scaled = (int(size * width / shorter), int(size * height / shorter))
     if scaled[0] * scaled[1] > MAX_PIXELS:
         raise Unreadable(f"{width} x {height} is too narrow to be scaled")
-    left, top = (round((side - SIZE) / 2) for side in scaled)
-    return image.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + SIZE, top + SIZE))
+    left, top = (round((side - size) / 2) for side in scaled)
+    return image.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))

@@ -30,6 +30,7 @@ from alexnet_lab.data.store.format import (
     StoreMeta,
     npy_header,
     split_files,
+    sync_folder,
     write_at_once,
     write_meta,
 )
@@ -80,12 +81,12 @@ def prepare(
     if num_classes not in (None, len(samples.wnids)):
         raise UserError(f"data.num_classes is {num_classes}, the source has training images of {len(samples.wnids)}")
     settings = _settings(name, format, samples)
-    if (made := _already_made(target, settings)) is not None:
+    if (made := _already_made(target, settings, on_error)) is not None:
         return made
     partial = target.with_name(f"{target.name}.partial")
     check_disk(partial, samples, format)
     with locked(partial):
-        if (made := _already_made(target, settings)) is not None:  # by another process, a moment ago
+        if (made := _already_made(target, settings, on_error)) is not None:  # by another process, a moment ago
             shutil.rmtree(partial, ignore_errors=True)
             return made
         progress, sums = where_it_stopped(partial, settings, samples, on_error)
@@ -101,8 +102,9 @@ def prepare(
         finally:
             writer.close()
         os.rename(partial, target)
+        sync_folder(target.parent)
         _tidy(target)
-    log.info("%s is ready: %s", target, ", ".join(f"{count:,} {split}" for split, count in meta.counts.items()))
+    log.info("%s is ready: %s", target, _contents(meta))
     return meta
 
 
@@ -122,7 +124,12 @@ def _settings(name: str, form: Format, samples: Samples) -> dict[str, Any]:
     }
 
 
-def _already_made(target: Path, settings: dict[str, Any]) -> StoreMeta | None:
+def _contents(meta: StoreMeta) -> str:
+    counts = ", ".join(f"{count:,} {split}" for split, count in meta.counts.items())
+    return counts + (f"; {len(meta.skipped):,} unreadable images are left out" if meta.skipped else "")
+
+
+def _already_made(target: Path, settings: dict[str, Any], on_error: OnError) -> StoreMeta | None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
     try:
@@ -133,8 +140,13 @@ def _already_made(target: Path, settings: dict[str, Any]) -> StoreMeta | None:
         if getattr(meta, key) != settings[key]:
             what = f"of format={meta.format}" if key == "format" else "made of other images"
             raise UserError(f"{target} holds a store {what}; delete it first, or name another folder: data.dir=FOLDER")
+    if meta.skipped and on_error == "fail":
+        raise UserError(
+            f"{target} holds a store without {len(meta.skipped)} images that were unreadable, the first: "
+            f"{meta.skipped[0].file}; take it as it is with on_error=skip, or replace the files and delete it"
+        )
     _tidy(target)
-    log.info("%s is ready, it was made before", target)
+    log.info("%s is ready, it was made before: %s", target, _contents(meta))
     return meta
 
 

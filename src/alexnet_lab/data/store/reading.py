@@ -123,6 +123,8 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
     except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
         reason = str(error).replace("\n", " ")
         raise UserError(f"{path} is damaged ({reason}); delete {folder} and make it again: {command}") from None
+    if meta.meta_sha256 and meta.digest() != meta.meta_sha256:
+        raise UserError(f"{path} is damaged: it is not what was written; delete {folder} and make it again: {command}")
     if name is not None and meta.name != name:
         raise UserError(f"{folder} (data.dir) holds the store of {meta.name}, not of {name}")
     return meta

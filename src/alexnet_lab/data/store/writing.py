@@ -24,6 +24,7 @@ from alexnet_lab.data.store.format import (
     Format,
     npy_header,
     split_files,
+    sync_folder,
     write_at_once,
 )
 from alexnet_lab.data.store.progress import RECORD, Progress
@@ -79,6 +80,7 @@ class StoreWriter:
                 self._write_header(f"{split}/{PIXELS}", "|u1", (count, *IMAGE_SHAPE))
             else:
                 self._write_header(f"{split}/{OFFSETS}", "<i8", (count + 1,))
+            sync_folder(self.folder / split)
 
     def close(self) -> None:
         for file in self._files.values():

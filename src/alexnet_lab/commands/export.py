@@ -1,0 +1,136 @@
+"""A checkpoint's network for use elsewhere, compared with the checkpoint on images before the file gets its name.
+
+N images, C channels, S the network's input size, K classes.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from alexnet_lab.commands.export_formats import FORMS, Exported, Form, Network
+from alexnet_lab.commands.predict import check_output
+from alexnet_lab.commands.predictions import printable
+from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
+from alexnet_lab.data.preprocessing import Preprocessing
+from alexnet_lab.data.sources.given import given_images
+from alexnet_lab.data.store.images import Unreadable
+from alexnet_lab.errors import UserError
+
+TOLERANCE = 1e-4
+"""Of logits; of the largest of them where that is above 1."""
+COMPARED = 16
+"""Images."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of an exported network with the checkpoint's."""
+
+    images: int
+    about: str
+    """Which images."""
+    difference: float
+    """The largest of a logit."""
+    tolerance: float
+    same_top5: int
+    """Images whose five most probable classes, in their order, are the same; ties within the tolerance aside."""
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= self.tolerance and self.same_top5 == self.images
+
+
+def export(config: DictConfig) -> Comparison:
+    """Do what `conf/export.yaml` describes, and print how well the file agrees with the checkpoint.
+
+    Raises:
+        UserError: the checkpoint is none of ours, an option is wrong, a package is missing, or the written network
+            does not agree with the checkpoint; then there is no file, or the one that there was.
+    """
+    options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    form, checkpoint, out = _check_options(options)
+    restored = read_checkpoint(checkpoint)
+    preprocessing = Preprocessing.of(restored.preprocessing)
+    net = restored_network(restored).to(memory_format=torch.contiguous_format)
+    inputs, about = _inputs(restored, preprocessing, options["images"])
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        form.write(Exported(net, restored, preprocessing), unfinished)
+        comparison = compare(net, form.read(unfinished), inputs, about)
+        if not comparison.agrees:
+            raise UserError(f"the exported network differs from the checkpoint, so there is no file: {comparison}")
+        os.replace(unfinished, out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _print(comparison, options["format"], out)
+    return comparison
+
+
+def compare(net: nn.Module, exported: Network, inputs: Tensor, about: str) -> Comparison:
+    """On float32 [N, C, S, S], in a step of all and in one of a single image, as the number must be free."""
+    with torch.inference_mode():
+        expected, found = net(inputs), exported(inputs)
+        alone = exported(inputs[:1])
+    if found.shape != expected.shape or alone.shape != expected[:1].shape:
+        raise UserError(f"the exported network gives {list(found.shape)}, the checkpoint {list(expected.shape)}")
+    tolerance = TOLERANCE * max(1.0, float(expected.abs().max()))
+    difference = max(float((found - expected).abs().max()), float((alone - expected[:1]).abs().max()))
+    best = min(5, expected.shape[1])
+    ranked = expected.gather(1, found.topk(best).indices)
+    same = ((ranked - expected.topk(best).values).abs() <= 2 * tolerance).all(1)
+    # A comparison with a number that is none is false.
+    return Comparison(len(inputs), about, difference, tolerance, int(same.sum()))
+
+
+def _check_options(options: dict[str, Any]) -> tuple[Form, Path, Path]:
+    if not isinstance(options["checkpoint"], str):
+        raise UserError("which one? checkpoint=PATH, like checkpoint=logs/train/runs/NAME/checkpoints/best.ckpt")
+    if options["format"] not in FORMS:
+        raise UserError(f"format={options['format']}: there is no such format; choose from: {', '.join(FORMS)}")
+    form, checkpoint = FORMS[options["format"]], Path(options["checkpoint"])
+    form.check_packages()
+    check_output("out", options["out"], [Path(form.suffix).suffix or form.suffix])
+    return form, checkpoint, Path(options["out"] or checkpoint.with_suffix(form.suffix))
+
+
+def _inputs(restored: Restored, preprocessing: Preprocessing, given: Any) -> tuple[Tensor, str]:
+    """float32 [N, C, S, S], and what they are."""
+    if given is not None:
+        return _given_inputs(preprocessing, given if isinstance(given, list) else [given])
+    name = restored.settings["data"]["name"]
+    try:
+        data = restored_data(restored, {"eval_batch_size": COMPARED})
+        batch = next(iter(data.val_dataloader()))
+    except UserError:
+        size = preprocessing.image_size
+        noise = torch.randn(COMPARED, preprocessing.channels, size, size, generator=torch.Generator().manual_seed(0))
+        return noise, f"random, since {name} cannot be read here; images=FOLDER compares on real ones"
+    return data.on_after_batch_transfer(batch, 0).images, f"validation images of {name}"
+
+
+def _given_inputs(preprocessing: Preprocessing, places: list[Any]) -> tuple[Tensor, str]:
+    images = given_images([str(place) for place in places])[:COMPARED]
+    squares = []
+    for image in images:
+        try:
+            squares.append(preprocessing.decode(image.blob.read()))
+        except (Unreadable, OSError) as error:
+            raise UserError(f"images: {printable(image.path)}: {error}") from error
+    return preprocessing.inputs(squares), "given ones"
+
+
+def _print(comparison: Comparison, form: str, out: Path) -> None:
+    console = Console()
+    table = Table(title=f"{form}, {out.stat().st_size / 1e6:.1f} MB", show_header=False, title_justify="left")
+    table.add_row("compared on", f"{comparison.images} images: {comparison.about}")
+    table.add_row("largest difference of a logit", f"{comparison.difference:.2g}, at most {comparison.tolerance:.2g}")
+    table.add_row("the same top-5", f"{comparison.same_top5} of {comparison.images}")
+    console.print(table)
+    console.print(f"written: {out}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,205 @@
+"""The most probable classes of images, as a table, a file and a picture."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import Tensor
+
+from alexnet_lab.commands import predictions
+from alexnet_lab.commands.evaluate import PROTOCOLS
+from alexnet_lab.commands.predictions import Prediction, printable
+from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_network
+from alexnet_lab.data.imagenet_classes import names_by_wnid
+from alexnet_lab.data.preprocessing import Preprocessing
+from alexnet_lab.data.sources.given import GivenImage, given_images
+from alexnet_lab.data.spec import mean_over_views
+from alexnet_lab.data.store.images import MAX_BYTES, Unreadable
+from alexnet_lab.errors import UserError
+from alexnet_lab.tracking.pictures.sheet import sheet
+
+ON_SHEET = 40
+"""Images, at most."""
+COLUMNS = 8
+SHOWN_FAILURES = 20
+
+
+class Read(NamedTuple):
+    image: GivenImage
+    square: NDArray[np.uint8] | None
+    """[C, H, H]; None where the file is bad."""
+    reason: str = ""
+
+
+@dataclass
+class Predictions:
+    """What became of the images."""
+
+    done: list[Prediction] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """File and reason."""
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+    """By path, those that are wanted for the sheet."""
+
+
+def predict(config: DictConfig) -> list[Prediction]:
+    """Do what `conf/predict.yaml` describes, print it, write what is asked for, and return it.
+
+    The images are prepared as evaluation prepared those of the run's dataset, so the same images have the same top-1.
+
+    Raises:
+        UserError: the checkpoint is none of ours, an option is wrong, or there is no image; or, after everything else
+            is done and written, some images could not be read.
+    """
+    options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    places = _check_options(options)
+    path = Path(options["checkpoint"])
+    restored = read_checkpoint(path)
+    preprocessing = Preprocessing.of(restored.preprocessing)
+    if options["protocol"] == "ten_crop":
+        _check_ten_crop(restored, preprocessing)
+    images = given_images(places)
+    found = _predict_all(images, restored, preprocessing, options)
+    network = str(restored.settings["model"]["_target_"]).rpartition(".")[2]
+    predictions.show(found.done, f"{network} of run {restored.settings['run']}, {options['protocol']}")
+    if options["out"]:
+        about = {"checkpoint": str(path), "network": network, "protocol": options["protocol"]}
+        predictions.write(Path(options["out"]), about, found.done, found.failed)
+    if options["sheet"] and found.pictures:
+        shown = [one for one in found.done if one.path in found.pictures]
+        pictures = [found.pictures[one.path] for one in shown]
+        picture = sheet(pictures, [one.classes for one in shown], [one.truth for one in shown], COLUMNS)
+        picture.save(options["sheet"], "PNG")
+    if found.failed:
+        lines = [f"  {name}: {reason}" for name, reason in found.failed[:SHOWN_FAILURES]]
+        more = len(found.failed) - len(lines)
+        lines += [f"  and {more} more"] if more else []
+        head = f"{len(found.failed)} of {len(images)} images could not be read; the rest is done"
+        raise UserError("\n".join([head, *lines]))
+    return found.done
+
+
+def _check_options(options: dict[str, Any]) -> list[str]:
+    """The places of the images."""
+    if not isinstance(options["checkpoint"], str):
+        raise UserError("which one? checkpoint=PATH, like checkpoint=logs/train/runs/NAME/checkpoints/best.ckpt")
+    given = options["images"]
+    places = given if isinstance(given, list) else [given]
+    if not places or not all(isinstance(place, str) for place in places):
+        raise UserError("which ones? images=PATH: a file, a folder, a tar archive, a pattern, or a list of them")
+    if options["protocol"] not in PROTOCOLS:
+        raise UserError(
+            f"protocol={options['protocol']}: there is no such protocol; choose from: {', '.join(PROTOCOLS)}"
+        )
+    for key in ("top", "batch_size"):
+        if type(options[key]) is not int or options[key] < 1:
+            raise UserError(f"{key} must be a whole number of at least 1, got {options[key]}")
+    for key, suffixes in (("out", (".json", ".csv")), ("sheet", (".png",))):
+        check_output(key, options[key], suffixes)
+    return places
+
+
+def _check_ten_crop(restored: Restored, preprocessing: Preprocessing) -> None:
+    preprocessing.check_ten_crop()
+    # Of runs from before checkpoints held all of the mean image.
+    if restored.settings["data"].get("mean") == "image_at_crop" and preprocessing.whole_mean_image is None:
+        raise UserError(
+            "protocol=ten_crop: this checkpoint holds the centre of the mean image only, and other crops need other "
+            "parts of it; choose protocol=center"
+        )
+
+
+def check_output(key: str, value: Any, suffixes: Sequence[str]) -> None:
+    """UserError unless `value` is None or a file's name of one of the suffixes in a folder that exists."""
+    if value is None:
+        return
+    path = Path(str(value))
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{key}={value}: the name must end in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise UserError(f"{key}={value}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"{key}={value}: that is a folder")
+
+
+def _predict_all(
+    images: Sequence[GivenImage], restored: Restored, preprocessing: Preprocessing, options: dict[str, Any]
+) -> Predictions:
+    net = restored_network(restored)
+    fabric = _fabric(options["accelerator"], options["precision"] or restored.settings["trainer"]["precision"])
+    net = fabric.setup_module(net)
+    layout = torch.channels_last if restored.settings["channels_last"] else torch.contiguous_format
+    ten_crop = options["protocol"] == "ten_crop"
+    on_sheet = _spread(images) if options["sheet"] else set()
+    found = Predictions()
+    for batch in _read_batches(images, preprocessing, options["batch_size"]):
+        found.failed += [
+            (printable(image.path), printable(reason)) for image, square, reason in batch if square is None
+        ]
+        good = [(image, square) for image, square, _ in batch if square is not None]
+        if not good:
+            continue
+        with torch.inference_mode():
+            inputs = preprocessing.inputs([square for _, square in good], ten_crop, fabric.device)
+            logits = mean_over_views(net(inputs.contiguous(memory_format=layout)), len(good))
+        if logits.shape[1] != len(preprocessing.classes):
+            raise UserError(f"the checkpoint names {len(preprocessing.classes)} classes of {logits.shape[1]}")
+        for (image, square), row in zip(good, logits.double().softmax(1).cpu(), strict=True):
+            found.done.append(_prediction(image, row, preprocessing.classes, options["top"]))
+            if image.path in on_sheet:
+                found.pictures[printable(image.path)] = Image.fromarray(square.transpose(1, 2, 0).squeeze())
+    return found
+
+
+def _fabric(accelerator: Any, precision: Any) -> Fabric:
+    try:
+        # Stated, or Fabric would look for Slurm and the like.
+        return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[LightningEnvironment()])
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise UserError(f"accelerator={accelerator} precision={precision}: {error}") from error
+
+
+def _spread(images: Sequence[GivenImage]) -> set[str]:
+    """The paths of `ON_SHEET` images from all over the list."""
+    number = min(ON_SHEET, len(images))
+    return {images[place * len(images) // number].path for place in range(number)}
+
+
+def _read_batches(images: Sequence[GivenImage], preprocessing: Preprocessing, size: int) -> Iterator[list[Read]]:
+    """The images in their order; a batch is read while the one before is computed."""
+
+    def read(image: GivenImage) -> Read:
+        try:
+            if image.blob.size > MAX_BYTES:
+                raise Unreadable(f"{image.blob.size} bytes, at most {MAX_BYTES} are read")
+            return Read(image, preprocessing.decode(image.blob.read()))
+        except (Unreadable, OSError) as error:
+            return Read(image, None, str(error))
+
+    with ThreadPoolExecutor() as pool:
+        begun: list[Iterator[Read]] = []
+        for start in range(0, len(images), size):
+            begun.append(pool.map(read, images[start : start + size]))
+            if len(begun) == 2:
+                yield list(begun.pop(0))
+        yield from map(list, begun)
+
+
+def _prediction(image: GivenImage, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:
+    """From float [K]."""
+    values, places = (sorted_.tolist() for sorted_ in probabilities.sort(descending=True))
+    ranked = [(printable(classes[place]), value) for value, place in zip(values[:top], places[:top], strict=True)]
+    truth = names_by_wnid().get(image.folder) or (image.folder if image.folder in classes else None)
+    # Two of ImageNet's classes are called "crane".
+    rank = places.index(classes.index(truth)) if truth and classes.count(truth) == 1 else None
+    return Prediction(printable(image.path), printable(truth) if truth else None, ranked, rank)

@@ -1,0 +1,110 @@
+"""From image files to a network's input, as a checkpoint describes it and as evaluation did it.
+
+N images, V views of each, C channels, S the network's input size.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from alexnet_lab.data.augment import ten_views
+from alexnet_lab.data.pipeline import InputPipeline, MeanImage
+from alexnet_lab.data.spec import Draws
+from alexnet_lab.data.store.images import SIZE, to_square
+from alexnet_lab.errors import UserError
+
+CPU = torch.device("cpu")
+Size = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Preprocessing(BaseModel):
+    """What `ImageDataModule.preprocessing` says, and the doing of it.
+
+    Photographs are scaled and cropped as for the store. For a network of small images (no `crop_size`) the centre
+    square is taken, scaled down to 256 x 256 where it is larger, turned grey where the network reads one channel, and
+    resized to the input by the pipeline.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
+
+    image_size: Size
+    resize: Literal["bilinear"]
+    channels: Literal[1, 3]
+    mean: list[float]
+    std: list[float]
+    classes: list[str]
+    stored_size: Literal[256] | None = None
+    crop_size: Annotated[int, Field(ge=1, le=SIZE)] | None = None
+    mean_image: Tensor | None = None
+    whole_mean_image: Tensor | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Preprocessing":
+        """UserError when these are not the facts that this version knows."""
+        try:
+            return cls(**facts)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            key = ".".join(map(str, detail["loc"]))
+            raise UserError(f"this checkpoint's preprocessing cannot be done: {key}: {detail['msg']}") from error
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """[C, H, H], the square that is kept of an image file; of photographs H is `stored_size`.
+
+        Raises:
+            Unreadable: damaged, too large, or no image.
+        """
+        square = to_square(data, "L" if self.channels == 1 else "RGB", keep_small=self.crop_size is None)
+        return square[None] if square.ndim == 2 else square.transpose(2, 0, 1)
+
+    def check_ten_crop(self) -> None:
+        """UserError where there are no ten different views."""
+        if self.crop_size is None or self.stored_size is None or self.crop_size >= self.stored_size:
+            raise UserError("protocol=ten_crop: this network's images are not cropped; choose protocol=center")
+
+    def inputs(
+        self, squares: Sequence[NDArray[np.uint8]], ten_crop: bool = False, device: torch.device = CPU
+    ) -> Tensor:
+        """float32 [N * V, C, S, S] of what `decode` gave; V is 10 or 1, an image's views together."""
+        if self.crop_size is None:  # squares of different sizes
+            return torch.cat([self._pipeline(torch.tensor(square, device=device)[None]) for square in squares])
+        pixels, size = torch.from_numpy(np.stack(squares)).to(device), self.crop_size
+        if ten_crop:
+            return self._pipeline(*ten_views(pixels, size))
+        corner = (pixels.shape[2] - size) // 2
+        pixels = pixels[:, :, corner : corner + size, corner : corner + size]
+        return self._pipeline(pixels, Draws(corner=torch.full((len(pixels), 2), corner)))
+
+    @cached_property
+    def _pipeline(self) -> InputPipeline:
+        pixels = self.mean_image if self.whole_mean_image is None else self.whole_mean_image
+        mean_image = None if pixels is None else MeanImage(pixels, at_crop=self.whole_mean_image is not None)
+        return InputPipeline(self.image_size, self.mean, self.std, mean_image=mean_image)
+
+    def described(self) -> dict[str, Any]:
+        """The facts for people and for programs in other languages, fit for JSON; images as base64 of float32."""
+        facts = self.model_dump(exclude={"mean_image", "whole_mean_image"}, exclude_none=True)
+        facts["layout"] = "images float32 [N, channels, image_size, image_size], RGB or grey"
+        facts["steps"] = self._steps()
+        if self.mean_image is not None:
+            pixels = self.mean_image.numpy().astype("<f4")
+            facts["mean_image"] = {
+                "shape": list(pixels.shape),
+                "float32_base64": base64.b64encode(pixels.tobytes()).decode(),
+            }
+        return facts
+
+    def _steps(self) -> list[str]:
+        if self.crop_size is None:
+            first = ["centre square", *(["grey"] if self.channels == 1 else [])]
+        else:
+            first = [f"RGB, shorter side to {self.stored_size}", f"centre crop of {self.crop_size}"]
+        subtracted = "mean" if self.mean_image is None else "mean_image"
+        return [*first, "divide by 255", f"subtract {subtracted}", "divide by std", f"resize to {self.image_size}"]

@@ -1,0 +1,1 @@
+"""Pictures of what a network sees and thinks, as Pillow images."""

@@ -1,0 +1,174 @@
+import base64
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+
+from alexnet_lab.commands import export_formats
+from alexnet_lab.commands.export import export
+from alexnet_lab.commands.export_formats import FORMS, Network
+from alexnet_lab.commands.restore import read_checkpoint, restored_network
+from alexnet_lab.data.preprocessing import Preprocessing
+from alexnet_lab.data.sources.given import given_images
+from alexnet_lab.errors import UserError
+
+CONF = Path(__file__).parents[2] / "conf"
+NETWORKS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_export_agrees_with_the_checkpoint_for_any_number_of_images(composed, trained_run, tmp_path, form) -> None:
+    out = (tmp_path / "network").with_suffix(FORMS[form].suffix)
+    found = export(composed("export", f"checkpoint={trained_run.last}", f"format={form}", f"out={out}"))
+    assert found.about == "validation images of synthetic"
+    assert (found.images, found.same_top5) == (16, 16)
+    assert found.difference <= 1e-4
+    assert os.listdir(tmp_path) == [out.name]
+    net, exported = restored_network(read_checkpoint(trained_run.last)), FORMS[form].read(out)
+    for number in (1, 3, 20):
+        images = torch.randn(number, 3, 28, 28, generator=torch.Generator().manual_seed(number))
+        with torch.inference_mode():
+            torch.testing.assert_close(exported(images), net(images), atol=1e-4, rtol=0)
+
+
+def test_preprocessing_and_names_are_described_in_each_form(composed, trained_run, tmp_path) -> None:
+    onnx = pytest.importorskip("onnx")
+    for form in FORMS:
+        out = tmp_path / f"{form}{FORMS[form].suffix}"
+        export(composed("export", f"checkpoint={trained_run.last}", f"format={form}", f"out={out}"))
+    extra = {"preprocessing.json": ""}
+    torch.export.load(tmp_path / "torch_export.pt2", extra_files=extra)
+    model = onnx.load(tmp_path / "onnx.onnx")
+    in_onnx = {fact.key: fact.value for fact in model.metadata_props}
+    for text in (extra["preprocessing.json"], in_onnx["preprocessing"]):
+        facts = json.loads(text)
+        assert facts["classes"] == [f"class {number}" for number in range(10)]
+        assert (facts["image_size"], facts["channels"], facts["mean"], facts["std"]) == (28, 3, [0.0], [1.0])
+        assert facts["steps"][-1] == "resize to 28"
+    assert [(one.name, one.type.tensor_type.shape.dim[0].dim_param) for one in model.graph.input] == [
+        ("images", "batch")
+    ]
+    assert [one.name for one in model.graph.output] == ["logits"]
+    weights = torch.load(tmp_path / "state_dict.weights.pt", weights_only=True)
+    assert weights.keys() == {"state_dict", "model", "preprocessing"}
+    assert weights["preprocessing"] == torch.load(trained_run.last, weights_only=True)["preprocessing"]
+
+
+def test_mean_image_travels_as_text(trained_run) -> None:
+    facts = torch.load(trained_run.last, weights_only=True)["preprocessing"]
+    pixels = torch.rand(3, 5, 5)
+    described = Preprocessing.of({**facts, "stored_size": 256, "crop_size": 5, "mean_image": pixels}).described()
+    sent = json.loads(json.dumps(described))["mean_image"]
+    received = np.frombuffer(base64.b64decode(sent["float32_base64"]), "<f4").reshape(sent["shape"])
+    assert np.array_equal(received, pixels.numpy())
+    assert described["steps"][:2] == ["RGB, shorter side to 256", "centre crop of 5"]
+
+
+def test_network_that_differs_leaves_the_file_that_was_there(composed, trained_run, tmp_path, monkeypatch) -> None:
+    form = FORMS["state_dict"]
+
+    def read(path: Path) -> Network:
+        net = form.read(path)
+        return lambda images: net(images) + 1e-3
+
+    monkeypatch.setitem(FORMS, "state_dict", replace(form, read=read))
+    out = tmp_path / "network.pt"
+    out.write_text("older")
+    with pytest.raises(UserError, match="the exported network differs from the checkpoint, so there is no file"):
+        export(composed("export", f"checkpoint={trained_run.last}", "format=state_dict", f"out={out}"))
+    assert (os.listdir(tmp_path), out.read_text()) == (["network.pt"], "older")
+
+
+def test_missing_packages_are_named_with_the_remedy(composed, trained_run, monkeypatch) -> None:
+    monkeypatch.setattr(export_formats.importlib.util, "find_spec", lambda name: None if "onnx" in name else "there")
+    with pytest.raises(UserError, match=r"needs onnx, onnxscript, onnxruntime: pip install -e '.\[export\]'"):
+        export(composed("export", f"checkpoint={trained_run.last}", "format=onnx"))
+
+
+def test_without_the_dataset_random_inputs_are_compared_and_it_is_said(script, trained_run, tmp_path) -> None:
+    content = torch.load(trained_run.last, weights_only=True)
+    data = OmegaConf.to_container(OmegaConf.load(CONF / "data/imagenette.yaml"), resolve=False)
+    references = {"image_size": 28, "crop_size": 28, "seed": 0, "channels_last": True}
+    content["config"]["data"] = {**data, **references, "dir": str(tmp_path / "nowhere")}
+    torch.save(content, tmp_path / "far.ckpt")
+    ended = script.run(f"checkpoint={tmp_path}/far.ckpt", "format=state_dict", program=("src/export.py",))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "random, since imagenette cannot be read here" in " ".join(ended.stdout.replace("│", " ").split())
+    assert (tmp_path / "far.weights.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("checkpoint=null", "which one\\? checkpoint=PATH"),
+        ("format=null", "there is no such format; choose from: onnx, torch_export, state_dict"),
+        ("format=tflite", "format=tflite: there is no such format; choose from: onnx, torch_export, state_dict"),
+        ("out=network.pth", "out=network.pth: the name must end in .onnx"),
+        ("out=nowhere/network.onnx", "there is no folder nowhere"),
+        ("images=nowhere", "images=nowhere: there is no such file or folder"),
+        ("images=README.md", "images: README.md: not a file of JPEG"),
+    ],
+)
+def test_wrong_option_is_named_with_its_remedy(composed, trained_run, override, message) -> None:
+    options = (f"checkpoint={trained_run.last}", "format=onnx", override)
+    with pytest.raises(UserError, match=message):
+        export(composed("export", *options))
+
+
+def checkpoint_of(model: str, folder: Path) -> Path:
+    """A network of ten classes whose untrained weights let signals through, so that images have different logits."""
+    settings = OmegaConf.load(CONF / "model" / f"{model}.yaml")
+    size = settings.image_size
+    settings = OmegaConf.to_container(OmegaConf.merge(settings, {"in_channels": 3, "num_classes": 10}), resolve=True)
+    torch.manual_seed(0)
+    net = instantiate(settings)
+    gain = 8 if any(isinstance(module, nn.Sigmoid) for module in net.modules()) else 2**0.5
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, std=gain / module.weight[0].numel() ** 0.5)
+    preprocessing = {
+        "image_size": size,
+        "resize": "bilinear",
+        "channels": 3,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "classes": [f"class {number}" for number in range(10)],
+        "stored_size": 256,
+        "crop_size": max(224, size),
+    }
+    data = {"_target_": "alexnet_lab.data.photographs.photographs", "name": "imagenette"}
+    config = {"model": settings, "data": data, "channels_last": True, "run": model}
+    content = {"config": config, "state_dict": net.state_dict(), "global_step": 0, "preprocessing": preprocessing}
+    torch.save(content, folder / "untrained.ckpt")
+    return folder / "untrained.ckpt"
+
+
+def logits_spread(checkpoint: Path, photographs: Path) -> float:
+    """The standard deviation of a logit over 16 photographs, mean over the logits."""
+    restored = read_checkpoint(checkpoint)
+    preprocessing = Preprocessing.of(restored.preprocessing)
+    squares = [preprocessing.decode(image.blob.read()) for image in given_images([str(photographs)])[:16]]
+    with torch.inference_mode():
+        return float(restored_network(restored)(preprocessing.inputs(squares)).std(0).mean())
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("model", NETWORKS)
+def test_onnx_of_every_network_agrees_within_1e_4_on_photographs(composed, tmp_path, model) -> None:
+    photographs = Path(os.environ.get("ALEXNET_LAB_IMAGES", "nowhere"), "imagenet_fullsize_400.tar")
+    if not photographs.exists():
+        pytest.skip("needs real images: set ALEXNET_LAB_IMAGES to the folder of imagenet_fullsize_400.tar")
+    checkpoint = checkpoint_of(model, tmp_path)
+    found = export(composed("export", f"checkpoint={checkpoint}", "format=onnx", f"images={photographs}"))
+    assert (found.images, found.same_top5) == (16, 16)
+    assert found.difference <= 1e-4
+    assert logits_spread(checkpoint, photographs) >= 0.1
+    for path in tmp_path.iterdir():  # hundreds of megabytes
+        path.unlink()

@@ -12,7 +12,7 @@ from alexnet_lab.errors import UserError
 UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' is not in struct\s+full_key: (?P<full>\S+)")
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '(?P<group>[^']+)/(?P<option>[^'/]*)'")
 LONGEST_LINE = 240
-EXTRAS = {"optuna": "optuna"}
+EXTRAS = {"optuna": "optuna", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """The extra of pyproject.toml that brings a plugin of Hydra's."""
 UNKNOWN_GROUP = re.compile(r"Could not override '(?P<group>[^']+)'\.\s*\n?.*No match in the defaults list", re.DOTALL)
 

@@ -7,17 +7,24 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab.commands import folders
+from alexnet_lab.commands import folders, slurm
 from alexnet_lab.commands.advice import advice
 from alexnet_lab.commands.folders import ROOT
 from alexnet_lab.errors import FAILED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
+from alexnet_lab.tracking import record
+
+OF_THE_SWEEP = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE", "HYDRA_FULL_ERROR")
+"""Variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -32,7 +39,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         @functools.wraps(function)
         def program() -> None:
             os.chdir(ROOT)
-            register_resolvers()
+            # For the processes of other launchers, which do not begin with this script.
+            paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+            os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
             with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
             # Hydra prints errors itself unless this is set; here they are printed by `report`.
             os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -41,8 +50,14 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 start(_quiet(function, with_traceback))()
             except RunFailed as error:  # the first job that failed, when the sweep has ended
                 print(f"error: {error}", file=sys.stderr)
+                sys.exit(FAILED)
             except RunInterrupted:
+                slurm.requeue()
                 sys.exit(INTERRUPTED)
+            except SystemExit as end:
+                if end.code == INTERRUPTED:
+                    slurm.requeue()
+                raise
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 report(error, with_traceback)
             except (PermissionError, FileExistsError, NotADirectoryError) as error:
@@ -59,10 +74,13 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 
 def register_resolvers() -> None:
-    """Make known to OmegaConf what `conf/` computes: a run's names and folder."""
-    OmegaConf.register_new_resolver("run_name", folders.run_name, replace=True)
+    """Make known to OmegaConf what `conf/` computes: a run's names and folder, and what Slurm gives."""
+    # Kept once it is known: a job of another launcher composes anew, and its sweep is still the same.
+    OmegaConf.register_new_resolver("run_name", folders.run_name, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("run_folder", folders.run_folder, replace=True)
     OmegaConf.register_new_resolver("job_name", folders.job_name, replace=True)
+    OmegaConf.register_new_resolver("slurm_nodes", slurm.nodes, replace=True)
+    OmegaConf.register_new_resolver("slurm_tasks_per_node", slurm.tasks_per_node, replace=True)
     OmegaConf.register_new_resolver("run_title", folders.run_title, replace=True)
     OmegaConf.register_new_resolver("short_name", folders.short_name, replace=True)
     OmegaConf.register_new_resolver("first", folders.first, replace=True)
@@ -73,6 +91,8 @@ def _quiet(function: Callable[[DictConfig], Any], with_traceback: bool) -> Calla
 
     @functools.wraps(function)
     def job(config: DictConfig) -> Any:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return _run_elsewhere(function, config)
         try:
             return function(config)
         except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -81,9 +101,35 @@ def _quiet(function: Callable[[DictConfig], Any], with_traceback: bool) -> Calla
     return job
 
 
+def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig) -> Any:
+    """Run a job of another launcher than ours, which calls this in a process of Slurm's or Ray's.
+
+    Raises:
+        RunFailed: it did not end well. The launcher hands that to the sweeper; the end of its process it would not.
+    """
+    os.chdir(ROOT)
+    for name in OF_THE_SWEEP:
+        os.environ.pop(name, None)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        return function(config)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        raise RunFailed(f"{folder.name} failed: {advice(error, str(ROOT / 'conf'))}") from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            slurm.requeue()
+        result = record.read_result(folder / folders.RESULT) or {}
+        why = result.get("error") or f"it ended with status {end.code}; what it printed tells why"
+        raise RunFailed(f"{folder.name} {result.get('status', 'failed')}: {why}") from None
+
+
 def report(error: Exception, with_traceback: bool = False) -> None:
     """Print what is wrong and what would be right, and end the program with status 2."""
     if with_traceback:
         raise error
     print(f"error: {advice(error, str(ROOT / 'conf'))}", file=sys.stderr)
     sys.exit(USER_ERROR)
+
+
+# When this module is imported, and not when a program starts: the processes of other launchers only unpickle a job.
+register_resolvers()

@@ -15,6 +15,7 @@ from typing import IO, Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from alexnet_lab.commands import slurm
 from alexnet_lab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,8 +35,8 @@ def run_name(now: str) -> str:
     Ranks started by `srun` or `torchrun` compose on their own and must agree on one folder.
     """
     environment = os.environ
-    if "SLURM_JOB_ID" in environment and "SLURM_STEP_ID" in environment:
-        return f"slurm-{environment['SLURM_JOB_ID']}"
+    if of_slurm := slurm.name():
+        return of_slurm
     if "TORCHELASTIC_RUN_ID" in environment:
         identity = environment["TORCHELASTIC_RUN_ID"]
         if identity != "none":

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab.commands import folders, resume, supervisor
+from alexnet_lab.commands import folders, resume, slurm, supervisor
 from alexnet_lab.errors import USER_ERROR, UserError
 from alexnet_lab.tracking import record
 
@@ -62,7 +62,7 @@ def launch(config: DictConfig) -> float | None:
 
 def started_from_outside() -> bool:
     """Whether torchrun or srun has started this process as one rank of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    return "TORCHELASTIC_RUN_ID" in os.environ or slurm.in_step()
 
 
 def plan(config: DictConfig, folder: Path) -> Plan | None:
@@ -72,6 +72,8 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
         UserError: the continued run was another one, or there is nothing to continue.
     """
     overrides = list(HydraConfig.get().overrides.task)
+    if config.resume is None and slurm.restarted():
+        config.resume = "auto"
     _check_choices(overrides)
     _check_resume(config, overrides, folder)
     settings = _resolved(config, folder, overrides)
@@ -131,10 +133,12 @@ def start(plan: Plan) -> int:
         UserError: the folder is taken or locked.
     """
     ranks = local_ranks(plan.settings["trainer"])
-    command = [sys.executable, "-m", "alexnet_lab.commands.rank", str(plan.folder)]
-    if plan.checkpoint:
-        command.append(str(plan.checkpoint))
-    return _own(plan, lambda: supervisor.supervise(command, plan.folder, ranks))
+    return _own(plan, lambda: supervisor.supervise(_command(plan), plan.folder, ranks))
+
+
+def _command(plan: Plan) -> list[str]:
+    checkpoint = [str(plan.checkpoint)] if plan.checkpoint else []
+    return [sys.executable, "-m", "alexnet_lab.commands.rank", str(plan.folder), *checkpoint]
 
 
 def _own(plan: Plan, run: Callable[[], int]) -> int:
@@ -164,9 +168,11 @@ def _undo(folder: Path, was_empty: bool, config: dict[str, Any] | None, result: 
 
 def _join(plan: Plan) -> int:
     """Be one rank of those that torchrun or srun has started; rank 0 owns the folder."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return _join_step(plan)
     from alexnet_lab.commands.rank import run_rank
 
-    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    rank = int(os.environ["RANK"])
     if rank == 0:
         return _own(plan, lambda: run_rank(plan.folder, plan.settings, plan.checkpoint))
     deadline = time.monotonic() + CLAIM_SECONDS
@@ -175,6 +181,17 @@ def _join(plan: Plan) -> int:
             raise UserError(f"rank {rank} waited {CLAIM_SECONDS:.0f} s for rank 0 to start the run in {plan.folder}")
         time.sleep(0.1)
     return run_rank(plan.folder, plan.settings, plan.checkpoint)
+
+
+def _join_step(plan: Plan) -> int:
+    """Supervise the one rank that this task of `srun` stands for."""
+
+    def supervise(variables: Mapping[str, str]) -> int:
+        return supervisor.supervise(_command(plan), plan.folder, joined=variables)
+
+    if slurm.rank() == 0:
+        return _own(plan, lambda: supervise(slurm.call_ranks(plan.folder)))
+    return supervise(slurm.await_call(plan.folder))
 
 
 def _record(plan: Plan) -> None:

@@ -20,6 +20,7 @@ from alexnet_lab.tracking import record
 NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The number of training batches .* is smaller than the logging interval",
+    r"The `srun` command is available on your system but is not used",  # the supervisor was started by it
     r"It is recommended to use `self.log\(.*sync_dist=True",  # our figures are those of all ranks already
     r"The `srun` command is available on your system",  # a single run is no mistake there
 )
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) -> int:
     """Do this rank's part of the run; every way it can end is recorded and becomes an exit status."""
     started = time.time()
-    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    rank = int(os.environ.get("RANK", "0"))
     _log_to(folder / ("train.log" if rank == 0 else f"train.rank{rank}.log"), speak=rank == 0)
     timeout = settings.get("hang_timeout")
     pulse = heartbeat.Pulse(timeout, lambda stack: _end_hanging(folder, rank, timeout, stack))
@@ -96,6 +97,7 @@ def main(arguments: list[str]) -> int:
     supervisor.end_with_supervisor()
     # Ctrl-C reaches every process of the terminal's group; the supervisor alone decides and sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # submitit's, which Slurm sends to every process of a job
     folder = Path(arguments[0])
     checkpoint = Path(arguments[1]) if len(arguments) > 1 else None
     return run_rank(folder, folders.read_config(folder), checkpoint)

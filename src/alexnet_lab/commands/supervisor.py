@@ -5,24 +5,24 @@ Imports nothing heavy. The ranks find each other through the variables that torc
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from alexnet_lab.commands import folders, heartbeat
-from alexnet_lab.errors import FINISHED, INTERRUPTED, USER_ERROR
+from alexnet_lab.commands import folders, heartbeat, slurm
+from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR
 from alexnet_lab.tracking import record
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 GRACE_SECONDS = 10.0  # a rank that cannot go on without the others has nothing to save
 SAME_WISH_SECONDS = 1.0
 POLL_SECONDS = 0.05
+LOOK_SECONDS = 3.0  # between looks at what ranks of other nodes have recorded
 LIFELINE = "ALEXNET_LAB_LIFELINE"
 FOREIGN = ("LOCAL_", "RANK", "NODE_RANK", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
 LOG_LINES = 5
@@ -37,21 +37,26 @@ class Failure:
     how: str
 
 
-def supervise(command: Sequence[str], folder: Path, ranks: int) -> int:
+def supervise(command: Sequence[str], folder: Path, ranks: int = 1, joined: Mapping[str, str] | None = None) -> int:
     """Run `command` once per rank until all have ended; the exit status is that of the first rank that failed.
+
+    `joined` are the variables of a single rank whose companions have supervisors of their own, on other nodes perhaps;
+    it ends when one of those records a failure.
 
     When a rank fails, or stops answering, the others get SIGTERM and, after a grace period, SIGKILL. Ctrl-C and SIGTERM
     are passed on, so that the ranks save and stop; a second one kills. When this process itself is killed, the ranks
     notice and end. A `result.json` says `failed`, or `interrupted` by such a request, when no rank could write one.
     """
     read_end, write_end = os.pipe()
-    port = _free_port()
-    listeners = [heartbeat.Listener() for _ in range(ranks)]
-    processes = [_start(command, folder, rank, ranks, port, read_end, listeners[rank]) for rank in range(ranks)]
+    variables = [joined] if joined else _variables(ranks)
+    listeners = [heartbeat.Listener() for _ in variables]
+    processes = [
+        _start(command, folder, own, read_end, listener) for own, listener in zip(variables, listeners, strict=True)
+    ]
     os.close(read_end)
     stop = StopRequests(processes)
     try:
-        failure = _watch(processes, listeners)
+        failure = _watch(processes, listeners, int(variables[0]["RANK"]), folder if joined else None)
         if failure:
             _end(processes)
     finally:
@@ -97,7 +102,8 @@ def end_with_supervisor() -> None:
 class StopRequests:
     """Passes a request to stop on as SIGTERM; another one a while later kills.
 
-    One wish often arrives as several signals at once: to the group, and passed on by a shell or a scheduler.
+    One wish often arrives as several signals at once: to the group, and passed on by a shell or a scheduler. Slurm
+    repeats itself before it kills, so there only another Ctrl-C does.
     """
 
     def __init__(self, processes: Sequence[subprocess.Popen[Any]]) -> None:
@@ -112,11 +118,12 @@ class StopRequests:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
+        slurm.asked.append(number)
         if self._first is None:
             self._first = now
             print("\nstopping after this step; once more to kill", file=sys.stderr)
             send(self._processes, signal.SIGTERM)
-        elif now - self._first > SAME_WISH_SECONDS:
+        elif now - self._first > SAME_WISH_SECONDS and (number == signal.SIGINT or "SLURM_JOB_ID" not in os.environ):
             send(self._processes, signal.SIGKILL)
 
     def restore(self) -> None:
@@ -131,16 +138,21 @@ def send(processes: Sequence[subprocess.Popen[Any]], number: int) -> None:
             process.send_signal(number)
 
 
+def _variables(ranks: int) -> list[dict[str, str]]:
+    """Of each rank, when all are on this machine, what torchrun would set."""
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(slurm.free_port("127.0.0.1")), "WORLD_SIZE": str(ranks)}
+    return [{**meeting, "NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank)} for rank in range(ranks)]
+
+
 def _start(
-    command: Sequence[str], folder: Path, rank: int, ranks: int, port: int, lifeline: int, listener: heartbeat.Listener
+    command: Sequence[str], folder: Path, variables: Mapping[str, str], lifeline: int, listener: heartbeat.Listener
 ) -> subprocess.Popen[bytes]:
+    rank, ranks = int(variables["RANK"]), int(variables["WORLD_SIZE"])
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     environment.pop("HYDRA_FULL_ERROR", None)
     source = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH")]))
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
-    environment |= {"NODE_RANK": "0", "LOCAL_RANK": str(rank), "RANK": str(rank), LIFELINE: str(lifeline)}
-    environment[heartbeat.PIPE] = str(listener.write_end)
+    environment |= {**variables, LIFELINE: str(lifeline), heartbeat.PIPE: str(listener.write_end)}
     if ranks > 1 and "OMP_NUM_THREADS" not in environment:
         environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // ranks))
     # Rank 0 speaks to the terminal; what the others print, a crash of the interpreter included, is in their logs.
@@ -151,22 +163,32 @@ def _start(
     return process
 
 
-def _watch(processes: Sequence[subprocess.Popen[Any]], listeners: Sequence[heartbeat.Listener]) -> Failure | None:
-    """Wait until a rank has failed, or all have ended well."""
+def _watch(
+    processes: Sequence[subprocess.Popen[Any]], listeners: Sequence[heartbeat.Listener], first: int, shared: Path | None
+) -> Failure | None:
+    """Wait until a rank has failed, or all have ended well; `first` is the number of the first of these ranks.
+
+    A failure that ranks elsewhere record in the folder `shared` counts, too.
+    """
+    look_at = time.monotonic()
     while True:
         codes = [process.poll() for process in processes]
         # One that was killed comes first: errors of the others follow from it.
         failed = sorted((code > 0, rank, code) for rank, code in enumerate(codes) if code)
         if failed:
             _, rank, code = failed[0]
-            return Failure(rank, code, how_it_ended(code))
+            return Failure(first + rank, code, how_it_ended(code))
         if all(code == 0 for code in codes):
             return None
         for rank, (process, listener) in enumerate(zip(processes, listeners, strict=True)):
             silent = listener.silent_for(process.pid, POLL_SECONDS) if codes[rank] is None else None
             if silent:
                 process.kill()
-                return Failure(rank, process.wait(), f"did not answer for {silent:.0f} s and was killed")
+                return Failure(first + rank, process.wait(), f"did not answer for {silent:.0f} s and was killed")
+        if shared and time.monotonic() >= look_at:
+            look_at = time.monotonic() + LOOK_SECONDS
+            if (record.read_result(shared / folders.RESULT) or {}).get("status") == "failed":
+                return Failure(first, FAILED, "ended with another rank")
         time.sleep(POLL_SECONDS)
 
 
@@ -194,10 +216,3 @@ def how_it_ended(status: int) -> str:
 def last_lines(log: Path) -> list[str]:
     """The last few lines of a log; none where there is no log."""
     return log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

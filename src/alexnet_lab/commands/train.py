@@ -139,7 +139,7 @@ def _check_checkpoint(path: Path, settings: dict[str, Any]) -> int:
 
 def _check_ranks(trainer: pl.Trainer) -> None:
     """See to it that as many processes were started as the trainer is made for."""
-    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    started = int(os.environ.get("WORLD_SIZE", "1"))
     if trainer.world_size != started:
         raise UserError(
             f"{started} process(es) were started for a trainer of {trainer.world_size} (trainer.devices x "

@@ -30,7 +30,6 @@ NOT_FOR_JOBS = (
     *supervisor.FOREIGN,
     "WANDB_RUN_ID",
     "WANDB_RESUME",
-    "WANDB_SERVICE",
     "WANDB_SWEEP_",
     "HYDRA_FULL_ERROR",
 )

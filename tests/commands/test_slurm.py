@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.commands.slurm_for_tests import OneNodeSlurm, what_is_missing
 
 from alexnet_lab.tracking.metric_rows import read_rows
-from tests.commands.slurm_for_tests import OneNodeSlurm, what_is_missing
 
 pytestmark = [
     pytest.mark.system,

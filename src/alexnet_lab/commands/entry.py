@@ -23,9 +23,6 @@ from alexnet_lab.commands.folders import ROOT
 from alexnet_lab.errors import FAILED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 
-OF_THE_SWEEP = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE", "HYDRA_FULL_ERROR")
-"""Variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
-
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of a composed configuration into a program.
@@ -107,9 +104,11 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig) ->
     Raises:
         RunFailed: it did not end well. The launcher hands that to the sweeper; the end of its process it would not.
     """
+    from alexnet_lab.commands.sweep import OF_THE_SWEEP
+
     os.chdir(ROOT)
-    for name in OF_THE_SWEEP:
-        os.environ.pop(name, None)
+    for name in [name for name in os.environ if name.startswith(OF_THE_SWEEP)]:
+        del os.environ[name]
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         return function(config)

@@ -51,7 +51,7 @@ def test_ranks_that_succeed_give_status_zero_and_no_result_of_the_supervisors(tm
 def test_each_rank_is_told_its_place_and_nothing_of_an_outer_launcher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("WORLD_SIZE", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "PL_GLOBAL_SEED"):
+    for name in ("WORLD_SIZE", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "PL_GLOBAL_SEED", "WANDB_SERVICE"):
         monkeypatch.setenv(name, "8")
     write = "import json; json.dump(dict(os.environ), open(f'{sys.argv[1]}/{rank}.json', 'w'))"
     assert supervise([*program(write), str(tmp_path)], tmp_path, ranks=2) == 0
@@ -61,7 +61,7 @@ def test_each_rank_is_told_its_place_and_nothing_of_an_outer_launcher(
         ("1", "1", "2", "0"),
     ]
     assert found[0]["MASTER_PORT"] == found[1]["MASTER_PORT"]
-    assert not {"SLURM_PROCID", "TORCHELASTIC_RUN_ID", "PL_GLOBAL_SEED"} & set(found[0])
+    assert not {"SLURM_PROCID", "TORCHELASTIC_RUN_ID", "PL_GLOBAL_SEED", "WANDB_SERVICE"} & set(found[0])
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])

@@ -24,7 +24,10 @@ SAME_WISH_SECONDS = 1.0
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 3.0  # between looks at what ranks of other nodes have recorded
 LIFELINE = "ALEXNET_LAB_LIFELINE"
-FOREIGN = ("LOCAL_", "RANK", "NODE_RANK", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
+FOREIGN = (
+    *("LOCAL_", "RANK", "NODE_RANK", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_"),
+    "WANDB_SERVICE",  # another program's connection, which may be gone
+)
 LOG_LINES = 5
 
 

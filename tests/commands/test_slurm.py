@@ -77,7 +77,8 @@ def test_two_tasks_of_srun_are_one_run(slurm: OneNodeSlurm, tmp_path: Path) -> N
 @pytest.mark.parametrize("how", ["scontrol requeue", "the signal of a time limit"])
 def test_requeued_job_goes_on_in_its_own_folder(slurm: OneNodeSlurm, tmp_path: Path, how: str) -> None:
     output, last = tmp_path / "out", 12
-    line = srun(f"trainer.max_epochs={last}", f"hydra.run.dir={tmp_path}/${{run}}", "data.train_size=1024")
+    words = (f"trainer.max_epochs={last}", f"hydra.run.dir={tmp_path}/${{run}}", "data.train_size=1024")
+    line = srun(*words, options="--ntasks=2 --kill-on-bad-exit=1")
     job = slurm.submit(line, "--ntasks=2", "--requeue", f"--output={output}", "--open-mode=append", folder=ROOT)
     folder = tmp_path / f"slurm-{job}"
     wait(lambda: len(epochs(folder)) >= 2, lambda: output.read_text() if output.exists() else slurm.state(job))

@@ -23,7 +23,7 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> SetVariables:
 
     def only(wanted: dict[str, str]) -> None:
         for name in list(os.environ):
-            if name.startswith(("SLURM", "SUBMITIT", "MASTER_")):
+            if name.startswith(("SLURM", "SUBMITIT", "MASTER_", "OMP_")):
                 monkeypatch.delenv(name)
         for name, value in wanted.items():
             monkeypatch.setenv(name, value)
@@ -77,6 +77,7 @@ def test_ranks_meet_where_rank_0_of_the_same_start_says(
     assert first["MASTER_PORT"] == other["MASTER_PORT"]
     assert (first["RANK"], first["LOCAL_RANK"], first["NODE_RANK"], first["WORLD_SIZE"]) == ("0", "0", "0", "6")
     assert (other["RANK"], other["LOCAL_RANK"], other["NODE_RANK"], other["WORLD_SIZE"]) == ("4", "1", "1", "6")
+    assert other["OMP_NUM_THREADS"] == "1"
     variables(STEP | RANK | {"SLURM_RESTART_COUNT": "1"})  # what the first start has left does not count
     with pytest.raises(UserError, match="rank 4 waited"):
         slurm.await_call(tmp_path)

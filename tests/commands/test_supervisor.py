@@ -162,6 +162,21 @@ def test_run_stopped_before_a_rank_could_answer_is_interrupted_and_not_failed(tm
     assert result(tmp_path)["status"] == "interrupted"
 
 
+def test_run_that_another_supervisor_recorded_as_interrupted_is_that_here_too(tmp_path: Path) -> None:
+    process = supervisor_of("READY\ntime.sleep(60)", tmp_path)
+    (tmp_path / "result.json").write_text('{"status": "interrupted", "error": null}')
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == INTERRUPTED
+
+
+def test_joined_rank_ends_when_another_node_records_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"status": "failed", "error": "rank 5 was killed"}')
+    own = {"RANK": "2", "LOCAL_RANK": "0", "NODE_RANK": "1", "WORLD_SIZE": "6", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    assert supervise(program("time.sleep(60)"), tmp_path, joined=own) == 1
+    assert result(tmp_path)["error"] == "rank 5 was killed"
+    assert (tmp_path / "train.rank2.log").exists()
+
+
 def test_ranks_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     lifeline = f"sys.path.insert(0, {SOURCE!r})\nfrom alexnet_lab.commands.supervisor import end_with_supervisor\n"
     process = supervisor_of(f"{lifeline}end_with_supervisor()\nREADY\ntime.sleep(60)", tmp_path)

@@ -20,11 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet_lab.commands import folders, slurm
 from alexnet_lab.commands.advice import advice
 from alexnet_lab.commands.folders import ROOT
-from alexnet_lab.errors import FAILED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
+from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
-
-OF_THE_SWEEP = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE", "HYDRA_FULL_ERROR")
-"""Variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -55,9 +52,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 slurm.requeue()
                 sys.exit(INTERRUPTED)
             except SystemExit as end:
-                if end.code == INTERRUPTED:
-                    slurm.requeue()
-                raise
+                if end.code != INTERRUPTED:
+                    raise
+                slurm.requeue()
+                # Rank 0 tells how the run ended; where Slurm kills at the first bad status, another would cut it short.
+                sys.exit(FINISHED if slurm.rank() else INTERRUPTED)
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 report(error, with_traceback)
             except (PermissionError, FileExistsError, NotADirectoryError) as error:
@@ -107,9 +106,13 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig) ->
     Raises:
         RunFailed: it did not end well. The launcher hands that to the sweeper; the end of its process it would not.
     """
+    from alexnet_lab.commands.sweep import NOT_FOR_JOBS, OF_THE_SWEEP
+
     os.chdir(ROOT)
-    for name in OF_THE_SWEEP:
-        os.environ.pop(name, None)
+    # Only submitit's processes are ranks of their step; Ray may have been started by another one.
+    gone = OF_THE_SWEEP if "SUBMITIT_EXECUTOR" in os.environ else NOT_FOR_JOBS
+    for name in [name for name in os.environ if name.startswith(gone)]:
+        del os.environ[name]
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         return function(config)

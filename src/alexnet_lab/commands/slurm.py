@@ -134,7 +134,7 @@ def _step() -> str:
 
 
 def _variables(meeting: Mapping[str, str]) -> dict[str, str]:
-    """What torchrun would set."""
+    """What torchrun would set, and the cores of a task: one unless `--cpus-per-task` says more."""
     environment = os.environ
     return {
         **meeting,
@@ -142,4 +142,5 @@ def _variables(meeting: Mapping[str, str]) -> dict[str, str]:
         "LOCAL_RANK": environment["SLURM_LOCALID"],
         "NODE_RANK": environment["SLURM_NODEID"],
         "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS") or environment.get("SLURM_CPUS_PER_TASK") or "1",
     }

@@ -79,6 +79,7 @@ def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
     if stop_requested:
         if result is None:  # so early that no rank could save, or twice
             record.write_result(path, "interrupted", error=None)
+        if result is None or result["status"] == "interrupted":
             return INTERRUPTED
     elif failure.status < 0:  # what the others may have said only followed from it
         record.write_result(path, **{**(result or {}), "status": "failed", "error": _reason(folder, failure)})

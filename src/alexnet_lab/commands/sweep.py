@@ -26,13 +26,9 @@ CODE = ".code"
 POLL_SECONDS = 0.1
 SAVE_SECONDS = 20.0
 """What a job that took too long is given to save what it has."""
-NOT_FOR_JOBS = (
-    *supervisor.FOREIGN,
-    "WANDB_RUN_ID",
-    "WANDB_RESUME",
-    "WANDB_SWEEP_",
-    "HYDRA_FULL_ERROR",
-)
+OF_THE_SWEEP = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERROR")
+"""Beginnings of variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
+NOT_FOR_JOBS = (*supervisor.FOREIGN, *OF_THE_SWEEP)
 MADE_BY_A_LAUNCH = {CODE, ".lock", "multirun.yaml"}
 
 State = Literal["waiting", "running", "finished", "failed", "interrupted", "skipped"]

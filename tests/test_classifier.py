@@ -109,7 +109,7 @@ def test_run_without_an_end_is_refused() -> None:
 
 def evaluated(global_size: int) -> ImageClassifier:
     """After an evaluation of one batch, whose three samples here are said to be all of `global_size`."""
-    module = classifier_in(small_net(), loggers=[], is_global_zero=True)
+    module = classifier_in(small_net(), loggers=[], is_global_zero=True, lr_scheduler_configs=[])
     module.log_dict = lambda figures, logger: None  # type: ignore[assignment,method-assign]
     module.on_validation_epoch_start()
     images = torch.randn(3, 1, 4, 4, dtype=torch.float64)

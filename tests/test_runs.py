@@ -215,7 +215,12 @@ def test_best_or_last_weights_are_tested_as_asked(one: Path, twenty: Path) -> No
 
 @pytest.mark.parametrize(
     ("ranks", "accumulate"),
-    [(2, 1), pytest.param(2, 2, marks=pytest.mark.system), (3, 1), pytest.param(4, 1, marks=pytest.mark.system)],
+    [
+        (2, 1),
+        pytest.param(2, 2, marks=pytest.mark.system),
+        pytest.param(3, 1, marks=pytest.mark.system),
+        pytest.param(4, 1, marks=pytest.mark.system),
+    ],
 )
 def test_several_processes_have_the_losses_of_one(
     ranks: int, accumulate: int, twenty: Path, script: Any, runs: Path
@@ -263,7 +268,10 @@ def killed_in_mid_epoch(script: Any, folder: Path, arguments: tuple[str, ...], k
 
 @pytest.mark.parametrize(
     ("ranks", "kill"),
-    [(1, lambda pid: os.kill(pid, signal.SIGKILL)), (2, lambda pid: os.killpg(pid, signal.SIGKILL))],
+    [
+        (1, lambda pid: os.kill(pid, signal.SIGKILL)),
+        pytest.param(2, lambda pid: os.killpg(pid, signal.SIGKILL), marks=pytest.mark.system),
+    ],
     ids=["1 rank, its supervisor killed", "2 ranks, everything killed"],
 )
 def test_run_continued_after_kill_9_equals_the_uninterrupted_run(
@@ -279,6 +287,7 @@ def test_run_continued_after_kill_9_equals_the_uninterrupted_run(
     assert_same_end(folder, uninterrupted(ranks))
 
 
+@pytest.mark.system
 def test_run_that_was_asked_to_stop_twice_equals_the_uninterrupted_run(one: Path, script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
     arguments = (*LONG, f"hydra.run.dir={folder}", "resume=auto")
@@ -365,6 +374,7 @@ def test_continuation_that_cannot_be_leaves_the_record_as_it_was(
     assert (result(one), *((one / name).read_text() for name in ("config.yaml", "metrics.csv"))) == before
 
 
+@pytest.mark.system
 def test_run_that_ended_in_mid_epoch_goes_on_in_its_middle(script: Any, runs: Path) -> None:
     whole, parts = runs / "steps-whole", runs / "steps-parts"
     endless = (*TWENTY, "scheduler=constant", "trainer.max_epochs=-1")
@@ -400,6 +410,7 @@ def test_more_nodes_than_were_started_are_refused(script: Any, tmp_path: Path) -
     assert not folder.exists()
 
 
+@pytest.mark.system
 def test_finished_run_is_extended_by_more_epochs(script: Any, runs: Path) -> None:
     folder = runs / "extended"
     assert script.run(*TWENTY, f"hydra.run.dir={folder}").returncode == 0

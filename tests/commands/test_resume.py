@@ -62,7 +62,7 @@ def test_logger_and_callbacks_may_change(recorded: dict[str, Any]) -> None:
     found = resume(recorded, "logger=tensorboard", callback)
     assert set(found["logger"]) == {"tensorboard"}
     assert found["logger"]["tensorboard"]["folder"] == recorded["folder"]
-    assert set(found["callbacks"]) == {"progress", "watch"}
+    assert set(found["callbacks"]) == {"progress", "pictures", "watch"}
 
 
 @pytest.mark.parametrize(

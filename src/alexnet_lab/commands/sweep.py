@@ -18,7 +18,7 @@ from typing import Literal
 from alexnet_lab.commands import folders, job, launch, snapshot, supervisor
 from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
 from alexnet_lab.commands.sweep_view import View
-from alexnet_lab.errors import FINISHED, USER_ERROR, RunFailed, RunInterrupted, UserError
+from alexnet_lab.errors import FAILED, FINISHED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 from alexnet_lab.tracking.metric_rows import read_rows
 
@@ -35,6 +35,32 @@ State = Literal["waiting", "running", "finished", "failed", "interrupted", "skip
 
 failures: list[str] = []
 """Names of the jobs of this process's sweep that failed: the command's exit status tells of them."""
+
+
+class Process(subprocess.Popen[str]):
+    """A job's process. Only `wait` reaps it: as long as its number is taken, nobody else's group can have it."""
+
+    asked_to_stop = False
+
+    def poll(self) -> int | None:
+        """The exit status once `wait` has fetched it; `send_signal` asks for it, too."""
+        return self.returncode
+
+    def has_ended(self) -> bool:
+        """Whether it has; it is looked at without being reaped."""
+        if self.returncode is None:
+            try:
+                return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            except ChildProcessError:  # somebody else has fetched its status: what the job recorded tells
+                self.returncode = FAILED
+        return True
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; SIGTERM only once, since the job takes a second one for the wish to be killed unsaved."""
+        if number == signal.SIGTERM and self.asked_to_stop:
+            return
+        self.asked_to_stop = self.asked_to_stop or number == signal.SIGTERM
+        super().send_signal(number)
 
 
 @dataclass(eq=False)
@@ -55,7 +81,7 @@ class Job:
     called_off: bool = False
     kill_at: float | None = None
     """When a job that took too long is killed; times are those of `time.monotonic`."""
-    process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
+    process: Process | None = field(default=None, repr=False)
     slot: Slot | None = None
 
     @property
@@ -131,7 +157,7 @@ class Sweep:
             RunFailed: a job failed and `fail_fast` is set.
         """
         todo = [one for one in dict.fromkeys(jobs) if one.state == "waiting"]
-        processes: list[subprocess.Popen[str]] = []
+        processes: list[Process] = []
         stop = supervisor.StopRequests(processes)
         view = View(self.folder, list(self._jobs.values()))
         try:
@@ -166,7 +192,7 @@ class Sweep:
                 one.process.terminate()  # it saves and ends
                 one.called_off = True
 
-    def _start_what_fits(self, todo: Sequence[Job], processes: "list[subprocess.Popen[str]]") -> None:
+    def _start_what_fits(self, todo: Sequence[Job], processes: list[Process]) -> None:
         for one in todo:
             if one.state == "waiting":
                 one.slot = self._slots.take(one.gpus)
@@ -174,7 +200,7 @@ class Sweep:
                     return
                 processes.append(self._start(one, one.slot))
 
-    def _start(self, one: Job, slot: Slot) -> "subprocess.Popen[str]":
+    def _start(self, one: Job, slot: Slot) -> Process:
         assert one.plan is not None
         one.folder.mkdir(parents=True, exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_JOBS)}
@@ -184,7 +210,7 @@ class Sweep:
         if self._slots.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         with (one.folder / folders.JOB_LOG).open("a") as log:
-            one.process = subprocess.Popen(
+            one.process = Process(
                 [sys.executable, "-m", "alexnet_lab.commands.job"],
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -203,8 +229,7 @@ class Sweep:
     def _look_after(self, one: Job) -> None:
         assert one.process is not None
         now = time.monotonic()
-        # Looked at without reaping: as long as its number is taken, nobody else's group can have it.
-        if os.waitid(os.P_PID, one.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if one.process.has_ended():
             _kill(one)
             self._conclude(one, one.process.wait())
         elif one.kill_at is not None and now > one.kill_at:

@@ -3,11 +3,18 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from alexnet_lab.commands import supervisor
-from alexnet_lab.commands.sweep import Process
+import pytest
+
+from alexnet_lab.commands import slurm, supervisor
+from alexnet_lab.commands.launch import Plan
+from alexnet_lab.commands.slots import Slot
+from alexnet_lab.commands.sweep import Job, Process, Sweep
+from alexnet_lab.errors import RunInterrupted
 
 COUNTS = """
 import signal, sys, time
@@ -16,6 +23,39 @@ print("ready", flush=True)
 while True:
     time.sleep(0.01)
 """
+
+
+SAVES = """
+import signal, sys, time
+folder = sys.argv[1]
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(time.monotonic()))
+open(folder + "/ready", "w")
+while not asked or time.monotonic() < asked[0] + 1.5:
+    time.sleep(0.01)
+open(folder + "/asked", "w").write(str(len(asked)))
+sys.exit(3)
+"""
+
+
+def sweep_of(folder: Path, program: str, monkeypatch: pytest.MonkeyPatch, jobs_at_once: int = 1) -> Sweep:
+    """A sweep whose jobs run `program` in place of a training."""
+    sweep = Sweep(folder, jobs_at_once, None, None, fail_fast=False)
+
+    def start(one: Job, slot: Slot) -> Process:
+        one.folder.mkdir()
+        one.process = Process([sys.executable, "-c", program, str(one.folder)], start_new_session=True, text=True)
+        one.state, one.started = "running", time.monotonic()
+        return one.process
+
+    monkeypatch.setattr(sweep, "_start", start)
+    return sweep
+
+
+def job_of(sweep: Sweep, name: str, *overrides: str) -> Job:
+    folder = sweep.folder / name
+    settings = {"trainer": {"accelerator": "cpu", "devices": 1, "max_steps": -1, "max_epochs": 1}}
+    return sweep.job(folder, overrides, lambda: Plan(folder, settings))
 
 
 def start(code: str) -> Process:
@@ -59,3 +99,24 @@ def test_process_is_asked_to_stop_once_however_often_it_is_called_off() -> None:
     supervisor.send([process], signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert process.stdout.read() == ""
+
+
+def test_one_request_reaches_every_running_job_once_and_starts_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(slurm, "asked", [])
+    sweep = sweep_of(tmp_path / "sweep", SAVES, monkeypatch, jobs_at_once=2)
+    jobs = [job_of(sweep, f"seed={seed}", f"seed={seed}") for seed in range(3)]
+
+    def ask() -> None:
+        wait(lambda: len(list(sweep.folder.glob("*/ready"))) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with pytest.raises(RunInterrupted):
+        sweep.run(jobs)
+    asking.join()
+    assert [job.state for job in jobs] == ["interrupted", "interrupted", "skipped"]
+    assert [(job.folder / "asked").read_text() for job in jobs[:2]] == ["1", "1"]
+    assert not jobs[2].folder.exists()

@@ -78,7 +78,6 @@ class Job:
     """Optimizer steps that an earlier start has done."""
     started: float = 0.0
     ended: float = 0.0
-    called_off: bool = False
     kill_at: float | None = None
     """When a job that took too long is killed; times are those of `time.monotonic`."""
     process: Process | None = field(default=None, repr=False)
@@ -165,7 +164,7 @@ class Sweep:
                 failed = self._fail_fast and any(one.state == "failed" for one in todo)
                 if stop.requested or failed:
                     self._call_off(todo)
-                self._start_what_fits(todo, processes)
+                self._start_what_fits(todo, processes, stop)
                 for one in todo:
                     if one.state == "running":
                         self._look_after(one)
@@ -187,14 +186,13 @@ class Sweep:
         for one in todo:
             if one.state == "waiting":
                 one.state, one.reason = "skipped", "the sweep ended before"
-            elif one.state == "running" and not one.called_off:
+            elif one.state == "running":
                 assert one.process is not None
-                one.process.terminate()  # it saves and ends
-                one.called_off = True
+                one.process.terminate()  # it saves and ends; one that the request to stop has reached knows already
 
-    def _start_what_fits(self, todo: Sequence[Job], processes: list[Process]) -> None:
+    def _start_what_fits(self, todo: Sequence[Job], processes: list[Process], stop: supervisor.StopRequests) -> None:
         for one in todo:
-            if one.state == "waiting":
+            if one.state == "waiting" and not stop.requested:
                 one.slot = self._slots.take(one.gpus)
                 if one.slot is None:
                     return
@@ -241,12 +239,13 @@ class Sweep:
 
     def _conclude(self, one: Job, status: int) -> None:
         assert one.slot is not None
+        assert one.process is not None
         self._slots.give_back(one.slot)
         one.ended = time.monotonic()
         result = record.read_result(one.folder / folders.RESULT) or {}
         if status == FINISHED or result.get("status") == "finished":  # the end of a process may still go wrong
             one.state = "finished"
-        elif one.called_off and not one.reason:
+        elif one.process.asked_to_stop and not one.reason:
             one.state, one.reason = "interrupted", "the sweep ended before"
         elif result.get("status") == "interrupted" and not one.reason:
             one.state, one.reason = "interrupted", "it was asked to stop"

@@ -17,7 +17,7 @@ from typing import Literal
 
 from alexnet_lab.commands import folders, job, launch, snapshot, supervisor
 from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
-from alexnet_lab.commands.sweep_view import View
+from alexnet_lab.commands.sweep_view import Seen, View
 from alexnet_lab.errors import FAILED, FINISHED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 from alexnet_lab.tracking.metric_rows import read_rows
@@ -82,6 +82,8 @@ class Job:
     """When a job that took too long is killed; times are those of `time.monotonic`."""
     process: Process | None = field(default=None, repr=False)
     slot: Slot | None = None
+    seen: Seen | None = field(default=None, repr=False)
+    """What the table read of its figures last."""
 
     @property
     def name(self) -> str:

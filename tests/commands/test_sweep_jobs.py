@@ -14,7 +14,7 @@ from alexnet_lab.commands import slurm, supervisor
 from alexnet_lab.commands.launch import Plan
 from alexnet_lab.commands.slots import Slot
 from alexnet_lab.commands.sweep import Job, Process, Sweep
-from alexnet_lab.errors import RunInterrupted
+from alexnet_lab.errors import RunInterrupted, UserError
 
 COUNTS = """
 import signal, sys, time
@@ -120,3 +120,11 @@ def test_one_request_reaches_every_running_job_once_and_starts_none(
     assert [job.state for job in jobs] == ["interrupted", "interrupted", "skipped"]
     assert [(job.folder / "asked").read_text() for job in jobs[:2]] == ["1", "1"]
     assert not jobs[2].folder.exists()
+
+
+def test_folder_belongs_to_one_job_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "sweep", SAVES, monkeypatch)
+    first = job_of(sweep, "one", "seed=1", "model=lenet")
+    assert job_of(sweep, "one", "model=lenet", "seed=1") is first
+    with pytest.raises(UserError, match=r"the folder one: \[seed=1 model=lenet\] and \[seed=2 model=lenet\]"):
+        job_of(sweep, "one", "seed=2", "model=lenet")

@@ -133,7 +133,7 @@ class Sweep:
         """The job of `folder`; the same one again when a sweeper asks for the same settings twice.
 
         Raises:
-            UserError: `plan` does, or the folder holds a run that nobody asked to go on with.
+            UserError: `plan` does, the folder holds a run that nobody asked to go on with, or it is another job's.
         """
         if folder not in self._jobs:
             todo = plan()
@@ -143,7 +143,13 @@ class Sweep:
             new = Job(folder, overrides, todo, gpus, state="waiting" if todo else "finished")
             new.steps_before = max((row.get("step", 0.0) for row in read_rows(folder / folders.METRICS)), default=0.0)
             self._jobs[folder] = new
-        return self._jobs[folder]
+        known = self._jobs[folder]
+        if sorted(known.overrides) != sorted(overrides):
+            raise UserError(
+                f"two jobs of the sweep would have the folder {folder.name}: [{' '.join(known.overrides)}] and "
+                f"[{' '.join(overrides)}]\nhydra.sweep.subdir must tell them apart"
+            )
+        return known
 
     def _discard_if_new(self) -> None:
         """Remove the sweep's folder when no job has ever been there, as after a wrong option."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_lab.commands import slurm, supervisor
+from alexnet_lab.commands import sweep as sweeps
 from alexnet_lab.commands.launch import Plan
 from alexnet_lab.commands.slots import Slot
 from alexnet_lab.commands.sweep import Job, Process, Sweep
@@ -49,6 +50,7 @@ def sweep_of(folder: Path, program: str, monkeypatch: pytest.MonkeyPatch, jobs_a
         return one.process
 
     monkeypatch.setattr(sweep, "_start", start)
+    monkeypatch.setattr(sweeps, "failures", [])
     return sweep
 
 
@@ -128,3 +130,21 @@ def test_folder_belongs_to_one_job_only(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert job_of(sweep, "one", "model=lenet", "seed=1") is first
     with pytest.raises(UserError, match=r"the folder one: \[seed=1 model=lenet\] and \[seed=2 model=lenet\]"):
         job_of(sweep, "one", "seed=2", "model=lenet")
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("error: an older start\nstarted\nerror: no such data: x\n  data=a|b\n", "no such data: x\n  data=a|b"),
+        ("", "ended with status 2"),
+        ("usage: job\n", "ended with status 2"),
+    ],
+)
+def test_user_error_is_told_with_all_its_lines(
+    log: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = f"import sys; open(sys.argv[1] + '/job.log', 'w').write({log!r}); sys.exit(2)"
+    sweep = sweep_of(tmp_path / "sweep", program, monkeypatch)
+    one = job_of(sweep, "seed=0", "seed=0")
+    sweep.run([one])
+    assert (one.state, one.reason) == ("failed", reason)

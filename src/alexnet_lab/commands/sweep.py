@@ -29,6 +29,7 @@ SAVE_SECONDS = 20.0
 OF_THE_SWEEP = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERROR")
 """Beginnings of variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
 NOT_FOR_JOBS = (*supervisor.FOREIGN, *OF_THE_SWEEP)
+USER_ERROR_BEGINS = "error: "
 MADE_BY_A_LAUNCH = {CODE, ".lock", "multirun.yaml"}
 
 State = Literal["waiting", "running", "finished", "failed", "interrupted", "skipped"]
@@ -261,11 +262,18 @@ class Sweep:
             one.state = "failed"
             one.reason = one.reason or result.get("error") or supervisor.how_it_ended(status)
             if status == USER_ERROR:
-                one.reason = supervisor.last_lines(one.folder / folders.JOB_LOG)[-1].removeprefix("error: ")
+                one.reason = _user_error(one.folder / folders.JOB_LOG) or one.reason
             elif result.get("status") != "failed" and (one.folder / folders.CONFIG).exists():
                 last = supervisor.last_lines(one.folder / folders.JOB_LOG)
                 result["error"] = "\n".join([f"{one.reason}; the last lines of {folders.JOB_LOG}:", *last])
                 record.write_result(one.folder / folders.RESULT, **{**result, "status": "failed"})
+
+
+def _user_error(log: Path) -> str:
+    """The last user error in a log, all of its lines; empty where there is none."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    begins = [number for number, line in enumerate(lines) if line.startswith(USER_ERROR_BEGINS)]
+    return "\n".join(lines[begins[-1] :]).removeprefix(USER_ERROR_BEGINS) if begins else ""
 
 
 def _kill(one: Job) -> None:

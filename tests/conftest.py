@@ -19,6 +19,11 @@ ROOT = Path(__file__).parents[1]
 STARTED_BY_OTHERS = ("RANK", "LOCAL_", "NODE_", "GROUP_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
 
 
+# Programs that a shell starts in the background ignore these, and so would all that the tests start and send them to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Script:
     """`python src/train.py ARGUMENTS` in a session of its own, one thread per process."""
 

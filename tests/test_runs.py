@@ -490,6 +490,27 @@ def test_two_ranks_that_are_asked_to_stop_agree_on_the_step(
 
 
 @pytest.mark.system
+def test_hangup_of_the_terminal_saves_and_can_be_ignored(script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "hangup"
+    process = script.start(*LONG, *RANKS[2], f"hydra.run.dir={folder}")
+    script.wait(process, reached(folder, 10), "step 10")
+    os.killpg(process.pid, signal.SIGHUP)
+    assert script.finish(process).returncode == 3
+    assert (folder / "checkpoints/last.ckpt").exists()
+    process = script.start(
+        *LONG,
+        *RANKS[2],
+        f"hydra.run.dir={tmp_path}/nohup",
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup
+    )
+    script.wait(process, reached(tmp_path / "nohup", 10), "step 10")
+    os.killpg(process.pid, signal.SIGHUP)
+    script.wait(process, reached(tmp_path / "nohup", 20), "step 20")
+    os.killpg(process.pid, signal.SIGKILL)
+    script.finish(process)
+
+
+@pytest.mark.system
 def test_rank_that_dies_ends_the_run_within_seconds_and_the_others_with_it(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "lost"
     process = script.start(*LONG, *RANKS[2], f"hydra.run.dir={folder}")

@@ -185,3 +185,36 @@ def test_ranks_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     wait_until(lambda: not any(alive(pid) for pid in pids), seconds=5)
+
+
+def test_what_the_program_was_told_to_ignore_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = supervisor.StopRequests([])
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert stop.requested
+        stop.restore()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_rank_that_is_stopped_does_not_outlive_its_killed_supervisor(tmp_path: Path) -> None:
+    text = (
+        "from alexnet_lab.commands import supervisor; supervisor.end_with_supervisor(); print(os.getpid(), flush=True)"
+    )
+    rank = f"import os, signal; {text}; os.kill(os.getpid(), signal.SIGSTOP); signal.pause()"
+    outer = "from alexnet_lab.commands import supervisor; from pathlib import Path; import sys\n"
+    outer += f"supervisor.supervise([sys.executable, '-c', {rank!r}], Path({str(tmp_path)!r}))"
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    process = subprocess.Popen([sys.executable, "-c", outer], env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    number = int(process.stdout.readline())
+    time.sleep(0.2)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{number}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{number}").exists()

@@ -20,7 +20,6 @@ from alexnet_lab.tracking import record
 NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The number of training batches .* is smaller than the logging interval",
-    r"The `srun` command is available on your system but is not used",  # the supervisor was started by it
     r"It is recommended to use `self.log\(.*sync_dist=True",  # our figures are those of all ranks already
     r"The `srun` command is available on your system",  # a single run is no mistake there
 )
@@ -95,9 +94,10 @@ def _silence_lightning() -> None:
 def main(arguments: list[str]) -> int:
     """Run the rank that the environment describes in the folder that the arguments name."""
     supervisor.end_with_supervisor()
-    # Ctrl-C reaches every process of the terminal's group; the supervisor alone decides and sends SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # submitit's, which Slurm sends to every process of a job
+    # A terminal's signals reach every process of its group, and Slurm's every process of a job; the supervisor alone
+    # decides what they mean, and sends SIGTERM.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     folder = Path(arguments[0])
     checkpoint = Path(arguments[1]) if len(arguments) > 1 else None
     return run_rank(folder, folders.read_config(folder), checkpoint)

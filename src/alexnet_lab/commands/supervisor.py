@@ -29,6 +29,7 @@ FOREIGN = (
     "WANDB_SERVICE",  # another program's connection, which may be gone
 )
 LOG_LINES = 5
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
     """Record how the run failed, where no rank knows better; returns the exit status."""
     path = folder / folders.RESULT
     result = record.read_result(path)
-    if failure.status == USER_ERROR or (result and result["status"] == "finished"):
+    if failure.status == USER_ERROR:
         return failure.status
+    if result and result["status"] == "finished":  # a process may still go wrong when the work is done
+        return FINISHED
     if stop_requested:
         if result is None:  # so early that no rank could save, or twice
             record.write_result(path, "interrupted", error=None)
@@ -90,10 +93,13 @@ def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
 
 def end_with_supervisor() -> None:
     """In a rank: end the process as soon as the supervisor is gone, however it went."""
+    import ctypes
     import threading
 
     if LIFELINE not in os.environ:
         return
+    if sys.platform == "linux":  # also where no thread of this process gets to run
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     descriptor = int(os.environ[LIFELINE])
 
     def wait() -> None:
@@ -107,13 +113,15 @@ class StopRequests:
     """Passes a request to stop on as SIGTERM; another one a while later kills.
 
     One wish often arrives as several signals at once: to the group, and passed on by a shell or a scheduler. Slurm
-    repeats itself before it kills, so there only another Ctrl-C does.
+    repeats itself before it kills, so there only another Ctrl-C does. What the program was told to ignore, as `nohup`
+    does, stays ignored.
     """
 
     def __init__(self, processes: Sequence[subprocess.Popen[Any]]) -> None:
         self._processes = processes
         self._first: float | None = None
-        self._before = {number: signal.signal(number, self._pass_on) for number in STOP_SIGNALS}
+        heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._pass_on) for number in heeded}
 
     @property
     def requested(self) -> bool:

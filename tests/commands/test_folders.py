@@ -109,3 +109,27 @@ def test_second_process_is_refused_while_the_first_holds_the_lock(tmp_path: Path
         assert refused.returncode != 0
         assert f"is being written by another process (pid {os.getpid()} on " in refused.stderr
     assert try_lock().returncode == 0
+
+
+@pytest.mark.parametrize(
+    "overrides", ["optimizer=sgd,seed=0", "+trainer.max_steps=1e-3", "a_b", "x=-1.5,data.name=Été", "x" * 150]
+)
+def test_job_is_named_after_its_overrides(overrides: str) -> None:
+    assert folders.job_name(overrides) == overrides
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("recipe=a/b", "recipe=a_b"),
+        ("data.dir=/sets/a", "data.dir=/sets_a"),
+        ("model.lrn=[1]", "model.lrn={1}"),
+        (".a", "a"),
+        ("...", "job"),
+        ("x" * 151, "x" * 152),
+    ],
+)
+def test_jobs_of_different_overrides_have_different_folders(one: str, other: str) -> None:
+    first, second = folders.job_name(one), folders.job_name(other)
+    assert first != second
+    assert folders.run_folder("sweep", first, None) == f"sweep/{first}"

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from alexnet_lab.commands import sweep_view
 from alexnet_lab.commands.launch import Plan
 from alexnet_lab.commands.sweep import Job
-from alexnet_lab.commands.sweep_view import labels, table, time_left
+from alexnet_lab.commands.sweep_view import figures, labels, look, progress, table, time_left
 from alexnet_lab.tracking.metric_rows import read_rows
 
 HEADER = "epoch,step,train/loss,val/top1\n"
@@ -46,7 +47,7 @@ def test_time_left_follows_the_rate_since_the_jobs_start(
     one = job(tmp_path / "one", **trainer)
     one.steps_before = before
     (one.folder / "metrics.csv").write_text(HEADER + rows)
-    found = time_left(one, read_rows(one.folder / "metrics.csv"), 60.0)
+    found = time_left(one, figures(read_rows(one.folder / "metrics.csv")), 60.0)
     assert found == (None if left is None else pytest.approx(left))
 
 
@@ -61,3 +62,35 @@ def test_table_has_a_row_per_job_with_its_best_figure(tmp_path: Path) -> None:
         ["1", "seed=0", "running", "2", "0.7500", "1:00", "4:00"],
         ["no_lrn", "seed=1 model.lrn=[x]", "failed", "", "", "1:01:40", ""],
     ]
+
+
+def test_test_after_the_last_epoch_is_no_further_epoch(tmp_path: Path) -> None:
+    one = job(tmp_path / "one")
+    (one.folder / "metrics.csv").write_text(
+        "epoch,step,train/loss,val/top1,test/loss,test/top1\n0,20,1.0,,,\n0,20,,0.5,,\n1,20,,,2.0,0.25\n"
+    )
+    assert progress(one)[:2] == ("1", "0.5000")
+
+
+def test_figures_are_read_again_only_when_they_changed_and_never_after_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read = []
+
+    def counted(path: Path) -> list[dict[str, float]]:
+        read.append(path)
+        return read_rows(path)
+
+    monkeypatch.setattr(sweep_view, "read_rows", counted)
+    one = job(tmp_path / "one")
+    file = one.folder / "metrics.csv"
+    assert look(one).epoch is None
+    file.write_text(HEADER + "0,100,1.0,\n")
+    assert [look(one).step, look(one).step] == [100, 100]
+    assert len(read) == 1
+    file.write_text(HEADER + "0,100,1.0,\n1,200,1.0,\n")
+    one.state = "finished"
+    assert [look(one).step, look(one).step] == [200, 200]
+    file.unlink()
+    assert look(one).step == 200
+    assert len(read) == 2

@@ -72,13 +72,13 @@ def _folder_of(path: Path) -> Path:
 
 
 def job_name(overrides: str) -> str:
-    """A sweep job's folder, named after its overrides, so that a job keeps its folder when the sweep grows."""
-    name = re.sub(r"[^\w.+=,-]", "_", overrides).lstrip(".") or "job"
-    return (
-        name
-        if len(name) <= LONGEST_NAME
-        else f"{name[:LONGEST_NAME]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
-    )
+    """A sweep job's folder, named after its overrides, so that a job keeps its folder when the sweep grows.
+
+    A name that does not tell all of them, as it is cut or a character was replaced, ends with their hash.
+    """
+    overrides = overrides or "job"
+    name = re.sub(r"[^\w.+=,-]", "_", overrides).lstrip(".")[:LONGEST_NAME]
+    return name if name == overrides else f"{name}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
 def run_title(model: str, data: str, optimizer: str, seed: int, sweep: str | None, folder: str | None) -> str:

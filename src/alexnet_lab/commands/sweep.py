@@ -17,8 +17,8 @@ from typing import Literal
 
 from alexnet_lab.commands import folders, job, launch, snapshot, supervisor
 from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
-from alexnet_lab.commands.sweep_view import View
-from alexnet_lab.errors import FINISHED, USER_ERROR, RunFailed, RunInterrupted, UserError
+from alexnet_lab.commands.sweep_view import Seen, View
+from alexnet_lab.errors import FAILED, FINISHED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 from alexnet_lab.tracking.metric_rows import read_rows
 
@@ -29,12 +29,39 @@ SAVE_SECONDS = 20.0
 OF_THE_SWEEP = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERROR")
 """Beginnings of variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
 NOT_FOR_JOBS = (*supervisor.FOREIGN, *OF_THE_SWEEP)
+USER_ERROR_BEGINS = "error: "
 MADE_BY_A_LAUNCH = {CODE, ".lock", "multirun.yaml"}
 
 State = Literal["waiting", "running", "finished", "failed", "interrupted", "skipped"]
 
 failures: list[str] = []
 """Names of the jobs of this process's sweep that failed: the command's exit status tells of them."""
+
+
+class Process(subprocess.Popen[str]):
+    """A job's process. Only `wait` reaps it: as long as its number is taken, nobody else's group can have it."""
+
+    asked_to_stop = False
+
+    def poll(self) -> int | None:
+        """The exit status once `wait` has fetched it; `send_signal` asks for it, too."""
+        return self.returncode
+
+    def has_ended(self) -> bool:
+        """Whether it has; it is looked at without being reaped."""
+        if self.returncode is None:
+            try:
+                return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            except ChildProcessError:  # somebody else has fetched its status: what the job recorded tells
+                self.returncode = FAILED
+        return True
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; SIGTERM only once, since the job takes a second one for the wish to be killed unsaved."""
+        if number == signal.SIGTERM and self.asked_to_stop:
+            return
+        self.asked_to_stop = self.asked_to_stop or number == signal.SIGTERM
+        super().send_signal(number)
 
 
 @dataclass(eq=False)
@@ -52,11 +79,12 @@ class Job:
     """Optimizer steps that an earlier start has done."""
     started: float = 0.0
     ended: float = 0.0
-    called_off: bool = False
     kill_at: float | None = None
     """When a job that took too long is killed; times are those of `time.monotonic`."""
-    process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
+    process: Process | None = field(default=None, repr=False)
     slot: Slot | None = None
+    seen: Seen | None = field(default=None, repr=False)
+    """What the table read of its figures last."""
 
     @property
     def name(self) -> str:
@@ -106,7 +134,7 @@ class Sweep:
         """The job of `folder`; the same one again when a sweeper asks for the same settings twice.
 
         Raises:
-            UserError: `plan` does, or the folder holds a run that nobody asked to go on with.
+            UserError: `plan` does, the folder holds a run that nobody asked to go on with, or it is another job's.
         """
         if folder not in self._jobs:
             todo = plan()
@@ -116,7 +144,13 @@ class Sweep:
             new = Job(folder, overrides, todo, gpus, state="waiting" if todo else "finished")
             new.steps_before = max((row.get("step", 0.0) for row in read_rows(folder / folders.METRICS)), default=0.0)
             self._jobs[folder] = new
-        return self._jobs[folder]
+        known = self._jobs[folder]
+        if sorted(known.overrides) != sorted(overrides):
+            raise UserError(
+                f"two jobs of the sweep would have the folder {folder.name}: [{' '.join(known.overrides)}] and "
+                f"[{' '.join(overrides)}]\nhydra.sweep.subdir must tell them apart"
+            )
+        return known
 
     def _discard_if_new(self) -> None:
         """Remove the sweep's folder when no job has ever been there, as after a wrong option."""
@@ -131,7 +165,7 @@ class Sweep:
             RunFailed: a job failed and `fail_fast` is set.
         """
         todo = [one for one in dict.fromkeys(jobs) if one.state == "waiting"]
-        processes: list[subprocess.Popen[str]] = []
+        processes: list[Process] = []
         stop = supervisor.StopRequests(processes)
         view = View(self.folder, list(self._jobs.values()))
         try:
@@ -139,7 +173,7 @@ class Sweep:
                 failed = self._fail_fast and any(one.state == "failed" for one in todo)
                 if stop.requested or failed:
                     self._call_off(todo)
-                self._start_what_fits(todo, processes)
+                self._start_what_fits(todo, processes, stop)
                 for one in todo:
                     if one.state == "running":
                         self._look_after(one)
@@ -161,20 +195,19 @@ class Sweep:
         for one in todo:
             if one.state == "waiting":
                 one.state, one.reason = "skipped", "the sweep ended before"
-            elif one.state == "running" and not one.called_off:
+            elif one.state == "running":
                 assert one.process is not None
-                one.process.terminate()  # it saves and ends
-                one.called_off = True
+                one.process.terminate()  # it saves and ends; one that the request to stop has reached knows already
 
-    def _start_what_fits(self, todo: Sequence[Job], processes: "list[subprocess.Popen[str]]") -> None:
+    def _start_what_fits(self, todo: Sequence[Job], processes: list[Process], stop: supervisor.StopRequests) -> None:
         for one in todo:
-            if one.state == "waiting":
+            if one.state == "waiting" and not stop.requested:
                 one.slot = self._slots.take(one.gpus)
                 if one.slot is None:
                     return
                 processes.append(self._start(one, one.slot))
 
-    def _start(self, one: Job, slot: Slot) -> "subprocess.Popen[str]":
+    def _start(self, one: Job, slot: Slot) -> Process:
         assert one.plan is not None
         one.folder.mkdir(parents=True, exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_JOBS)}
@@ -184,7 +217,7 @@ class Sweep:
         if self._slots.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         with (one.folder / folders.JOB_LOG).open("a") as log:
-            one.process = subprocess.Popen(
+            one.process = Process(
                 [sys.executable, "-m", "alexnet_lab.commands.job"],
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -203,8 +236,7 @@ class Sweep:
     def _look_after(self, one: Job) -> None:
         assert one.process is not None
         now = time.monotonic()
-        # Looked at without reaping: as long as its number is taken, nobody else's group can have it.
-        if os.waitid(os.P_PID, one.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if one.process.has_ended():
             _kill(one)
             self._conclude(one, one.process.wait())
         elif one.kill_at is not None and now > one.kill_at:
@@ -216,12 +248,13 @@ class Sweep:
 
     def _conclude(self, one: Job, status: int) -> None:
         assert one.slot is not None
+        assert one.process is not None
         self._slots.give_back(one.slot)
         one.ended = time.monotonic()
         result = record.read_result(one.folder / folders.RESULT) or {}
         if status == FINISHED or result.get("status") == "finished":  # the end of a process may still go wrong
             one.state = "finished"
-        elif one.called_off and not one.reason:
+        elif one.process.asked_to_stop and not one.reason:
             one.state, one.reason = "interrupted", "the sweep ended before"
         elif result.get("status") == "interrupted" and not one.reason:
             one.state, one.reason = "interrupted", "it was asked to stop"
@@ -229,11 +262,18 @@ class Sweep:
             one.state = "failed"
             one.reason = one.reason or result.get("error") or supervisor.how_it_ended(status)
             if status == USER_ERROR:
-                one.reason = supervisor.last_lines(one.folder / folders.JOB_LOG)[-1].removeprefix("error: ")
+                one.reason = _user_error(one.folder / folders.JOB_LOG) or one.reason
             elif result.get("status") != "failed" and (one.folder / folders.CONFIG).exists():
                 last = supervisor.last_lines(one.folder / folders.JOB_LOG)
                 result["error"] = "\n".join([f"{one.reason}; the last lines of {folders.JOB_LOG}:", *last])
                 record.write_result(one.folder / folders.RESULT, **{**result, "status": "failed"})
+
+
+def _user_error(log: Path) -> str:
+    """The last user error in a log, all of its lines; empty where there is none."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    begins = [number for number, line in enumerate(lines) if line.startswith(USER_ERROR_BEGINS)]
+    return "\n".join(lines[begins[-1] :]).removeprefix(USER_ERROR_BEGINS) if begins else ""
 
 
 def _kill(one: Job) -> None:

@@ -6,7 +6,7 @@ Imports nothing heavy before it shows something.
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,33 +90,77 @@ def labels(jobs: "Sequence[Job]") -> list[str]:
     return [" ".join(text for text in job.overrides if text not in common) or job.name for job in jobs]
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What the table tells of a `metrics.csv`."""
+
+    epoch: int | None = None
+    """The last one that was trained, from 0."""
+    best: float | None = None
+    """The best val/top1."""
+    step: float = 0.0
+    steps_per_epoch: float | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The figures of a file as it was when it was read, which its time and size tell; `last` ones stay as they are."""
+
+    file: tuple[int, int]
+    figures: Figures
+    last: bool
+
+
+def figures(rows: Sequence[dict[str, float]]) -> Figures:
+    """Those of the rows; a test says nothing of how far the training is, and carries the number of the epoch after."""
+    trained = [row for row in rows if not any(name.startswith("test/") for name in row)]
+    per_epoch = [row["step"] / (row["epoch"] + 1) for row in trained if "train/loss" in row]
+    return Figures(
+        epoch=max((int(row["epoch"]) for row in trained if "epoch" in row), default=None),
+        best=max((row["val/top1"] for row in trained if "val/top1" in row), default=None),
+        step=max((row["step"] for row in trained if "step" in row), default=0.0),
+        steps_per_epoch=per_epoch[-1] if per_epoch else None,
+    )
+
+
+def look(job: "Job") -> Figures:
+    """The figures of a job, which are read again only when its file has changed, and never after its end."""
+    seen = job.seen
+    if seen and seen.last:
+        return seen.figures
+    ended = job.state not in ("waiting", "running")
+    path = job.folder / folders.METRICS
+    try:
+        status = path.stat()
+        file = (status.st_mtime_ns, status.st_size)
+        found = seen.figures if seen and seen.file == file else figures(read_rows(path))
+    except (OSError, ValueError):  # there is none yet, or it is being written
+        file, found = (0, 0), seen.figures if seen else Figures()
+    job.seen = Seen(file, found, ended)
+    return found
+
+
 def progress(job: "Job") -> tuple[str, ...]:
     """The last cells of `COLUMNS`, from the epoch on; empty where nothing is known yet."""
-    rows: list[dict[str, float]] = []
-    with suppress(OSError, ValueError):  # it is being written
-        rows = read_rows(job.folder / folders.METRICS)
-    epochs = [entry["epoch"] for entry in rows if "epoch" in entry]
-    best = max((entry["val/top1"] for entry in rows if "val/top1" in entry), default=None)
+    known = look(job)
     spent = (job.ended or time.monotonic()) - job.started if job.started else None
-    left = time_left(job, rows, spent) if job.state == "running" and spent else None
+    left = time_left(job, known, spent) if job.state == "running" and spent else None
     return (
-        f"{int(max(epochs)) + 1}" if epochs else "",
-        "" if best is None else f"{best:.4f}",
+        "" if known.epoch is None else f"{known.epoch + 1}",
+        "" if known.best is None else f"{known.best:.4f}",
         _clock(spent),
         _clock(left),
     )
 
 
-def time_left(job: "Job", rows: Sequence[dict[str, float]], spent: float) -> float | None:
+def time_left(job: "Job", known: Figures, spent: float) -> float | None:
     """Seconds until the job's last step at its rate so far; None as long as the length of an epoch is not known."""
     trainer = job.plan.settings["trainer"] if job.plan else {}
-    steps = max((entry["step"] for entry in rows if "step" in entry), default=0.0)
     total = trainer.get("max_steps") or -1
     if total < 0:
-        per_epoch = [entry["step"] / (entry["epoch"] + 1) for entry in rows if "train/loss" in entry]
-        total = per_epoch[-1] * (trainer.get("max_epochs") or 0) if per_epoch else -1
-    done = steps - job.steps_before
-    return spent / done * (total - steps) if total >= steps and done > 0 else None
+        total = known.steps_per_epoch * (trainer.get("max_epochs") or 0) if known.steps_per_epoch else -1
+    done = known.step - job.steps_before
+    return spent / done * (total - known.step) if total >= known.step and done > 0 else None
 
 
 def _clock(seconds: float | None) -> str:

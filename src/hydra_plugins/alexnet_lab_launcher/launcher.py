@@ -19,6 +19,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 if TYPE_CHECKING:
     from alexnet_lab.commands.sweep import Job
 
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
 
 @dataclass
 class ProcessLauncherConfig:
@@ -47,9 +49,16 @@ class ProcessLauncher(Launcher):
         self._options = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take the sweep's folder; `UserError` when another launcher works in it."""
+        """Take the sweep's folder; `UserError` when another launcher works in it, or a batch could end the sweep."""
         from alexnet_lab.commands.sweep import Sweep
+        from alexnet_lab.errors import UserError
 
+        sweeper = config.hydra.sweeper
+        if sweeper.get("_target_") == BASIC_SWEEPER and sweeper.get("max_batch_size") is not None:
+            raise UserError(  # Hydra's own sweeper ends at the first batch with a failed job
+                "hydra.sweeper.max_batch_size is not for this launcher: "
+                "hydra.launcher.jobs_at_once=N says how many jobs run at once"
+            )
         self._config = config
         self._sweep = Sweep(Path(config.hydra.sweep.dir).absolute(), **self._options)
         self._loader = _loader_of(hydra_context, self._sweep.code / "conf")

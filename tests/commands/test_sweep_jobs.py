@@ -14,7 +14,8 @@ from alexnet_lab.commands import slurm, supervisor
 from alexnet_lab.commands import sweep as sweeps
 from alexnet_lab.commands.launch import Plan
 from alexnet_lab.commands.slots import Slot
-from alexnet_lab.commands.sweep import Job, Process, Sweep
+from alexnet_lab.commands.sweep import Sweep
+from alexnet_lab.commands.sweep_job import Job, Process
 from alexnet_lab.errors import RunInterrupted, UserError
 
 COUNTS = """

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from alexnet_lab.commands import sweep_view
 from alexnet_lab.commands.launch import Plan
-from alexnet_lab.commands.sweep import Job
+from alexnet_lab.commands.sweep_job import Job
 from alexnet_lab.commands.sweep_view import figures, labels, look, progress, table, time_left
 from alexnet_lab.tracking.metric_rows import read_rows
 

@@ -11,14 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from alexnet_lab.commands import folders, job, launch, snapshot, supervisor
 from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
-from alexnet_lab.commands.sweep_view import Seen, View
-from alexnet_lab.errors import FAILED, FINISHED, USER_ERROR, RunFailed, RunInterrupted, UserError
+from alexnet_lab.commands.sweep_job import Job, Process
+from alexnet_lab.commands.sweep_view import View
+from alexnet_lab.errors import FINISHED, USER_ERROR, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 from alexnet_lab.tracking.metric_rows import read_rows
 
@@ -32,74 +31,8 @@ NOT_FOR_JOBS = (*supervisor.FOREIGN, *OF_THE_SWEEP)
 USER_ERROR_BEGINS = "error: "
 MADE_BY_A_LAUNCH = {CODE, ".lock", "multirun.yaml"}
 
-State = Literal["waiting", "running", "finished", "failed", "interrupted", "skipped"]
-
 failures: list[str] = []
 """Names of the jobs of this process's sweep that failed: the command's exit status tells of them."""
-
-
-class Process(subprocess.Popen[str]):
-    """A job's process. Only `wait` reaps it: as long as its number is taken, nobody else's group can have it."""
-
-    asked_to_stop = False
-
-    def poll(self) -> int | None:
-        """The exit status once `wait` has fetched it; `send_signal` asks for it, too."""
-        return self.returncode
-
-    def has_ended(self) -> bool:
-        """Whether it has; it is looked at without being reaped."""
-        if self.returncode is None:
-            try:
-                return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-            except ChildProcessError:  # somebody else has fetched its status: what the job recorded tells
-                self.returncode = FAILED
-        return True
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal; SIGTERM only once, since the job takes a second one for the wish to be killed unsaved."""
-        if number == signal.SIGTERM and self.asked_to_stop:
-            return
-        self.asked_to_stop = self.asked_to_stop or number == signal.SIGTERM
-        super().send_signal(number)
-
-
-@dataclass(eq=False)
-class Job:
-    """One job, from its plan to its end; without a plan it had finished before."""
-
-    folder: Path
-    overrides: Sequence[str]
-    plan: launch.Plan | None
-    gpus: int
-    state: State = "waiting"
-    reason: str = ""
-    """Why it failed, in a few lines."""
-    steps_before: float = 0.0
-    """Optimizer steps that an earlier start has done."""
-    started: float = 0.0
-    ended: float = 0.0
-    kill_at: float | None = None
-    """When a job that took too long is killed; times are those of `time.monotonic`."""
-    process: Process | None = field(default=None, repr=False)
-    slot: Slot | None = None
-    seen: Seen | None = field(default=None, repr=False)
-    """What the table read of its figures last."""
-
-    @property
-    def name(self) -> str:
-        """The name of its folder, which tells its overrides."""
-        return self.folder.name
-
-    @property
-    def failure(self) -> Exception | None:
-        """What a sweeper is told in place of a value."""
-        return None if self.state == "finished" else RunFailed(f"{self.name} {self.state}: {self.reason}")
-
-    @property
-    def objective(self) -> float | None:
-        """The best val/top1."""
-        return launch.objective(self.folder)
 
 
 class Sweep:

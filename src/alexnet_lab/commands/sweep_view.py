@@ -14,7 +14,7 @@ from alexnet_lab.commands import folders
 from alexnet_lab.tracking.metric_rows import read_rows
 
 if TYPE_CHECKING:
-    from alexnet_lab.commands.sweep import Job
+    from alexnet_lab.commands.sweep_job import Job
 
 REFRESH_SECONDS = 1.0
 COLUMNS = ("job", "overrides", "state", "epoch", "val/top1", "time", "left")

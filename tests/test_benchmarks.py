@@ -55,7 +55,7 @@ def test_photographs_are_fed_faster_than_by_torchvision() -> None:
 
 
 @pytest.mark.system
-def test_sweep_costs_little_more_than_its_jobs_and_two_at_once_save_time() -> None:
+def test_a_sweep_is_measured_beside_its_jobs_alone_and_in_turn() -> None:
     ratios = measured("sweep_overhead")["ratios"]
     assert set(ratios) == {"sweep_vs_single_runs", "two_at_once_vs_sequential"}
     assert ratios["sweep_vs_single_runs"] < 2

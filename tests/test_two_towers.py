@@ -64,7 +64,9 @@ def result(folder: Path) -> dict[str, Any]:
 
 def figures(folder: Path) -> list[dict[str, float]]:
     """Every recorded row of the training and the validation; the test comes at another place in a continued run."""
-    return [row for row in read_rows(folder / "metrics.csv") if "test/loss" not in row]
+    rows = [row for row in read_rows(folder / "metrics.csv") if "test/loss" not in row]
+    # Two towers record no norm of the gradient: each knows its own half.
+    return [{name: value for name, value in row.items() if name != "train/grad_norm"} for row in rows]
 
 
 def state(folder: Path) -> dict[str, Tensor]:

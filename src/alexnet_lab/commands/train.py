@@ -71,6 +71,8 @@ def train(
     _check_ranks(trainer)
     if isinstance(trainer.strategy, TwoTowers):
         trainer.strategy.check(net, settings["compile"])
+    # Lightning converts after it has loaded a checkpoint, whose double precision a float32 network would cut off.
+    trainer.precision_plugin.convert_module(classifier)
 
     if trainer.is_global_zero:
         print_tree(settings)

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wandb
-from wandb_server import KEY, Server, bare_environment
+from wandb_server import KEY, Server, bare_environment, end_service
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def server(bare: pytest.MonkeyPatch) -> Iterator[Server]:
     bare.setenv("WANDB_BASE_URL", server.url)
     bare.setenv("WANDB_API_KEY", KEY)
     yield server
-    wandb.teardown()
+    end_service()
     server.closing.set()
     server.shutdown()
     server.server_close()

@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, TensorDataset
+from wandb_server import end_service
 
 from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.errors import UserError
@@ -78,10 +79,10 @@ def here(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
                 patch.delenv(name)
         patch.setenv("HOME", str(tmp_path))
         patch.chdir(tmp_path)
-        wandb.teardown()
+        end_service()
         patch.setattr(wandb, "run", None)
         yield patch
-        wandb.teardown()
+        end_service()
 
 
 @pytest.fixture

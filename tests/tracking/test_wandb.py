@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import wandb
 from lightning.pytorch.utilities import rank_zero_only
-from wandb_server import WANDB, Server, bare_environment, inspect, records
+from wandb_server import WANDB, Server, bare_environment, end_service, inspect, records
 
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import wandb as tracking
@@ -138,7 +137,7 @@ def test_run_that_loses_the_server_ends_in_time_and_can_be_uploaded_whole(
         f"W&B: upload the run with `{logger.sync_command}`",
     ]
 
-    wandb.teardown()
+    end_service()
     server.manner = "answers"
     server.history.clear()
     run_sync(logger.sync_command)
@@ -192,7 +191,7 @@ def test_refusing_server_means_offline_unless_online_is_insisted_on(server: Serv
     train(logger)
     logger.finish()
     server.manner = "answers"
-    wandb.teardown()
+    end_service()
     run_sync(logger.sync_command)
     assert [row["val/top1"] for row in server.history if "val/top1" in row] == TOP1
     assert logger.sync_command is None

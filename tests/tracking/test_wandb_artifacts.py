@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import wandb
-from wandb_server import Server
+from wandb_server import Server, end_service
 
 from alexnet_lab.commands import restore
 from alexnet_lab.errors import UserError
@@ -44,7 +44,7 @@ def test_without_a_network_there_is_a_line(server: Server, bare: pytest.MonkeyPa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         bare.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
-        wandb.teardown()
+        end_service()
         with pytest.raises(UserError, match="model-abc:best: W&B does not give it; is there a network"):
             download(BEST, tmp_path)
 

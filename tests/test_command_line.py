@@ -34,6 +34,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         ),
         (["~model"], "error: Interpolation key 'model.image_size' not found"),
         (["--no-such-flag"], "train.py: error: unrecognized arguments: --no-such-flag"),
+        (["-m", "--cfg", "job"], "error: Only one of --run, --multirun, --cfg"),
     ],
 )
 def test_wrong_argument_is_told_before_any_rank_starts(

@@ -62,6 +62,10 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             except (PermissionError, FileExistsError, NotADirectoryError) as error:
                 # What Hydra meets when it makes the run's folder.
                 report(UserError(f"{error.filename}: {error.strerror}"), with_traceback)
+            except ValueError as error:
+                if not str(error).startswith("Only one of --run, --multirun"):  # the one that Hydra's start raises
+                    raise
+                report(UserError(str(error)), with_traceback)
             from alexnet_lab.commands import sweep  # here, since questions answer sooner without it
 
             if sweep.failures:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wandb_server import KEY, Server, bare_environment, end_service
+from wandb_server import KEY, Server, bare_environment
+
+from alexnet_lab.tracking.wandb_service import end_service
 
 
 @pytest.fixture

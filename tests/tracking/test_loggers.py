@@ -17,13 +17,13 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, TensorDataset
-from wandb_server import end_service
 
 from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import loggers as tracking
 from alexnet_lab.tracking.loggers import finish_loggers, log_config, mlflow_logger, tensorboard_logger
 from alexnet_lab.tracking.wandb import WandbRun, wandb_logger
+from alexnet_lab.tracking.wandb_service import end_service
 
 CONF = Path(__file__).parents[2] / "conf"
 CONFIG = {"model": {"name": "net", "dropout": 0.5}, "parameters": 61}

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
-from wandb_server import WANDB, Server, bare_environment, end_service, inspect, records
+from wandb_server import WANDB, Server, bare_environment, inspect, records
 
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import wandb as tracking
 from alexnet_lab.tracking.wandb import WandbRun, wandb_logger
+from alexnet_lab.tracking.wandb_service import end_service
 
 Said = Callable[[], list[str]]
 SOURCE = str(Path(tracking.__file__).parents[2])

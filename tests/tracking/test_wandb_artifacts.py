@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import wandb
-from wandb_server import Server, end_service
+from wandb_server import Server
 
 from alexnet_lab.commands import restore
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import wandb_artifacts
 from alexnet_lab.tracking.wandb import wandb_logger
 from alexnet_lab.tracking.wandb_artifacts import download
+from alexnet_lab.tracking.wandb_service import end_service
 
 BEST = "wandb:entity/project/model-abc:best"
 

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +14,8 @@ from typing import Any
 
 import pytest
 import wandb
+
+from alexnet_lab.tracking.wandb_service import end_service
 
 WANDB = Path(sys.executable).with_name("wandb")
 KEY = "0123456789" * 4
@@ -106,20 +107,6 @@ def bare_environment(home: Path, **variables: str) -> Iterator[pytest.MonkeyPatc
         patch.setattr(wandb, "run", None)  # a run whose process died stays there
         yield patch
         end_service()
-
-
-def end_service() -> None:
-    """`wandb.teardown()`, which waits for W&B's process without end: one that does not end in 20 s is killed."""
-    teardown = threading.Thread(target=wandb.teardown, daemon=True)
-    teardown.start()
-    teardown.join(20)
-    if teardown.is_alive():
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                number, name, _, parent = status.read_text().split(maxsplit=4)[:4]
-                if int(parent) == os.getpid() and name.startswith("(wandb"):
-                    os.kill(int(number), signal.SIGKILL)
-        teardown.join(20)
 
 
 def inspect(folder: Path, *options: str) -> str:

@@ -10,7 +10,6 @@ import shlex
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.metric_rows import FIGURES
 from alexnet_lab.tracking.wandb_artifacts import first_line, upload
+from alexnet_lab.tracking.wandb_service import end_service, without_reports
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +115,8 @@ class WandbRun(WandbLogger):
         except Exception as error:
             self._incomplete = None if run.offline else Path(run.dir).parent
             log.warning("W&B: the end of the run is not recorded (%s)", first_line(error))
-            with suppress(Exception):  # the same again, which at the process's end would show as a traceback
-                wandb.teardown(exit_code)
+        finally:
+            end_service(exit_code)
         if self.sync_command:
             log.info("W&B: upload the run with `%s`", self.sync_command)
 
@@ -193,8 +193,7 @@ def _begin(folder: Path, mode: Mode, init: Mapping[str, Any]) -> wandb.Run:
 
 
 def _choose_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
-    # wandb's telemetry would hold up the end of the process by 10 s and more when the server is away.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    without_reports()
     surroundings = wandb.setup(wandb.Settings(quiet=True, show_info=False)).settings.mode
     if mode == "offline" or (mode == "auto" and surroundings in ("offline", "dryrun")):
         return "offline"

@@ -7,6 +7,7 @@ from pathlib import Path
 import wandb
 
 from alexnet_lab.errors import UserError
+from alexnet_lab.tracking.wandb_service import service
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,10 @@ def download(reference: str, cache: Path) -> Path:
     if not re.fullmatch(r"[^/:]+/[^/:]+/[^/:]+:[^/:]+", name):
         raise UserError(f"checkpoint={reference}: an artifact is written {FORM}")
     try:
-        artifact = wandb.Api(timeout=ANSWER_SECONDS).artifact(name, type="model")
-        folder = cache / artifact.entity / artifact.project / artifact.name.replace(":", "-")
-        artifact.download(root=str(folder), skip_cache=True)
+        with service():
+            artifact = wandb.Api(timeout=ANSWER_SECONDS).artifact(name, type="model")
+            folder = cache / artifact.entity / artifact.project / artifact.name.replace(":", "-")
+            artifact.download(root=str(folder), skip_cache=True)
     except wandb.errors.UsageError as error:  # its AuthenticationError among them
         raise UserError(f"checkpoint={reference}: no login for W&B; `wandb login` first") from error
     except Exception as error:  # wandb's are of many kinds, and it reports a missing network as "busy"

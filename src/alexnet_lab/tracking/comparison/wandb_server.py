@@ -20,10 +20,13 @@ def read_project(path: str, filters: Mapping[str, Any] | None = None) -> list[Ru
     import requests
     import wandb
 
+    from alexnet_lab.tracking.wandb_service import service
+
     refusals = (wandb.errors.Error, ValueError, requests.exceptions.RequestException, OSError)
     try:
-        # The iteration fetches page after page, and each run's history is a request of its own.
-        found = [_read(run) for run in wandb.Api(timeout=SECONDS).runs(path, filters=dict(filters or {}))]
+        with service():
+            # The iteration fetches page after page, and each run's history is a request of its own.
+            found = [_read(run) for run in wandb.Api(timeout=SECONDS).runs(path, filters=dict(filters or {}))]
     except refusals as error:
         raise UserError(f"wandb={path}: {_remedy(error)}") from error
     if not found:

@@ -98,7 +98,7 @@ def test_loading_both_parts_takes_little_time(system_folder):
     start = time.process_time()
     dataset = module(system_folder).dataset
     dataset.split("train"), dataset.split("test")
-    assert time.process_time() - start < 2.0  # 0.6 on an idle machine
+    assert time.process_time() - start < 4.0  # 0.6 on an idle machine
 
 
 def test_the_class_names_follow_the_labels(system_folder):

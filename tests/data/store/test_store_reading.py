@@ -124,4 +124,4 @@ def test_a_store_of_the_size_of_imagenet_opens_at_once(store):
     seconds = time.process_time() - start
     assert images.shape == (count, 256, 256, 3)
     assert not images[-1].any()
-    assert seconds < 0.2
+    assert seconds < 1.0  # 0.05 on an idle machine

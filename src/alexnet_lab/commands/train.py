@@ -3,12 +3,13 @@
 import logging
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
@@ -91,17 +92,29 @@ def train(
         raise
     finally:
         if trainer.is_global_zero:
-            if status != "failed":
-                _record(folder, status, stopwatch, checkpoints, facts | {"images": classifier.images})
-            figures = _figures(folder, stopwatch)
-            summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second")
-            finish_loggers(
-                trainer.loggers,
-                status == "finished",
-                best=figures["best"],
-                summary={name: {**facts, **figures}[name] for name in summary},
-                checkpoint=checkpoints.best if checkpoints.best.exists() else None,
-            )
+            _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts | {"images": classifier.images})
+
+
+def _end(
+    folder: Path,
+    status: record.Status,
+    loggers: Sequence[Logger],
+    stopwatch: Stopwatch,
+    checkpoints: Checkpoints,
+    facts: dict[str, Any],
+) -> None:
+    """Record how the run ended, and hand its figures and best checkpoint to the loggers."""
+    if status != "failed":
+        _record(folder, status, stopwatch, checkpoints, facts)
+    figures = _figures(folder, stopwatch)
+    summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second")
+    finish_loggers(
+        loggers,
+        status == "finished",
+        best=figures["best"],
+        summary={name: {**facts, **figures}[name] for name in summary},
+        checkpoint=checkpoints.best if checkpoints.best.exists() else None,
+    )
 
 
 def _classifier(settings: dict[str, Any], net: nn.Module) -> ImageClassifier:

@@ -51,8 +51,8 @@ def group_runs(runs: Sequence[Run], by_seed: bool = True) -> list[Group]:
     for position, run in enumerate(runs):
         known = settings(run)
         alike = tuple(sorted((key, value) for key, value in known.items() if key != SEED))
-        met[alike, known.get(SEED)] += 1
         together = by_seed and run.status == "finished" and alike
+        met[alike, known.get(SEED)] += bool(together)
         members.setdefault((alike, met[alike, known.get(SEED)]) if together else position, []).append((run, known))
     groups = [_group(pairs) for pairs in members.values()]
     uses = Counter(group.name for group in groups)

@@ -8,7 +8,8 @@ from alexnet_lab.tracking.comparison.runs import Run
 
 # Where a run lies, how it was started, watched and evaluated: nothing of it changes the result.
 BOOKKEEPING = (
-    *("run", "folder", "overrides", "resume", "logger", "checkpoints", "recipe", "data.dir", "data.eval_batch_size"),
+    *("run", "folder", "sweep_name", "overrides", "resume", "hang_timeout", "logger", "checkpoints", "recipe"),
+    *("callbacks.progress", "callbacks.pictures", "data.dir", "data.eval_batch_size"),
     *("trainer.log_every_n_steps", "trainer.profiler"),
 )
 # Others own these facts and the configuration copies them.

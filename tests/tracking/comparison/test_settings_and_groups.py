@@ -37,6 +37,7 @@ def test_settings_are_flat_without_what_belongs_to_one_run() -> None:
 
 def test_whole_float_and_integer_are_the_same_setting() -> None:
     assert settings_of(a_run("a", lr=1)) == settings_of(a_run("b", lr=1.0))
+    assert settings_of(a_run("a", mean=[0, 0.5])) == settings_of(a_run("b", mean=[0.0, 0.5]))
 
 
 def test_only_differing_settings_are_told_and_not_what_one_network_alone_has() -> None:
@@ -74,6 +75,12 @@ def test_no_two_groups_have_one_name() -> None:
     runs = [a_run(f"x-{number}", seed=number % 2, lr=number // 2 + 1) for number in range(4)]
     assert [group.name for group in group_runs(runs)] == ["x-0 and 1 more", "x-2 and 1 more"]
     assert [group.name for group in group_runs([a_run("one", seed=0), a_run("two", seed=1)])] == ["one and 1 more"]
+    # W&B has a folder for each part of a run that was continued offline.
+    assert [group.name for group in group_runs([a_run("same"), a_run("same", lr=2), a_run("same", lr=3)])] == [
+        "same",
+        "same (2)",
+        "same (3)",
+    ]
 
 
 def test_failed_attempt_at_a_seed_does_not_part_the_finished_runs() -> None:

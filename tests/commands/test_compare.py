@@ -86,7 +86,7 @@ def test_table_shows_means_published_figures_and_only_what_differs(compared: Cal
     assert "failed: broken: the loss is not finite" in lines
 
 
-@pytest.mark.parametrize("baseline", ["lenet-s1", "{folder}/lenet-s1", "lenet-s*"])
+@pytest.mark.parametrize("baseline", ["lenet-s1", "{folder}/lenet-s1", "{folder}/../runs/lenet-s1/", "lenet-s*"])
 def test_differences_to_a_baseline_have_an_interval(
     compared: Callable[..., str], folder: Path, tmp_path: Path, baseline: str
 ) -> None:
@@ -102,6 +102,21 @@ def test_differences_to_a_baseline_have_an_interval(
     markdown = (tmp_path / "x.md").read_text()
     assert f"| +0.0800 \\[{low:+.4f}, {high:+.4f}] w |" in markdown
     assert "| 0.8100 ± 0.0100 | 0.803 ± 0.016 | baseline |" in markdown
+
+
+def test_level_of_the_intervals_is_told_as_it_was_given(compared: Callable[..., str]) -> None:
+    assert "[99.9% confidence interval]" in compared("baseline=lenet-s1", "confidence=0.999")
+
+
+def test_accuracies_on_different_datasets_have_no_difference(
+    compared: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    config = settings()
+    write_run(folder / "elsewhere", {**config, "data": {**config["data"], "name": "imagenette"}}, rows(0.5))
+    compared("baseline=lenet-s1", f"out={tmp_path}/x.csv")
+    found = table(tmp_path / "x.csv")
+    assert found["elsewhere"]["test/top1 difference value"] == ""
+    assert found["caffenet-s*"]["test/top1 difference value"] != ""
 
 
 @pytest.mark.parametrize(
@@ -154,6 +169,7 @@ def test_real_run_is_compared_with_its_own_result(
         (["group_seeds=maybe"], "group_seeds=maybe: it takes bool"),
         (["wandb_filters=finished"], "wandb_filters=finished: it takes dict or null"),
         (["out=page.pdf"], "out=page.pdf: a file's name ends in .html, .csv, .md"),
+        (["out=/proc/nowhere/x.csv"], "out=/proc/nowhere/x.csv: No such file or directory"),
         (["runs=nowhere"], "runs=nowhere: there is no such folder"),
         (["runs=null"], "which runs? runs=FOLDER"),
     ],

@@ -94,6 +94,13 @@ def test_setting_that_older_runs_did_not_have_makes_no_other_row_where_it_is_nul
     assert len(groups_of([a_run(0, 0.8), a_run(1, 0.9, data={**data, "colour_until_epoch": 67})])) == 2
 
 
+def test_run_with_pictures_is_a_seed_of_the_recipe_of_runs_from_before_there_were_any() -> None:
+    before = a_run(0, 0.8, callbacks={"progress": {}})
+    after = a_run(1, 0.9, callbacks={"progress": {}, "pictures": {"folder": "PATH"}})
+    assert len(groups_of([before, after])) == 1
+    assert len(groups_of([before, a_run(1, 0.9, callbacks={"early_stopping": {"patience": 2}})])) == 2
+
+
 def test_added_run_keeps_its_figures_and_loses_its_paths(copied, trained_run, tmp_path) -> None:
     change(copied, overrides=["data.dir=/home/me/data", "note=[/a/b,c]"])
     target = add(copied, tmp_path / "runs")

@@ -32,8 +32,12 @@ def compare(config: DictConfig) -> None:
     )
     text.print_table(comparison, Console())
     for path in files:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(WRITERS[path.suffix](comparison), encoding="utf-8")
+        content = WRITERS[path.suffix](comparison)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"out={path}: {error.strerror}") from error
         print(f"written: {path}")
 
 

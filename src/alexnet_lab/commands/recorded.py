@@ -21,6 +21,7 @@ TEN_CROP = "ten_crop.json"
 # What tells one run of a recipe from another without making it another recipe.
 OF_ONE_RUN = ("run", "seed", "folder", "overrides", "resume", "logger", "sweep", "sweep_name")
 OF_ONE_RUNS_DATA = ("seed", "dir")
+ONLY_WATCHING = ("progress", "pictures")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def in_common(config: Mapping[str, Any]) -> str:
     """What the configurations of runs have in common that differ in their seeds only."""
     kept = {key: value for key, value in config.items() if key not in OF_ONE_RUN}
     kept["data"] = {key: value for key, value in kept["data"].items() if key not in OF_ONE_RUNS_DATA}
+    watching = kept.get("callbacks") or {}
+    kept["callbacks"] = {key: value for key, value in watching.items() if key not in ONLY_WATCHING}
     # The figures that a recipe is compared with are no part of what was run.
     kept["recipe"] = kept["recipe"]["name"]
     return json.dumps(_stated(kept), sort_keys=True)

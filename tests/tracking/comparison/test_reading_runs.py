@@ -49,6 +49,14 @@ def test_sweeps_lists_patterns_and_one_run_are_found_once_and_named_by_their_pat
     assert [run.name for run in read_runs([f"{tmp_path}/runs/a"])] == ["a"]
 
 
+def test_run_may_be_named_like_the_folders_of_wandb(tmp_path: Path) -> None:
+    write_run(tmp_path / "run-1")
+    online = tmp_path / "wandb" / "run-20260101_000000-abc" / "files"
+    online.mkdir(parents=True)
+    (online / "config.yaml").write_text("{}")
+    assert [run.name for run in read_runs([str(tmp_path)])] == ["run-1"]
+
+
 def test_half_finished_failed_old_and_damaged_runs_are_all_read(tmp_path: Path) -> None:
     (write_run(tmp_path / "running") / "result.json").unlink()
     write_run(tmp_path / "failed", recorded=[], status="failed", error="the loss is not finite", final={}, best={})

@@ -1,5 +1,7 @@
 """Which settings differ, what they are called, and which runs are one row."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +9,8 @@ from tests.tracking.comparison.recorded_runs import settings as recorded
 
 from alexnet_lab.tracking.comparison.groups import group_runs
 from alexnet_lab.tracking.comparison.runs import Run
-from alexnet_lab.tracking.comparison.settings import differing, settings, short_names, telling
+from alexnet_lab.tracking.comparison.settings import differing, short_names, telling
+from alexnet_lab.tracking.comparison.settings import settings as settings_of
 
 
 def a_run(name: str, top1: float = 0.8, status: Any = "finished", **config: Any) -> Run:
@@ -16,7 +19,7 @@ def a_run(name: str, top1: float = 0.8, status: Any = "finished", **config: Any)
 
 def test_settings_are_flat_without_what_belongs_to_one_run() -> None:
     run = a_run("a", run="a", folder="/x", overrides=["a"], recipe={"name": "r"}, checkpoints={"keep": True})
-    assert settings(run) == {
+    assert settings_of(run) == {
         "model._target_": "lenet",
         "model.dropout": "0",
         "data.batch_size": "128",
@@ -33,7 +36,8 @@ def test_settings_are_flat_without_what_belongs_to_one_run() -> None:
 
 
 def test_whole_float_and_integer_are_the_same_setting() -> None:
-    assert settings(a_run("a", lr=1)) == settings(a_run("b", lr=1.0))
+    assert settings_of(a_run("a", lr=1)) == settings_of(a_run("b", lr=1.0))
+    assert settings_of(a_run("a", mean=[0, 0.5])) == settings_of(a_run("b", mean=[0.0, 0.5]))
 
 
 def test_only_differing_settings_are_told_and_not_what_one_network_alone_has() -> None:
@@ -71,3 +75,32 @@ def test_no_two_groups_have_one_name() -> None:
     runs = [a_run(f"x-{number}", seed=number % 2, lr=number // 2 + 1) for number in range(4)]
     assert [group.name for group in group_runs(runs)] == ["x-0 and 1 more", "x-2 and 1 more"]
     assert [group.name for group in group_runs([a_run("one", seed=0), a_run("two", seed=1)])] == ["one and 1 more"]
+    # W&B has a folder for each part of a run that was continued offline.
+    assert [group.name for group in group_runs([a_run("same"), a_run("same", lr=2), a_run("same", lr=3)])] == [
+        "same",
+        "same (2)",
+        "same (3)",
+    ]
+
+
+def test_failed_attempt_at_a_seed_does_not_part_the_finished_runs() -> None:
+    runs = [a_run("a0", status="failed", seed=0), a_run("a0-again", seed=0), a_run("a1", seed=1)]
+    assert [[run.name for run in group.runs] for group in group_runs(runs)] == [["a0"], ["a0-again", "a1"]]
+
+
+def test_runs_of_other_names_folders_and_sweeps_that_differ_in_the_seed_are_one_group(
+    settings: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    runs = []
+    for seed in range(3):
+        config = settings("model=lenet", f"seed={seed}", f"run=r{seed}")
+        # As a run records it: the folder is known before interpolations are resolved.
+        config["callbacks"]["pictures"]["folder"] = f"{tmp_path}/r{seed}/pictures"
+        config |= {"folder": f"{tmp_path}/r{seed}", "sweep_name": "first" if seed else None}
+        runs.append(Run(f"r{seed}", f"r{seed}", "finished", config))
+    assert [group.name for group in group_runs(runs)] == ["r*"]
+
+
+def test_run_without_pictures_has_the_settings_of_one_with_them(settings: Callable[..., dict[str, Any]]) -> None:
+    without = settings("callbacks.pictures=null", "seed=1")
+    assert len(group_runs([a_run("a"), Run("b", "b", "finished", settings()), Run("c", "c", "finished", without)])) == 2

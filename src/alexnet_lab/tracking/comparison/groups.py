@@ -51,15 +51,24 @@ def group_runs(runs: Sequence[Run], by_seed: bool = True) -> list[Group]:
     for position, run in enumerate(runs):
         known = settings(run)
         alike = tuple(sorted((key, value) for key, value in known.items() if key != SEED))
-        met[alike, known.get(SEED)] += 1
         together = by_seed and run.status == "finished" and alike
+        met[alike, known.get(SEED)] += bool(together)
         members.setdefault((alike, met[alike, known.get(SEED)]) if together else position, []).append((run, known))
-    groups = [_group(pairs) for pairs in members.values()]
+    return _told_apart([_group(pairs) for pairs in members.values()])
+
+
+def _told_apart(groups: Sequence[Group]) -> list[Group]:
+    """Each with a name of its own: with the first run's, or, where runs share a name, with a number."""
     uses = Counter(group.name for group in groups)
-    return [
-        group if uses[group.name] == 1 else replace(group, name=_listed([run.name for run in group.runs]))
-        for group in groups
-    ]
+    alike: Counter[str] = Counter()
+    found = []
+    for group in groups:
+        name = group.name
+        if uses[name] > 1 and len(group.runs) > 1:
+            name = _listed([run.name for run in group.runs])
+        alike[name] += 1
+        found.append(replace(group, name=name if alike[name] == 1 else f"{name} ({alike[name]})"))
+    return found
 
 
 def _group(pairs: Sequence[tuple[Run, Settings]]) -> Group:

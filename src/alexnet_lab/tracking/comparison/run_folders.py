@@ -50,7 +50,8 @@ def _below(place: Path) -> Iterable[Path]:
             folders.clear()
             yield path
         # W&B keeps online runs too, with a config.yaml of its own; theirs are read from the server.
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "run-")) and name != "checkpoints")
+        hidden = (".", "run-") if path.name == "wandb" else (".",)
+        folders[:] = sorted(name for name in folders if not name.startswith(hidden) and name != "checkpoints")
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

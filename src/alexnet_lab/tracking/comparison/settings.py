@@ -8,13 +8,15 @@ from alexnet_lab.tracking.comparison.runs import Run
 
 # Where a run lies, how it was started, watched and evaluated: nothing of it changes the result.
 BOOKKEEPING = (
-    *("run", "folder", "overrides", "resume", "logger", "checkpoints", "recipe", "data.dir", "data.eval_batch_size"),
+    *("run", "folder", "sweep_name", "overrides", "resume", "hang_timeout", "logger", "checkpoints", "recipe"),
+    *("callbacks.progress", "callbacks.pictures", "data.dir", "data.eval_batch_size"),
     *("trainer.log_every_n_steps", "trainer.profiler"),
 )
 # Others own these facts and the configuration copies them.
 COPIES = ("data.seed", "data.image_size", "data.channels_last", "model.in_channels", "model.num_classes")
 SEED = "seed"
 TARGET = "_target_"
+DATASET = f"data.{TARGET}"
 ABSENT = ""
 
 Settings = dict[str, str]
@@ -25,7 +27,7 @@ def settings(run: Run) -> Settings:
     flat = dict(_flat(run.config))
     name = flat.pop("data.name", None)
     if name is not None:
-        flat[f"data.{TARGET}"] = name  # several datasets share a factory
+        flat[DATASET] = name  # several datasets share a factory
     return {key: text for key, text in flat.items() if not _within(key, (*BOOKKEEPING, *COPIES))}
 
 
@@ -69,9 +71,15 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))  # 0 and 0.0 are the same setting
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return value if isinstance(value, str) else json.dumps(_plain(value), default=str)
+
+
+def _plain(value: Any) -> Any:
+    """0 and 0.0 are the same setting, and W&B writes the one for the other."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return int(value) if whole else value
 
 
 def _within(key: str, parents: Iterable[str]) -> bool:

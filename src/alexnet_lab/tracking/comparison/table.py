@@ -3,13 +3,14 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.comparison.groups import Group, group_runs
 from alexnet_lab.tracking.comparison.intervals import Difference, difference
 from alexnet_lab.tracking.comparison.runs import FIGURES, Figure, Run, images, published
-from alexnet_lab.tracking.comparison.settings import SEED, short_names, telling
+from alexnet_lab.tracking.comparison.settings import DATASET, SEED, short_names, telling
 
 TESTED, VALIDATED = ("test/top1", "test/top5"), ("val/top1", "val/top5")
 
@@ -102,8 +103,9 @@ def _number_or_text(text: str) -> tuple[bool, float, str]:
 
 
 def _named(groups: Sequence[Group], name: str) -> Group:
+    place = Path(name).resolve()
     for group in groups:
-        if name == group.name or any(name.rstrip("/") in (run.name, run.source) for run in group.runs):
+        if name == group.name or any(name == run.name or place == Path(run.source).resolve() for run in group.runs):
             return group
     names = [group.name for group in groups]
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
@@ -113,9 +115,10 @@ def _named(groups: Sequence[Group], name: str) -> Group:
 def _differences(group: Group, base: Group, level: float) -> dict[str, Difference]:
     """To the baseline in the test's figures, or in the last validation's where the baseline was not tested.
 
-    What did not finish is not compared.
+    What did not finish is not compared, nor are accuracies on different datasets.
     """
-    if group is base or group.status != "finished":
+    names = {one.settings.get(DATASET, "") for one in (group, base)} - {""}
+    if group is base or group.status != "finished" or len(names) > 1:
         return {}
     return {
         key: difference(

@@ -87,9 +87,10 @@ def notes(comparison: Comparison) -> list[str]:
     methods = {found.method for known in comparison.differences.values() for found in known.values() if found.method}
     if comparison.baseline:
         explained = "; ".join(text for method, text in METHODS.items() if method in methods)
+        level = f"{100 * comparison.confidence:.10g}%"
         lines.append(
             f"differences to {comparison.baseline.name}"
-            + (f", [{comparison.confidence:.0%} confidence interval] {explained}" if methods else ", no interval known")
+            + (f", [{level} confidence interval] {explained}" if methods else ", no interval known")
         )
     return lines
 

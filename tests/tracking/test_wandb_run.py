@@ -77,6 +77,7 @@ def test_summary_tells_size_speed_and_time_to_best(run: Path, overview: dict[str
     assert summary["images_per_second"] == pytest.approx(result["images_per_second"])
     assert 0 < summary["seconds_to_best"] == pytest.approx(result["seconds_to_best"])
     assert summary["val/top1"] == {"max": result["best"]["val/top1"]}
+    assert summary["images"] == result["images"]
 
 
 def test_every_picture_is_there_to_be_uploaded_later(run: Path, offline: Path) -> None:

@@ -107,7 +107,7 @@ def _end(
     if status != "failed":
         _record(folder, status, stopwatch, checkpoints, facts)
     figures = _figures(folder, stopwatch)
-    summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second")
+    summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second", "images")
     finish_loggers(
         loggers,
         status == "finished",

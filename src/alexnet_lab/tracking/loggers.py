@@ -19,7 +19,7 @@ class Finishable(Protocol):
         self,
         exit_code: int = 0,
         best: Mapping[str, float] | None = None,
-        summary: Mapping[str, float | None] | None = None,
+        summary: Mapping[str, Any] | None = None,
         checkpoint: Path | None = None,
     ) -> None: ...
 
@@ -56,7 +56,7 @@ def finish_loggers(
     loggers: Iterable[Logger],
     succeeded: bool,
     best: Mapping[str, float] | None = None,
-    summary: Mapping[str, float | None] | None = None,
+    summary: Mapping[str, Any] | None = None,
     checkpoint: Path | None = None,
 ) -> None:
     """End every logger's run as finished or failed, see `WandbRun.finish`. Nothing can be logged after it."""

@@ -90,7 +90,7 @@ class WandbRun(WandbLogger):
         self,
         exit_code: int = 0,
         best: Mapping[str, float] | None = None,
-        summary: Mapping[str, float | None] | None = None,
+        summary: Mapping[str, Any] | None = None,
         checkpoint: Path | None = None,
     ) -> None:
         """End the W&B run, within `FINISH_SECONDS` and a little, and say how to upload what has not been.

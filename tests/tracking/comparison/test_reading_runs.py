@@ -1,6 +1,7 @@
 """Folders of any age and state, W&B's offline folders, and W&B's public API behind a double."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,28 @@ def test_offline_run_of_wandb_is_read_back(tmp_path: Path, monkeypatch: pytest.M
     known = figures(found)
     assert (known["best_val/top1"], known["val/top1"], known["test/top1"]) == (0.75, 0.625, 0.5625)
     assert (known["epochs"], known["parameters"], known["macs"]) == (3, 61_706, 416_520)
+
+
+def test_continued_offline_run_is_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    quiet = wandb.Settings(silent=True, console="off")
+    for epochs in ((0, 1, 2), (1, 2, 3)):  # killed within epoch 2, continued from the end of epoch 0
+        with wandb.init(id="abc", project="p", name="mine", dir=tmp_path, mode="offline", settings=quiet) as run:
+            for epoch in epochs:
+                top1 = 0.5 + 0.1 * epoch + 0.01 * epochs[0]
+                run.log({"epoch": epoch, "trainer/global_step": 10 * epoch + 10, "val/top1": top1})
+        time.sleep(1.1)  # the folders are named by the second
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
+    (found,) = read_runs([str(tmp_path)])
+    assert found.name == "mine (abc)"
+    assert [(row["step"], round(row["val/top1"], 2)) for row in found.rows] == [
+        (10, 0.5),
+        (20, 0.61),
+        (30, 0.71),
+        (40, 0.81),
+    ]
 
 
 def test_unreadable_offline_folder_is_a_failed_run(tmp_path: Path) -> None:

@@ -32,8 +32,11 @@ def read_runs(places: Sequence[str]) -> list[Run]:
     found = sorted(folder for path, folder in known.items() if known.keys().isdisjoint(path.parents))
     if not found:
         raise UserError(f"runs={','.join(places)}: no run there; a run's folder has a {CONFIG} or a {RESULT}")
+    runs: dict[Path, list[Path]] = {}
+    for folder in found:
+        runs.setdefault(wandb_offline.run_of(folder), []).append(folder)
     with ThreadPoolExecutor() as pool:  # a folder of W&B's takes seconds of another process
-        return list(pool.map(_read, found, _names(found)))
+        return list(pool.map(_read, runs.values(), _names([folders[-1] for folders in runs.values()])))
 
 
 def _find(place: str) -> list[Path]:
@@ -62,9 +65,10 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [os.path.relpath(folder.resolve(), common) for folder in folders]
 
 
-def _read(folder: Path, name: str) -> Run:
+def _read(folders: Sequence[Path], name: str) -> Run:
+    folder = folders[-1]
     if folder.name.startswith(wandb_offline.PREFIX):
-        return wandb_offline.read(folder, name)
+        return wandb_offline.read(folders, name)
     damage: list[str] = []
     config = _attempt(lambda: yaml.load((folder / CONFIG).read_text(), Loader), folder / CONFIG, damage)
     result = _attempt(lambda: json.loads((folder / RESULT).read_text()), folder / RESULT, damage)

@@ -5,33 +5,48 @@ is wanted. With `--summary` one object tells the state and the last values.
 """
 
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alexnet_lab.tracking.comparison.runs import Run
-from alexnet_lab.tracking.comparison.wandb_runs import run_of_wandb
+from alexnet_lab.tracking.comparison.wandb_runs import STEP, run_of_wandb
 
 PREFIX = "offline-run-"
 LONGEST = 120.0  # seconds for one run
 
 
-def read(folder: Path, name: str) -> Run:
-    """The run in an offline folder, named as in W&B; one that cannot be read is a failed run `name` that says why."""
+def run_of(folder: Path) -> Path:
+    """What the folders of one run, one for each time that it was continued, have in common."""
+    return folder.parent / folder.name.rpartition("-")[2] if folder.name.startswith(PREFIX) else folder
+
+
+def read(folders: Sequence[Path], name: str) -> Run:
+    """The run in these offline folders, the oldest first, named as in W&B.
+
+    One that cannot be read is a failed run `name` that says why. Of what was done twice, since a continuation began
+    before the point that had been reached, the later counts.
+    """
+    history: list[Mapping[str, Any]] = []
     try:
-        summary = json.loads(_inspect(folder, "--summary"))
-        records = [json.loads(line) for line in _inspect(folder).splitlines() if line.strip()]
+        for folder in folders:
+            records = [json.loads(line) for line in _inspect(folder).splitlines() if line.strip()]
+            items = _history(records)
+            begin = min((item[STEP] for item in items if STEP in item), default=math.inf)
+            history = [item for item in history if item.get(STEP, 0) < begin] + items
+        summary = json.loads(_inspect(folders[-1], "--summary"))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return Run(name, str(folder), "failed", {}, error=f"wandb cannot read it: {_reason(error)}")
+        return Run(name, str(folders[-1]), "failed", {}, error=f"wandb cannot read it: {_reason(error)}")
     return run_of_wandb(
         name=f"{summary['name']} ({summary['run_id']})" if summary.get("name") else name,
-        source=str(folder),
+        source=str(folders[-1]),
         state=str(summary.get("state", "")),
         config=summary.get("config") or {},
         summary=summary.get("summary") or {},
-        history=_history(records),
+        history=history,
     )
 
 

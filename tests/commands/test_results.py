@@ -176,6 +176,16 @@ def test_figures_over_ten_views_are_recorded_beside_the_runs_own(copied, tmp_pat
     assert "- Measured ten_crop/top1 by seed: 0.8750" in text
 
 
+def test_run_recorded_again_keeps_no_ten_views_of_its_older_weights(copied, tmp_path) -> None:
+    figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5, "images": 100}
+    (copied / "ten_crop.json").write_text(json.dumps(figures))
+    add(copied, tmp_path / "runs")
+    (copied / "ten_crop.json").unlink()
+    add(copied, tmp_path / "runs")
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.ten_crop is None
+
+
 @pytest.mark.parametrize("wrong", [{"protocol": "center"}, {"split": "val"}, {"checkpoint": "a/best.ckpt"}])
 def test_figures_of_something_else_are_not_taken_for_ten_views_of_the_test(copied, tmp_path, wrong) -> None:
     figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5}

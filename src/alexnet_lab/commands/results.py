@@ -65,6 +65,8 @@ def add(folder: Path, runs: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(run.config), target / folders.CONFIG)
     (target / folders.RESULT).write_text(json.dumps(run.result, indent=2) + "\n")
+    # Those of a run that is recorded again are of other weights.
+    (target / TEN_CROP).unlink(missing_ok=True)
     if run.ten_crop:
         (target / TEN_CROP).write_text(json.dumps(run.ten_crop, indent=2) + "\n")
     return target

@@ -186,11 +186,20 @@ def test_run_recorded_again_keeps_no_ten_views_of_its_older_weights(copied, tmp_
     assert run.ten_crop is None
 
 
-@pytest.mark.parametrize("wrong", [{"protocol": "center"}, {"split": "val"}, {"checkpoint": "a/best.ckpt"}])
+@pytest.mark.parametrize(
+    "wrong", [{"protocol": "center"}, {"split": "val"}, {"checkpoint": "a/best.ckpt"}, {"images": 4}]
+)
 def test_figures_of_something_else_are_not_taken_for_ten_views_of_the_test(copied, tmp_path, wrong) -> None:
-    figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5}
+    figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5, "images": 100}
     (copied / "ten_crop.json").write_text(json.dumps(figures | wrong))
-    with pytest.raises(UserError, match=r"must be of protocol ten_crop, split test, checkpoint last\.ckpt"):
+    with pytest.raises(UserError, match=r"must be of protocol ten_crop, split test, checkpoint last\.ckpt, images 100"):
+        add(copied, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "damaged"), ("{}", "must be of")])
+def test_damaged_file_of_ten_views_is_told_in_a_line(copied, tmp_path, content, message) -> None:
+    (copied / "ten_crop.json").write_text(content)
+    with pytest.raises(UserError, match=message):
         add(copied, tmp_path / "runs")
 
 

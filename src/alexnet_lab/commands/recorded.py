@@ -50,9 +50,8 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def read_ten_crop(folder: Path) -> dict[str, Any] | None:
-    """The figures over ten views in a run's folder; None where they were not measured."""
-    path = folder / TEN_CROP
-    return json.loads(path.read_text()) if path.exists() else None
+    """The figures over ten views in a run's folder; None where they were not measured. UserError when damaged."""
+    return record.read_result(folder / TEN_CROP)
 
 
 def groups_of(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -87,6 +87,19 @@ def test_other_settings_make_another_row_and_other_folders_do_not() -> None:
     assert rows[1].startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 1 | 0.8 +- 0.02 | 0.5000 |")
 
 
+def test_what_leaves_the_training_as_it_is_makes_no_other_row() -> None:
+    data = {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": 1}
+    watched = {"data": {**data, "workers": 2}, "callbacks": {"pictures": {"images": 400}}, "hang_timeout": 600}
+    bare = {"data": {**data, "workers": 4}, "callbacks": {"pictures": None}, "hang_timeout": None}
+    words = ("callbacks.pictures=null", "data.workers=4", "data.dir=PATH", "hang_timeout=null", "optimizer.lr=0.1")
+    runs = [a_run(0, 0.8, "optimizer.lr=0.1", **watched), a_run(1, 0.9, *words, **bare)]
+    (row,) = [line for line in page(runs, {}).splitlines() if line.startswith("| small")]
+    assert row.startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 2 |")
+    (row,) = [line for line in page(runs[1:], {}).splitlines() if line.startswith("| small")]
+    assert row.startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 1 |")
+    assert len(groups_of([runs[0], a_run(1, 0.9, **watched | {"callbacks": {"ema": {"decay": 0.9}}})])) == 2
+
+
 def test_setting_that_older_runs_did_not_have_makes_no_other_row_where_it_is_null() -> None:
     data = {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": 1}
     later = a_run(1, 0.9, data={**data, "colour_until_epoch": None})

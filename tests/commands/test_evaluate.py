@@ -119,6 +119,22 @@ def test_networks_of_different_images_have_no_average(composed, trained_run, cha
 
 
 @pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("nowhere.ckpt", r"checkpoint=nowhere\.ckpt: there is no such file"),
+        (None, r"is of synthetic, .* of other: an average needs the same images"),
+    ],
+)
+def test_all_checkpoints_are_looked_at_before_any_is_measured(
+    composed, trained_run, changed, monkeypatch, second, message
+) -> None:
+    monkeypatch.setattr("alexnet_lab.commands.evaluate._measure", lambda *_: pytest.fail("was measured"))
+    second = second or changed(data={"name": "other"})
+    with pytest.raises(UserError, match=message):
+        evaluate(composed("evaluate", f"checkpoint=[{trained_run.last},{second}]", "trainer=cpu"))
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("protocol=five_crop", "protocol=five_crop: there is no such protocol; choose from: center, ten_crop"),
@@ -128,6 +144,7 @@ def test_networks_of_different_images_have_no_average(composed, trained_run, cha
         ("checkpoint=nowhere.ckpt", "checkpoint=nowhere.ckpt: there is no such file"),
         ("checkpoint=conf", "that is a folder; name the file in it"),
         ("out=nowhere/figures.json", "there is no folder nowhere"),
+        ("out=conf", "out=conf: that is a folder; name a file in it"),
         ("trainer=ddp_cpu", "measured on one device, got 2"),
     ],
 )

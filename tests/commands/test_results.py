@@ -87,6 +87,19 @@ def test_other_settings_make_another_row_and_other_folders_do_not() -> None:
     assert rows[1].startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 1 | 0.8 +- 0.02 | 0.5000 |")
 
 
+def test_what_leaves_the_training_as_it_is_makes_no_other_row() -> None:
+    data = {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": 1}
+    watched = {"data": {**data, "workers": 2}, "callbacks": {"pictures": {"images": 400}}, "hang_timeout": 600}
+    bare = {"data": {**data, "workers": 4}, "callbacks": {"pictures": None}, "hang_timeout": None}
+    words = ("callbacks.pictures=null", "data.workers=4", "data.dir=PATH", "hang_timeout=null", "optimizer.lr=0.1")
+    runs = [a_run(0, 0.8, "optimizer.lr=0.1", **watched), a_run(1, 0.9, *words, **bare)]
+    (row,) = [line for line in page(runs, {}).splitlines() if line.startswith("| small")]
+    assert row.startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 2 |")
+    (row,) = [line for line in page(runs[1:], {}).splitlines() if line.startswith("| small")]
+    assert row.startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 1 |")
+    assert len(groups_of([runs[0], a_run(1, 0.9, **watched | {"callbacks": {"ema": {"decay": 0.9}}})])) == 2
+
+
 def test_setting_that_older_runs_did_not_have_makes_no_other_row_where_it_is_null() -> None:
     data = {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": 1}
     later = a_run(1, 0.9, data={**data, "colour_until_epoch": None})
@@ -183,11 +196,30 @@ def test_figures_over_ten_views_are_recorded_beside_the_runs_own(copied, tmp_pat
     assert "- Measured ten_crop/top1 by seed: 0.8750" in text
 
 
-@pytest.mark.parametrize("wrong", [{"protocol": "center"}, {"split": "val"}, {"checkpoint": "a/best.ckpt"}])
+def test_run_recorded_again_keeps_no_ten_views_of_its_older_weights(copied, tmp_path) -> None:
+    figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5, "images": 100}
+    (copied / "ten_crop.json").write_text(json.dumps(figures))
+    add(copied, tmp_path / "runs")
+    (copied / "ten_crop.json").unlink()
+    add(copied, tmp_path / "runs")
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.ten_crop is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"protocol": "center"}, {"split": "val"}, {"checkpoint": "a/best.ckpt"}, {"images": 4}]
+)
 def test_figures_of_something_else_are_not_taken_for_ten_views_of_the_test(copied, tmp_path, wrong) -> None:
-    figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5}
+    figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5, "images": 100}
     (copied / "ten_crop.json").write_text(json.dumps(figures | wrong))
-    with pytest.raises(UserError, match=r"must be of protocol ten_crop, split test, checkpoint last\.ckpt"):
+    with pytest.raises(UserError, match=r"must be of protocol ten_crop, split test, checkpoint last\.ckpt, images 100"):
+        add(copied, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "damaged"), ("{}", "must be of")])
+def test_damaged_file_of_ten_views_is_told_in_a_line(copied, tmp_path, content, message) -> None:
+    (copied / "ten_crop.json").write_text(content)
+    with pytest.raises(UserError, match=message):
         add(copied, tmp_path / "runs")
 
 

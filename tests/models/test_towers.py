@@ -65,6 +65,8 @@ def one_tower(rank: int, port: int, folder: str) -> None:
     found["gradients"] = {name: whole_of(part) for name, part in found["gradients"].items()}
     found["weights"] = {name: whole_of(part) for name, part in net.state_dict().items()}
     found["shapes"] = {name: tuple(part.shape) for name, part in net.state_dict().items()}
+    last = net.conv2.weight.detach().to(memory_format=torch.channels_last)
+    found["strides"] = [whole_of(part).stride() for part in (last, last.contiguous())]
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     _clip_by_norm_of_both(optimizer, CLIP)
     found["clipped"] = {name: whole_of(parameter.grad) for name, parameter in net.named_parameters()}
@@ -113,6 +115,12 @@ def test_gathered_weights_are_those_of_the_whole_network_to_the_bit(towers: list
     for tower in towers:
         assert list(tower["weights"]) == list(expected)
         assert all(torch.equal(tower["weights"][name], value) for name, value in expected.items())
+
+
+def test_gathered_tensors_keep_their_memory_format(towers: list[dict[str, Any]]) -> None:
+    whole = network().conv2.weight.detach()
+    expected = [whole.contiguous(memory_format=torch.channels_last).stride(), whole.stride()]
+    assert [tower["strides"] for tower in towers] == [expected, expected]
 
 
 def test_each_process_holds_half_of_every_layer(towers: list[dict[str, Any]]) -> None:

@@ -55,6 +55,10 @@ def ours(w: nn.Parameter) -> Optimizer:
     return sgd_2012([("conv1.weight", w)], lr=0.1, momentum=0.9, weight_decay=0.0005)
 
 
+def without_momentum(w: nn.Parameter) -> Optimizer:
+    return sgd_2012([("conv1.weight", w)], lr=0.1, momentum=0.0, weight_decay=0.0005)
+
+
 def torchs(w: nn.Parameter) -> Optimizer:
     return torch.optim.SGD([w], lr=0.1, momentum=0.9, weight_decay=0.0005)
 
@@ -67,6 +71,13 @@ def scale_buffers(optimizer: Optimizer, rate: float) -> None:
 def test_each_step_over_a_drop_of_the_rate_is_that_of_the_papers_two_lines() -> None:
     for found, expected in zip(trajectory(ours, RATES), paper(RATES), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_without_momentum_each_step_goes_down_the_gradient_by_the_rate() -> None:
+    w = start()
+    for found, rate, g in zip(trajectory(without_momentum, RATES), RATES, gradients(), strict=True):
+        w = w - 0.0005 * rate * w - rate * g
+        np.testing.assert_allclose(found, w, rtol=1e-12, atol=1e-14)
 
 
 def test_at_a_constant_rate_each_step_equals_torchs_sgd() -> None:
@@ -174,3 +185,20 @@ def test_parameter_without_a_gradient_stays() -> None:
 def test_wrong_value_is_refused(wrong) -> None:
     with pytest.raises(UserError, match="must not be negative and momentum must lie in"):
         sgd_2012(two_layers().named_parameters(), **wrong)
+
+
+@pytest.mark.parametrize("of_gradient", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("of_velocity", [torch.channels_last, torch.contiguous_format])
+def test_memory_format_of_gradient_and_restored_velocity_is_of_no_matter(of_gradient, of_velocity) -> None:
+    torch.manual_seed(0)
+    weight, velocity, gradient = torch.randn(3, 4, 3, 2, 2).double()
+    w = nn.Parameter(weight.to(memory_format=torch.channels_last))
+    optimizer = sgd_2012([("weight", w)], lr=0.1)
+    state = optimizer.state_dict()
+    state["state"] = {0: {"velocity": velocity.contiguous(memory_format=of_velocity)}}
+    optimizer.load_state_dict(state)
+    w.grad = gradient.contiguous(memory_format=of_gradient)
+    optimizer.step()
+    expected = weight + 0.9 * velocity - 0.1 * 0.0005 * weight - 0.1 * gradient
+    torch.testing.assert_close(w.detach(), expected, rtol=1e-12, atol=1e-14)
+    assert w.is_contiguous(memory_format=torch.channels_last)

@@ -55,7 +55,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     paths = _check_options(options)
-    members = [_measure(path, options) for path in paths]
+    members = [_measure(path, restored, options) for path, restored in zip(paths, _read_all(paths), strict=True)]
     first = members[0]
     figures = first.figures if len(members) == 1 else _averaged(members)
     result = {f"{options['split']}/{name}": value for name, value in figures.items()}
@@ -80,11 +80,22 @@ def _check_options(options: dict[str, Any]) -> list[Path]:
     out = options["out"]
     if out is not None and not Path(str(out)).parent.is_dir():
         raise UserError(f"out={out}: there is no folder {Path(str(out)).parent}")
+    if out is not None and Path(str(out)).is_dir():
+        raise UserError(f"out={out}: that is a folder; name a file in it")
     return [Path(path) for path in paths]
 
 
-def _measure(path: Path, options: dict[str, Any]) -> Measured:
-    restored = read_checkpoint(path)
+def _read_all(paths: Sequence[Path]) -> list[Restored]:
+    """Every checkpoint before any is measured, which may take an hour."""
+    read = [read_checkpoint(path) for path in paths]
+    names = [restored.settings["data"]["name"] for restored in read]
+    for path, name in zip(paths, names, strict=True):
+        if name != names[0]:
+            raise UserError(f"{paths[0]} is of {names[0]}, {path} of {name}: an average needs the same images")
+    return read
+
+
+def _measure(path: Path, restored: Restored, options: dict[str, Any]) -> Measured:
     data = _data(restored, options)
     classifier = ImageClassifier(restored_network(restored), _never, _never, seed=0)
     outputs = Outputs(keep=isinstance(options["checkpoint"], list))
@@ -100,11 +111,11 @@ def _measure(path: Path, options: dict[str, Any]) -> Measured:
 def _averaged(members: Sequence[Measured]) -> dict[str, float]:
     first = members[0]
     for member in members[1:]:
-        names = [one.restored.settings["data"]["name"] for one in (first, member)]
-        if names[0] != names[1] or not first.outputs.has_the_labels_of(member.outputs):
+        if not first.outputs.has_the_labels_of(member.outputs):
+            name = first.restored.settings["data"]["name"]
             raise UserError(
-                f"{first.path} was measured on {names[0]}, {member.path} on {names[1]}"
-                f"{', but on other images of it' if names[0] == names[1] else ''}: an average needs the same images"
+                f"{first.path} was measured on {name}, {member.path} on {name}, but on other images of it: an average "
+                "needs the same images"
             )
     return figures_of_mean([member.outputs.logits for member in members], first.outputs.labels)
 

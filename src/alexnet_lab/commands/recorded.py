@@ -19,9 +19,12 @@ NOT_MEASURED = "not measured here"
 TEN_CROP = "ten_crop.json"
 """What `evaluate.py protocol=ten_crop out=RUN/ten_crop.json` says of a run."""
 # What tells one run of a recipe from another without making it another recipe.
-OF_ONE_RUN = ("run", "seed", "folder", "overrides", "resume", "logger", "sweep", "sweep_name")
-OF_ONE_RUNS_DATA = ("seed", "dir")
-ONLY_WATCHING = ("progress", "pictures")
+OF_ONE_RUN = (
+    "run", "seed", "folder", "overrides", "resume", "logger", "sweep", "sweep_name", "checkpoints", "hang_timeout",
+)  # fmt: skip
+OF_ONE_RUNS_DATA = ("seed", "dir", "workers")
+WATCHING = ("progress", "pictures")
+"""Callbacks that leave the training as it is; others may change it."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,8 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def read_ten_crop(folder: Path) -> dict[str, Any] | None:
-    """The figures over ten views in a run's folder; None where they were not measured."""
-    path = folder / TEN_CROP
-    return json.loads(path.read_text()) if path.exists() else None
+    """The figures over ten views in a run's folder; None where they were not measured. UserError when damaged."""
+    return record.read_result(folder / TEN_CROP)
 
 
 def groups_of(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -67,9 +69,8 @@ def groups_of(runs: Iterable[Run]) -> dict[str, list[Run]]:
 def in_common(config: Mapping[str, Any]) -> str:
     """What the configurations of runs have in common that differ in their seeds only."""
     kept = {key: value for key, value in config.items() if key not in OF_ONE_RUN}
-    kept["data"] = {key: value for key, value in kept["data"].items() if key not in OF_ONE_RUNS_DATA}
-    watching = kept.get("callbacks") or {}
-    kept["callbacks"] = {key: value for key, value in watching.items() if key not in ONLY_WATCHING}
+    for group, without in (("data", OF_ONE_RUNS_DATA), ("callbacks", WATCHING)):
+        kept[group] = {key: value for key, value in (kept.get(group) or {}).items() if key not in without}
     # The figures that a recipe is compared with are no part of what was run.
     kept["recipe"] = kept["recipe"]["name"]
     return json.dumps(_stated(kept), sort_keys=True)
@@ -90,8 +91,14 @@ def command(run: Run) -> str:
 
 def changes(run: Run) -> list[str]:
     """The run's overrides that make its experiment another."""
-    of_no_matter = (*OF_ONE_RUN, "experiment")
-    return [text for text in run.config["overrides"] if re.split(r"[.=@]", text.lstrip("+~"))[0] not in of_no_matter]
+    of_no_matter = {*OF_ONE_RUN, "experiment"}
+    parts = {f"data.{key}" for key in OF_ONE_RUNS_DATA} | {f"callbacks.{key}" for key in WATCHING}
+
+    def matters(text: str) -> bool:
+        key = re.split(r"[=@]", text.lstrip("+~"))[0].split(".")
+        return key[0] not in of_no_matter and ".".join(key[:2]) not in parts
+
+    return [text for text in run.config["overrides"] if matters(text)]
 
 
 def mean(values: Sequence[float], digits: int = 4, sign: str = "-") -> str:

@@ -65,6 +65,8 @@ def add(folder: Path, runs: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(run.config), target / folders.CONFIG)
     (target / folders.RESULT).write_text(json.dumps(run.result, indent=2) + "\n")
+    # Those of a run that is recorded again are of other weights.
+    (target / TEN_CROP).unlink(missing_ok=True)
     if run.ten_crop:
         (target / TEN_CROP).write_text(json.dumps(run.ten_crop, indent=2) + "\n")
     return target
@@ -75,9 +77,11 @@ def _portable_run(folder: Path, result: Mapping[str, Any]) -> Run:
     # The jobs of a sweep share the run's name, and are numbered.
     name = config["run"] if folder.name == config["run"] else f"{config['run']}-{folder.name}"
     ten_crop = read_ten_crop(folder)
-    if ten_crop:
-        ten_crop = {**ten_crop, "checkpoint": Path(str(ten_crop["checkpoint"])).name}
+    if ten_crop is not None:
+        ten_crop = {**ten_crop, "checkpoint": Path(str(ten_crop.get("checkpoint"))).name}
         stated = {"protocol": "ten_crop", "split": "test", "checkpoint": f"{config['test_on']}.ckpt"}
+        if images := (result.get("images") or {}).get("test"):  # older runs do not say
+            stated["images"] = images
         if not stated.items() <= ten_crop.items():
             raise UserError(f"add={folder}: {TEN_CROP} must be of {', '.join(f'{k} {v}' for k, v in stated.items())}")
     return Run(name, _portable(config), _portable(result), ten_crop)

@@ -73,16 +73,19 @@ def part_of(whole: Tensor, tower: int) -> Tensor:
 
 
 def whole_of(part: Tensor) -> Tensor:
-    """The reverse of `part_of`, on the host; both processes must call it together."""
+    """The reverse of `part_of`, on the host, in the part's memory format; both processes must call it together."""
     if not part.dim():
         return part
+    # Fused optimizers pair the numbers of a weight and its state by their places in memory.
+    last = part.dim() == 4 and not part.is_contiguous() and part.is_contiguous(memory_format=torch.channels_last)
+    memory_format = torch.channels_last if last else torch.contiguous_format
     rows = [torch.zeros((), dtype=torch.int64, device=part.device) for _ in range(TOWERS)]
     dist.all_gather(rows, torch.tensor(len(part), device=part.device))
     parts = [part.new_empty(int(number), *part.shape[1:]) for number in rows]
     parts[dist.get_rank()].copy_(part)
     for tower, rows_of_tower in enumerate(parts):
         dist.broadcast(rows_of_tower, src=tower)
-    return torch.cat([rows_of_tower.cpu() for rows_of_tower in parts])
+    return torch.cat([rows_of_tower.cpu() for rows_of_tower in parts]).contiguous(memory_format=memory_format)
 
 
 class Join(nn.Module):

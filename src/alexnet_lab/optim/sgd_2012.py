@@ -85,14 +85,16 @@ class SGD2012(Optimizer):
             return
         velocities: list[Tensor | None] = [self._velocity(parameter) for parameter in params]
         # torch's kernel makes buf <- momentum * buf + (1 - dampening) * (g + weight_decay * w); w <- w - lr * buf.
-        # With these two its buffer is v, to the letter: one pass over memory instead of four.
+        # With these two its buffer is v, to the letter: one pass over memory instead of four. Without momentum it has
+        # no buffer, and the rate is its own.
+        rate, dampening = (-1.0, 1.0 + group["lr"]) if group["momentum"] else (group["lr"], 0.0)
         sgd(
             params,
-            [parameter.grad for parameter in params],  # type: ignore[misc]
+            [_laid_out_as(parameter, parameter.grad) for parameter in params],
             velocities,
             fused=all(parameter.device.type in FUSED for parameter in params),
-            lr=-1.0,
-            dampening=1.0 + group["lr"],
+            lr=rate,
+            dampening=dampening,
             momentum=group["momentum"],
             weight_decay=group["weight_decay"],
             nesterov=False,
@@ -103,5 +105,11 @@ class SGD2012(Optimizer):
         state = self.state[parameter]
         if "velocity" not in state:
             state["velocity"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        velocity: Tensor = state["velocity"]
+        state["velocity"] = velocity = _laid_out_as(parameter, state["velocity"])
         return velocity
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor | None) -> Tensor:
+    """`value` in the parameter's memory format: the fused kernel pairs numbers by their place in memory."""
+    assert value is not None
+    return value if value.stride() == parameter.stride() else torch.empty_like(parameter).copy_(value)

@@ -33,7 +33,7 @@ def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> 
         return
     groups, jobs, paper = groups_of(runs), read_jobs(), recipes[PAPER]["ablations"]
     yield from ("", "## Ablations of the paper", "")
-    yield "Difference of accuracy from the whole, at the same seed; the paper's are on ILSVRC-2010."
+    yield "Difference of accuracy from the whole, at the same seed; the paper's are on all of ImageNet."
     found = False
     for whole in groups.values():
         parts = {name: groups.get(key) if key else None for name, key in _keys(whole[0], jobs).items()}

@@ -98,6 +98,8 @@ def _section(group: Sequence[Run]) -> Iterable[str]:
         values = [value for run in group if (value := run.figure(metric)) is not None]
         if values:
             yield f"- Measured {metric} by seed: {', '.join(f'{value:.4f}' for value in values)}"
+    if counts := [f"{run.result['images']['test']:,}" for run in group if "test" in (run.result.get("images") or {})]:
+        yield f"- Test images: {_distinct(counts)}"
     yield f"- Time: {mean(seconds, digits=0)} s per run"
     yield f"- Hardware: {_distinct(_hardware(run.result) for run in group)}"
     yield f"- Revision: {_distinct(_revision(run.result) for run in group)}"

@@ -102,7 +102,12 @@ def test_several_checkpoints_are_averaged_as_probabilities(
     assert figures["test/top1"] == pytest.approx((ranks == 0).sum().item() / 100, abs=1e-9)
     assert figures["test/top5"] == pytest.approx((ranks < 5).sum().item() / 100, abs=1e-9)
     assert figures["test/loss"] == pytest.approx(float(-mean[range(100), labels].log().mean()), rel=1e-5)
-    assert json.loads(out.read_text())["checkpoint"] == [str(path) for path in paths]
+    written = json.loads(out.read_text())
+    assert written["checkpoint"] == [str(path) for path in paths]
+    assert [network["top1"] for network in written["networks"]] == [
+        pytest.approx((output.argmax(1) == labels).double().mean().item(), abs=1e-9) for output in outputs
+    ]
+    assert (written["data"], written["whole_split"], written["images"]) == ("synthetic", True, 100)
     assert "average of 3 networks" in capsys.readouterr().out
 
 

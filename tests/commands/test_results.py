@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from alexnet_lab.commands.ablations import read_jobs
+from alexnet_lab.commands.ensembles import add_ensemble, read_ensembles
 from alexnet_lab.commands.recorded import Run, groups_of, read_runs
 from alexnet_lab.commands.results import add, results
 from alexnet_lab.commands.results_page import page, read_recipes
@@ -58,7 +59,7 @@ def change(folder: Path, **entries) -> None:
 
 def test_committed_page_is_what_the_recorded_runs_give() -> None:
     assert (ROOT / "docs" / "results.md").read_text() == page(
-        read_runs(ROOT / "docs" / "runs"), read_recipes(ROOT / "conf")
+        read_runs(ROOT / "docs" / "runs"), read_recipes(ROOT / "conf"), read_ensembles(ROOT / "docs" / "runs")
     )
 
 
@@ -182,6 +183,49 @@ def test_command_records_runs_and_writes_the_page(composed, copied, tmp_path, mo
     runs = read_runs(tmp_path / "docs" / "runs")
     assert [run.name for run in runs] == ["small", "again"]
     assert (tmp_path / "docs" / "results.md").read_text() == page(runs, read_recipes(ROOT / "conf"))
+
+
+ENSEMBLE = {
+    "checkpoint": ["/elsewhere/a.ckpt", "/elsewhere/b.ckpt"],
+    "split": "test",
+    "protocol": "ten_crop",
+    "images": 100,
+    "data": "imagenette",
+    "networks": [{"run": "a", "network": "lenet", "top1": 0.5}, {"run": "b", "network": "caffenet", "top1": 0.625}],
+    "whole_split": True,
+    "test/top1": 0.75,
+    "test/top5": 0.875,
+}
+
+
+def test_recorded_ensemble_stands_below_the_published_ones(composed, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("both.json").write_text(json.dumps(ENSEMBLE))
+    results(composed("results", "add=both.json"))
+    lines = Path("docs/results.md").read_text().partition("## Ensembles")[2].partition("##")[0].splitlines()
+    assert [line for line in lines if line.startswith("| ")][1:] == [
+        "| 5 x alexnet_original | imagenet | ten | 0.619 | not measured here | 0.836 | not measured here |  |",
+        "| 7 x alexnet_original, pre-trained on ImageNet of Fall 2011 | imagenet | ten "
+        "| 0.633 | not measured here | 0.846 | not measured here |  |",
+        "| lenet, caffenet | imagenette | ten |  | 0.7500 |  | 0.8750 | 0.5000, 0.6250 |",
+    ]
+    assert "elsewhere" not in Path("docs/runs/ensembles/both.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"split": "val"}, "must be of several checkpoints on the test split"),
+        ({"networks": []}, "must be of several checkpoints on the test split"),
+        ({"whole_split": False}, "not measured on the whole test split"),
+    ],
+)
+def test_ensemble_that_proves_nothing_is_refused(tmp_path, wrong, message) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(ENSEMBLE | wrong))
+    with pytest.raises(UserError, match=message):
+        add_ensemble(tmp_path / "x.json", tmp_path / "runs")
+    with pytest.raises(UserError, match="there is no such file"):
+        add_ensemble(tmp_path / "y.json", tmp_path / "runs")
 
 
 def test_figures_over_ten_views_are_recorded_beside_the_runs_own(copied, tmp_path) -> None:

@@ -99,6 +99,16 @@ class Ablation(BaseModel):
     note: str = ""
 
 
+class Ensemble(BaseModel):
+    """What was published of several networks whose predictions are averaged, in fractions of 1."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    networks: str
+    top1: float
+    top5: float
+
+
 class Recipe(BaseModel):
     """What an experiment says about itself, see `conf/experiment`."""
 
@@ -110,6 +120,7 @@ class Recipe(BaseModel):
     """By metric, `test/top1` or, of ten views, `ten_crop/top1`; empty where nothing was published."""
     ablations: dict[str, Ablation] = {}
     """By job of a sweep."""
+    ensembles: list[Ensemble] = []
 
 
 class RunSettings(BaseModel):

@@ -61,11 +61,24 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     result = {f"{options['split']}/{name}": value for name, value in figures.items()}
     _print(members, options, result)
     if options["out"]:
-        checkpoint = [str(path) for path in paths] if len(paths) > 1 else str(paths[0])
-        about = {name: options[name] for name in ("split", "protocol")}
-        about = {"checkpoint": checkpoint, **about, "images": first.images}
-        Path(options["out"]).write_text(json.dumps({**about, **result}, indent=2) + "\n")
+        Path(options["out"]).write_text(json.dumps(_about(members, options) | result, indent=2) + "\n")
     return result
+
+
+def _about(members: Sequence[Measured], options: dict[str, Any]) -> dict[str, Any]:
+    """What was measured and how, for the file; of several networks also each one's own figures."""
+    about = {"checkpoint": str(members[0].path), "split": options["split"], "protocol": options["protocol"]}
+    about["images"] = members[0].images
+    if len(members) == 1:
+        return about
+    networks = [
+        {"run": member.restored.settings["run"], "network": _network(member.restored), **member.figures}
+        for member in members
+    ]
+    whole = options["trainer"][f"limit_{options['split']}_batches"] is None
+    data = members[0].restored.settings["data"]["name"]
+    paths = [str(member.path) for member in members]
+    return about | {"checkpoint": paths, "data": data, "networks": networks, "whole_split": whole}
 
 
 def _check_options(options: dict[str, Any]) -> list[Path]:

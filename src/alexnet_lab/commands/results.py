@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lab.commands import folders
+from alexnet_lab.commands.ensembles import add_ensemble, read_ensembles
 from alexnet_lab.commands.recorded import TEN_CROP, Run, in_common, read_runs, read_ten_crop
 from alexnet_lab.commands.results_page import page, read_recipes
 from alexnet_lab.errors import UserError
@@ -23,17 +24,19 @@ ABSOLUTE_PATH = re.compile(r"(?:^|(?<=[=\[,'\"]))/[^\s,\]'\"]+")
 
 
 def results(config: DictConfig) -> None:
-    """Record the runs that `config.add` names, then write the page.
+    """Record the runs, and the files of ensembles, that `config.add` names, then write the page.
 
     Raises:
         UserError: one of them is no finished, tested run of an experiment, or its seed is recorded already.
     """
     added = [config.add] if isinstance(config.add, str) else list(config.add)
     for folder in added:
-        print(f"recorded: {add(Path(str(folder)), RUNS)}")
-    runs = read_runs(RUNS)
-    PAGE.write_text(page(runs, read_recipes(folders.ROOT / "conf")))
-    print(f"{PAGE}: {len(runs)} runs")
+        given = Path(str(folder))
+        record_it = add_ensemble if given.suffix == ".json" else add
+        print(f"recorded: {record_it(given, RUNS)}")
+    runs, averaged = read_runs(RUNS), read_ensembles(RUNS)
+    PAGE.write_text(page(runs, read_recipes(folders.ROOT / "conf"), averaged))
+    print(f"{PAGE}: {len(runs)} runs, {len(averaged)} ensembles")
 
 
 def add(folder: Path, runs: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from alexnet_lab.commands.ablations import ablations
+from alexnet_lab.commands.ensembles import ensembles
 from alexnet_lab.commands.recorded import NOT_MEASURED, Run, changes, command, groups_of, mean
 
 PROTOCOLS = {"test": "centre", "ten_crop": "ten"}
@@ -37,10 +38,13 @@ def read_recipes(conf: Path) -> dict[str, dict[str, Any]]:
     return recipes
 
 
-def page(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page: a table with rows for each recipe, the ablations, then what each was run on and with.
+def page(
+    runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]], averaged: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """The page: a table with rows for each recipe, the ensembles, the ablations, then what each was run on and with.
 
-    `recipes` are those of `read_recipes`; the ones without a run have a row that says so.
+    `recipes` are those of `read_recipes`; the ones without a run have a row that says so. `averaged` are the recorded
+    ensembles.
     """
     groups = list(groups_of(runs).values())
     heading = "| experiment | network | data | views | seeds | top-1, published | top-1 | top-5, published | top-5 |"
@@ -48,7 +52,9 @@ def page(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> str:
     measured = {name for name, _ in rows}
     rows += [(name, row) for name in recipes if name not in measured for row in _missing(recipes[name])]
     table = [row for _, row in sorted(rows, key=lambda entry: entry[0])]
-    lines = [INTRODUCTION, heading, "|---|---|---|---|---|---|---|---|---|", *table, *ablations(runs, recipes)]
+    published = [ensemble for recipe in recipes.values() for ensemble in recipe.get("ensembles", [])]
+    lines = [INTRODUCTION, heading, "|---|---|---|---|---|---|---|---|---|", *table]
+    lines += [*ensembles(averaged, published), *ablations(runs, recipes)]
     for group in groups:
         lines += ["", *_section(group)]
     return "\n".join(lines) + "\n"

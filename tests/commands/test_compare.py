@@ -136,6 +136,15 @@ def test_rows_are_sorted_by_any_column(
     assert list(table(tmp_path / "x.csv")) == names
 
 
+def test_what_a_failed_run_said_does_not_reach_the_terminal_as_a_command(
+    compared: Callable[..., str], folder: Path
+) -> None:
+    write_run(folder / "loud", settings("lenet", 8), [], status="failed", error="red \x1b[31malert\x07")
+    said = compared()
+    assert "failed: loud: red \N{REPLACEMENT CHARACTER}[31malert" in said
+    assert "\x1b" not in said
+
+
 def test_seeds_can_be_shown_one_by_one(compared: Callable[..., str], tmp_path: Path) -> None:
     compared("group_seeds=false", f"out={tmp_path}/x.csv")
     found = table(tmp_path / "x.csv")

@@ -111,6 +111,8 @@ def print_table(comparison: Comparison, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for run in broken(comparison.runs):
         said = f"{run.status}: {run.name}: {run.error}" if run.error else f"{run.status}: {run.name}"
+        # What a failed run has said may move the cursor or colour what follows.
+        said = "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in said)
         console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -185,6 +185,23 @@ def test_command_records_runs_and_writes_the_page(composed, copied, tmp_path, mo
     assert (tmp_path / "docs" / "results.md").read_text() == page(runs, read_recipes(ROOT / "conf"))
 
 
+def test_ten_views_that_are_worse_are_weighed_against_chance(copied, tmp_path) -> None:
+    figures = {"checkpoint": "last.ckpt", "split": "test", "protocol": "ten_crop", "images": 100}
+    (copied / "ten_crop.json").write_text(json.dumps(figures | {"test/top1": 0.1, "test/top5": 0.0}))
+    result = json.loads((copied / "result.json").read_text())
+    result["final"] |= {"test/top1": 0.12, "test/top5": 0.5}
+    (copied / "result.json").write_text(json.dumps(result))
+    add(copied, tmp_path / "runs")
+    lines = [line for line in page(read_runs(tmp_path / "runs"), {}).splitlines() if "ten views have" in line]
+    seed = read_runs(tmp_path / "runs")[0].config["seed"]
+    assert lines == [
+        f"- In top1, seed {seed}, ten views have 2 of 100 images fewer right than the centre: "
+        "within the standard error of 0.0300",
+        f"- In top5, seed {seed}, ten views have 50 of 100 images fewer right than the centre: "
+        "beyond the standard error of 0.0000",
+    ]
+
+
 ENSEMBLE = {
     "checkpoint": ["/elsewhere/a.ckpt", "/elsewhere/b.ckpt"],
     "split": "test",

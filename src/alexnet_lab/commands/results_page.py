@@ -3,6 +3,7 @@
 Imports nothing heavy.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,25 @@ def _section(group: Sequence[Run]) -> Iterable[str]:
         values = [value for run in group if (value := run.figure(metric)) is not None]
         if values:
             yield f"- Measured {metric} by seed: {', '.join(f'{value:.4f}' for value in values)}"
+    yield from (line for run in group for line in _lost_by_ten_views(run))
     if counts := [f"{run.result['images']['test']:,}" for run in group if "test" in (run.result.get("images") or {})]:
         yield f"- Test images: {_distinct(counts)}"
     yield f"- Time: {mean(seconds, digits=0)} s per run"
     yield f"- Hardware: {_distinct(_hardware(run.result) for run in group)}"
     yield f"- Revision: {_distinct(_revision(run.result) for run in group)}"
     yield f"- Versions: {_distinct(_versions(run.result) for run in group)}"
+
+
+def _lost_by_ten_views(run: Run) -> Iterable[str]:
+    """What to think of ten views that are worse than the centre, where they are."""
+    for name in FIGURES:
+        centre, ten = run.figure(f"test/{name}"), run.figure(f"ten_crop/{name}")
+        images = (run.result.get("images") or {}).get("test")
+        if centre is not None and ten is not None and images and ten < centre:
+            error = math.sqrt(ten * (1 - ten) / images)
+            which = "within" if centre - ten < error else "beyond"
+            lost = f"ten views have {round((centre - ten) * images)} of {images:,} images fewer right than the centre"
+            yield f"- In {name}, seed {run.config['seed']}, {lost}: {which} the standard error of {error:.4f}"
 
 
 def _published(figure: Mapping[str, Any] | None) -> str:

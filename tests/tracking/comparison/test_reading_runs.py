@@ -98,6 +98,23 @@ def test_half_finished_failed_old_and_damaged_runs_are_all_read(tmp_path: Path) 
     ]
 
 
+def test_what_all_jobs_of_a_sweep_were_told_is_not_in_their_names(tmp_path: Path) -> None:
+    for name in ("lr=1,model=lenet,seed=0", "lr=1,model=lenet,seed=1", "lr=1,model=caffenet,seed=0"):
+        write_run(tmp_path / "sweep" / name)
+    write_run(tmp_path / "alone,lr=1")
+    assert {run.name for run in read_runs([str(tmp_path / "sweep")])} == {
+        "model=lenet,seed=0",
+        "model=lenet,seed=1",
+        "model=caffenet,seed=0",
+    }
+    assert {run.name for run in read_runs([str(tmp_path)])} == {
+        "alone,lr=1",
+        "sweep/model=lenet,seed=0",
+        "sweep/model=lenet,seed=1",
+        "sweep/model=caffenet,seed=0",
+    }
+
+
 def test_nan_is_no_best_value(tmp_path: Path) -> None:
     recorded = [
         {"epoch": epoch, "step": epoch, "val/top1": top1} for epoch, top1 in enumerate((0.1, float("nan"), 0.3))

@@ -58,11 +58,23 @@ def _below(place: Path) -> Iterable[Path]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Paths below the folder that all have in common."""
-    if len(folders) == 1:
-        return [folders[0].resolve().name]
-    common = os.path.commonpath([folder.resolve().parent for folder in folders])
-    return [os.path.relpath(folder.resolve(), common) for folder in folders]
+    """Paths below the folder that all have in common, without what all jobs of a sweep were told."""
+    paths = [folder.resolve() for folder in folders]
+    if len(paths) == 1:
+        return [paths[0].name]
+    common = os.path.commonpath([path.parent for path in paths])
+    short = {
+        path.parent: _telling([other.name for other in paths if other.parent == path.parent]) for path in set(paths)
+    }
+    return [os.path.relpath(path.parent / short[path.parent][path.name], common) for path in paths]
+
+
+def _telling(names: Sequence[str]) -> dict[str, str]:
+    """Each name, `model=lenet,seed=0`, without the parts that all have; as it is where little would be left."""
+    parts = {name: name.split(",") for name in names}
+    shared = set.intersection(*map(set, parts.values()))
+    kept = {name: ",".join(part for part in parts[name] if part not in shared) for name in names}
+    return kept if all(kept.values()) and len(set(kept.values())) == len(names) else {name: name for name in names}
 
 
 def _read(folders: Sequence[Path], name: str) -> Run:

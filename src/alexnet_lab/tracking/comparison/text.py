@@ -99,7 +99,9 @@ def print_table(comparison: Comparison, console: Console) -> None:
     """Print the table; where it is wider than the terminal in parts below each other, each with the runs' names."""
     titles, cells = header(comparison), list(rows(comparison, joint="\n"))
     limit = console.width if console.is_terminal else AS_WIDE_AS_NEEDED
-    wide = Console(file=console.file, width=AS_WIDE_AS_NEEDED)
+    # A dumb terminal would be 80 characters wide whatever it is told.
+    styled = console.is_terminal and not console.is_dumb_terminal
+    wide = Console(file=console.file, width=AS_WIDE_AS_NEEDED, force_terminal=styled)
     chosen = [0]
     for column in range(1, len(titles)):
         if len(chosen) > 1 and wide.measure(_part(titles, cells, [*chosen, column])).maximum > limit:

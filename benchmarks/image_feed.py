@@ -42,11 +42,13 @@ from alexnet_lab.data.module import ImageDataModule
 ARCHIVES = {"imagenette": "imagenette224_train.tar", "imagenet": "imagenet_fullsize_400.tar"}
 WARM_UP = 2
 """Batches before the clock starts: the workers have been started by then."""
+SETTLE = 1.0
+"""Seconds before a feed starts, in which the workers of the one before it end and its queues fill up."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Feed rate of photographs, ours against the usual loaders.")
-    parser.add_argument("--quick", action="store_true", help="fewer images, shorter rounds, within a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer images, shorter rounds, within two minutes")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write image_feed.md and image_feed.png there")
     parser.add_argument("--source", choices=ARCHIVES, default="imagenet", help="whose photographs")
     arguments = parser.parse_args()
@@ -185,6 +187,7 @@ def peer_feeds(tree: Path, scratch: Path, quick: bool) -> dict[str, Feed]:
 def images_per_second(feed: Feed, seconds: float) -> float:
     """Over whole batches, until the time is up or the feed's epoch ends."""
     gc.collect()  # else the workers that are forked now would do it, and stumble over DALI's threads
+    time.sleep(SETTLE)
     batches = feed.batches()
     for _ in range(WARM_UP):
         check(next(batches), feed.kind)

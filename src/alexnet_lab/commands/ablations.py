@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from alexnet_lab.commands import folders
-from alexnet_lab.commands.recorded import NOT_MEASURED, Run, changes, groups_of, in_common, mean
+from alexnet_lab.commands.recorded import FIGURES, NOT_MEASURED, Run, changes, groups_of, in_common, mean
 
 SWEEP = folders.ROOT / "conf" / "sweep" / "ablations_2012.yaml"
 PAPER = "krizhevsky_2012"
@@ -41,7 +41,7 @@ def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> 
             found = True
             network = whole[0].config["model"]["_target_"].rpartition(".")[2]
             title = " ".join([whole[0].config["recipe"]["name"], *changes(whole[0])])
-            top1, top5 = (mean([run.result["final"][f"test/{name}"] for run in whole]) for name in ("top1", "top5"))
+            top1, top5 = (mean([run.result["final"][f"test/{name}"] for run in whole]) for name in FIGURES)
             yield from ("", f"The whole: {title}, {network}, top-1 {top1}, top-5 {top5}.")
             yield from _table(whole, parts, paper)
     if not found:
@@ -87,7 +87,7 @@ def _table(
     for name, part in parts.items():
         pairs, published = _pairs(whole, part or []), paper.get(name, {})
         cells = [name, str(len(pairs))]
-        for figure in ("top1", "top5"):
+        for figure in FIGURES:
             values = [b.result["final"][f"test/{figure}"] - a.result["final"][f"test/{figure}"] for a, b in pairs]
             stated = published.get("published", {}).get(figure)
             cells += [f"{stated:+.4f}" if stated is not None else "", mean(values, sign="+") if pairs else NOT_MEASURED]

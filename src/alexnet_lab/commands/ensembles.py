@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab.commands.recorded import NOT_MEASURED
+from alexnet_lab.commands.recorded import FIGURES, NOT_MEASURED
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import record
 
 FOLDER = "ensembles"
-FIGURES = ("top1", "top5")
 VIEWS = {"center": "centre", "ten_crop": "ten"}
 
 
@@ -28,7 +27,7 @@ def add_ensemble(file: Path, runs: Path) -> Path:
         raise UserError(f"add={file}: there is no such file")
     if content.get("split") != "test" or len(content.get("networks") or []) < 2:
         raise UserError(f"add={file}: it must be of several checkpoints on the test split, as evaluate.py writes it")
-    if content["whole_split"] is not True:
+    if not content.get("whole_split"):
         raise UserError(f"add={file}: the networks were not measured on the whole test split")
     kept = {name: value for name, value in content.items() if name != "checkpoint"}
     target = runs / FOLDER / file.name

@@ -16,6 +16,7 @@ from alexnet_lab.commands import folders
 from alexnet_lab.tracking import record
 
 NOT_MEASURED = "not measured here"
+FIGURES = ("top1", "top5")
 TEN_CROP = "ten_crop.json"
 """What `evaluate.py protocol=ten_crop out=RUN/ten_crop.json` says of a run."""
 # What tells one run of a recipe from another without making it another recipe.

@@ -12,11 +12,10 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.commands.ablations import ablations
 from alexnet_lab.commands.ensembles import ensembles
-from alexnet_lab.commands.recorded import NOT_MEASURED, Run, changes, command, groups_of, mean
+from alexnet_lab.commands.recorded import FIGURES, NOT_MEASURED, Run, changes, command, groups_of, mean
 
 PROTOCOLS = {"test": "centre", "ten_crop": "ten"}
 """How a metric's first word looks at an image, and what the page calls it."""
-FIGURES = ("top1", "top5")
 INTRODUCTION = """\
 # Results
 

@@ -52,12 +52,7 @@ def train(
     pl.seed_everything(settings["seed"], verbose=False)
     data: ImageDataModule = build(settings["data"], "data")
     net: nn.Module = build(settings["model"], "model")
-    facts = {
-        "parameters": count_parameters(net),
-        "macs": count_macs(net, settings["data"]["channels"], settings["model"]["image_size"]),
-        "git": record.git_revision(folders.ROOT),
-        "versions": record.versions(),
-    }
+    facts = _facts(settings, net)
     classifier = _classifier(settings, net)
     callbacks = [build(node, f"callbacks.{name}") for name, node in settings["callbacks"].items() if node]
     stopwatch = Stopwatch(started)
@@ -93,6 +88,16 @@ def train(
     finally:
         if trainer.is_global_zero:
             _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts | {"images": classifier.images})
+
+
+def _facts(settings: dict[str, Any], net: nn.Module) -> dict[str, Any]:
+    """What is known of the run before it begins; the network is still contiguous and not compiled."""
+    return {
+        "parameters": count_parameters(net),
+        "macs": count_macs(net, settings["data"]["channels"], settings["model"]["image_size"]),
+        "git": record.git_revision(folders.ROOT),
+        "versions": record.versions(),
+    }
 
 
 def _end(

@@ -93,7 +93,7 @@ class WandbRun(WandbLogger):
         summary: Mapping[str, Any] | None = None,
         checkpoint: Path | None = None,
     ) -> None:
-        """End the W&B run, within `FINISH_SECONDS` and a little, and say how to upload what has not been.
+        """End the W&B run within `FINISH_SECONDS`, then its process, and say how to upload what has not been.
 
         `best`: the best figures of the whole run by metric name; W&B itself knows those since a continuation only.
         `summary`: further figures for it. `checkpoint`: what is uploaded beforehand, where that is asked for.

@@ -37,7 +37,7 @@ def write_page(
         f"Written by `python benchmarks/image_feed.py --source={source} --out={folder}`, whose docstring says what is",
         f"compared, and how far it is the same work. {figures['images']:,} photographs of {source}, 2 workers or",
         f"threads each, batches of {BATCH_SIZE}; median of {figures['rounds']} alternating rounds, with the lowest",
-        "and the highest.",
+        "and the highest; the ratios are medians of each round's own.",
         "",
         *("| " + " | ".join(row) + " |" for row in table),
         "",

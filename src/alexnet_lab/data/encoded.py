@@ -114,5 +114,5 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 def _window(image: Tensor, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
     """[height, width, C] out of [C, H, W], not copied."""
-    pixels: NDArray[np.uint8] = image[:, top : top + height, left : left + width].permute(1, 2, 0).numpy()
-    return pixels
+    pixels: NDArray[np.uint8] = image.numpy()
+    return pixels[:, top : top + height, left : left + width].transpose(1, 2, 0)

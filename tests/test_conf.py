@@ -227,6 +227,38 @@ def test_the_2012_recipe_has_the_numbers_of_the_paper(settings: Settings) -> Non
     assert found["model"]["lrn_alpha"] == 1e-4
 
 
+@pytest.mark.parametrize(
+    ("experiment", "changed"),
+    [
+        (
+            "krizhevsky_2012",
+            {
+                "data.batch_size",
+                "data.colour_until_epoch",
+                "scheduler.patience",
+                "scheduler.min_delta",
+                "trainer.precision",
+            },
+        ),
+        ("caffenet_2014", {"data.batch_size", "scheduler.epochs"}),
+        ("one_weird_trick_2014", {"data.batch_size", "scheduler.epochs"}),
+        ("ungrouped", {"data.batch_size", "scheduler.epochs"}),
+    ],
+)
+def test_recipe_on_imagenette_is_the_recipe_but_for_its_length(
+    experiment: str, changed: set[str], settings: Settings
+) -> None:
+    large, small = settings(f"experiment={experiment}"), settings(f"experiment={experiment}_imagenette")
+    differing = {
+        f"{group}.{key}"
+        for group in ("model", "data", "optimizer", "scheduler", "trainer")
+        for key in large[group].keys() | small[group].keys()
+        if large[group].get(key) != small[group].get(key)
+    }
+    of_the_data = {"data.name", "data.dir", "data.num_classes", "model.num_classes"}
+    assert differing == changed | of_the_data | {"trainer.max_epochs"}
+
+
 def jobs(sweep: str) -> dict[str, list[str]]:
     found = OmegaConf.to_container(OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml").hydra.sweeper.jobs)
     assert isinstance(found, dict)

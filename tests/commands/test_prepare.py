@@ -43,6 +43,11 @@ def test_wrong_value_is_refused(composed) -> None:
         prepare(composed("prepare", "data.num_classes=7"))
 
 
+def test_source_that_a_shell_left_empty_is_refused(composed, tmp_path) -> None:
+    with pytest.raises(UserError, match="source is empty; name a folder or a tar"):
+        prepare(composed("prepare", "data=image_folder", "source=", f"data.dir={tmp_path / 'store'}"))
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of 24 photographs of two classes, `train/<class>/*` and `val/<class>/*`."""

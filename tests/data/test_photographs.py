@@ -320,6 +320,24 @@ def test_ten_crop_of_data_that_are_not_cropped_is_refused():
         synthetic(**SETTINGS).evaluate_by("ten_crop")
 
 
+def test_a_folder_without_images_is_one_message_with_the_command(tmp_path):
+    (tmp_path / ".gitkeep").touch()
+    with pytest.raises(
+        UserError, match=r"(?s)no store in .*no images in train/<class>/.*prepare.py data=imagenette sou"
+    ):
+        module(tmp_path).prepare_data()
+
+
+def test_a_stored_jpeg_of_another_size_is_named(stores, tmp_path):
+    folder = shutil.copytree(stores["jpeg"], tmp_path / "store")
+    images = folder / "train" / "images.bin"
+    data = images.read_bytes()
+    assert data.count(b"\xff\xc0\x00\x11\x08\x01\x00\x01\x00") == TRAIN  # the headers: 256 x 256
+    images.write_bytes(data.replace(b"\xff\xc0\x00\x11\x08\x01\x00", b"\xff\xc0\x00\x11\x08\x00\x80", 1))
+    with pytest.raises(UserError, match=r"image 0 of the store is damaged \(its size is \[3, 128, 256\]"):
+        epoch_of(module(folder))
+
+
 def test_a_damaged_file_is_named_when_it_is_met(tmp_path):
     path = tmp_path / "train.JPEG"
     image = io.BytesIO()

@@ -51,6 +51,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             except RunInterrupted:
                 slurm.requeue()
                 sys.exit(INTERRUPTED)
+            except KeyboardInterrupt:  # of a command that is no run
+                print("interrupted", file=sys.stderr)
+                sys.exit(INTERRUPTED)
             except SystemExit as end:
                 if end.code != INTERRUPTED:
                     raise

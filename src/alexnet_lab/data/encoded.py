@@ -37,11 +37,10 @@ class StoredJpegs:
 
     def window(self, row: int, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         try:
-            # A third faster than PIL; both use libjpeg-turbo. The copy, of 20 kB, is writeable: torch insists.
-            image = decode_jpeg(torch.from_numpy(self._jpegs[row].copy()))
+            image = decode_square(torch.from_numpy(self._jpegs[row].copy()))  # writeable: torch insists
         except RuntimeError as error:
             raise UserError(f"image {row} of the store is damaged ({error}); verify=true finds all of them") from error
-        return _window(image, top, left, height, width)
+        return window_of(image, top, left, height, width)
 
 
 class ImageFiles:
@@ -67,7 +66,18 @@ class ImageFiles:
                 return to_square(data)[top : top + height, left : left + width]
         except (Unreadable, OSError) as error:
             raise UserError(f"{blob.file} cannot be read: {error}") from error
-        return _window(image, top, left, height, width)
+        return window_of(image, top, left, height, width)
+
+
+def decode_square(jpeg: Tensor) -> Tensor:
+    """uint8 [3, 256, 256] of a JPEG of that size, uint8 [bytes]; RuntimeError for one that is damaged or of another.
+
+    A third faster than PIL; both use libjpeg-turbo.
+    """
+    image = decode_jpeg(jpeg)
+    if image.shape != (3, SIZE, SIZE):
+        raise RuntimeError(f"its size is {list(image.shape)}, not {[3, SIZE, SIZE]}")
+    return image
 
 
 def fast_square(data: bytes) -> Tensor | None:
@@ -112,7 +122,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _window(image: Tensor, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+def window_of(image: Tensor, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
     """[height, width, C] out of [C, H, W], not copied."""
     pixels: NDArray[np.uint8] = image.numpy()
     return pixels[:, top : top + height, left : left + width].transpose(1, 2, 0)

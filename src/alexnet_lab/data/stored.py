@@ -1,5 +1,6 @@
 """ImageNet and its like: RGB images of 256 x 256, from a store, or from image files that are made so when read."""
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +12,14 @@ from alexnet_lab.data.dataset import Split, SplitName, held_out_rows
 from alexnet_lab.data.encoded import ImageFiles, StoredJpegs
 from alexnet_lab.data.gather import PixelFile, WindowedImages
 from alexnet_lab.data.imagenet_classes import names_by_wnid
-from alexnet_lab.data.sources.samples import find_samples
-from alexnet_lab.data.store.format import META, NPY_HEADER_BYTES, PIXELS, StoreMeta
+from alexnet_lab.data.sources.samples import NoTrainingImages, find_samples
+from alexnet_lab.data.store.format import MEAN_IMAGE, META, NPY_HEADER_BYTES, PIXELS, StoreMeta
 from alexnet_lab.data.store.reading import open_store
 from alexnet_lab.data.stream.layout import is_stream
 from alexnet_lab.data.stream.reading import StreamSource
 from alexnet_lab.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -59,6 +62,8 @@ class FolderSource:
 
     def __init__(self, folder: Path) -> None:
         found = find_samples([folder])
+        if found.left_aside:
+            log.info("%s: %s images are in no split and left aside", folder, f"{found.left_aside:,}")
         self._splits = found.splits
         self._labels = {wnid: label for label, wnid in enumerate(found.wnids)}
         self.classes = tuple(names_by_wnid().get(wnid, wnid) for wnid in found.wnids)
@@ -80,9 +85,12 @@ def open_source(place: str, name: str) -> StoreSource | StreamSource | FolderSou
     if is_stream(place):
         return StreamSource(place, name)
     folder = Path(place)
-    if not (folder / META).exists() and folder.is_dir() and any(folder.iterdir()):
+    if (folder / META).exists() or (folder / MEAN_IMAGE).exists() or not folder.is_dir():
+        return StoreSource(folder, name)
+    try:
         return FolderSource(folder)
-    return StoreSource(folder, name)
+    except NoTrainingImages:
+        return StoreSource(folder, name)  # which says that there is none, and how to make it
 
 
 class StoredImages:

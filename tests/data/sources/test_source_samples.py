@@ -73,6 +73,25 @@ def test_class_archives_of_a_half_unpacked_train_tar_are_read(tmp_path):
     assert listed(tmp_path) == {f"train/{TENCH}/a.JPEG": b"a", f"train/{SHARK}/b.JPEG": b"b"}
 
 
+def test_hidden_folders_are_not_entered(tmp_path):
+    hidden = {f"train/.ipynb_checkpoints/{TENCH}_9-checkpoint.JPEG": b"x", ".trash/boat/a.JPEG": b"y"}
+    write(tmp_path / "folder", {**IMAGES, **hidden})
+    write(tmp_path, {"images.tar": tar_bytes({**IMAGES, **hidden})})
+    assert listed(tmp_path / "folder") == listed(tmp_path / "images.tar") == IMAGES
+
+
+def test_an_image_beside_the_classes_of_val_is_left_aside(tmp_path):
+    write(tree(tmp_path, IMAGES), {"val/stray.JPEG": b"x"})
+    assert listed(tmp_path) == IMAGES
+    assert find_samples([tmp_path]).left_aside == 1
+
+
+def test_a_table_of_labels_may_begin_with_a_byte_order_mark(tmp_path):
+    table = kaggle(tmp_path, IMAGES) / "LOC_val_solution.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    assert listed(tmp_path) == IMAGES
+
+
 def test_a_link_back_up_does_not_list_for_ever(tmp_path):
     tree(tmp_path, IMAGES)
     (tmp_path / "train" / "up").symlink_to(tmp_path)
@@ -93,6 +112,8 @@ def without(*names):
         (kaggle, lambda folder: (folder / "LOC_val_solution.csv").write_text("a,b\n1,2\n"), "published form"),
         (tree, lambda folder: write(folder, {"other/train/n01440764/n01440764_9.JPEG": b""}), "is there twice"),
         (tree, lambda folder: write(folder, {"val/n09999999/a.JPEG": b""}), "without training images: n09999999"),
+        (tree, lambda folder: write(folder, {"train/cat/images/a.JPEG": b""}), "train/cat/images/a.JPEG lies too deep"),
+        (tree, lambda folder: write(folder, {"train/caf\udce9/a.JPEG": b""}), r"'caf\\udce9' is not named in UTF-8"),
     ],
 )
 def test_what_is_wrong_with_a_source_is_named(tmp_path, layout, change, message):

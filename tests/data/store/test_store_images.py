@@ -72,6 +72,23 @@ def test_an_exif_rotated_photograph_is_put_upright(orientation, turned):
     assert np.abs(square - reference(gradient().transpose(turned))).mean() < 4
 
 
+@pytest.mark.parametrize(
+    ("tag", "kind", "value"),
+    [(0x011A, 2, b"abc\0"), (0x011A, 9, struct.pack("<i", -5)), (0x0131, 11, struct.pack("<f", 7.5))],
+    ids=["resolution as text", "negative resolution", "software as a number"],
+)
+def test_an_odd_tag_beside_the_orientation_does_not_matter(tag, kind, value):
+    entries = [(0x0112, 3, struct.pack("<HH", 6, 0)), (tag, kind, value)]
+    table = b"".join(
+        struct.pack("<HHI", number, form, 4 if form == 2 else 1) + field for number, form, field in entries
+    )
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4)
+    plain = encoded(gradient(), quality=95)
+    odd = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+    turned = gradient().transpose(Image.Transpose.ROTATE_270)
+    assert np.abs(to_square(odd).astype(int) - reference(turned)).mean() < 4
+
+
 def test_damaged_files_are_unreadable(photographs):
     for data in (photographs[0][:-500], photographs[0][:100], b"", b"text", encoded(gradient(), "PNG")[:-300]):
         with pytest.raises(Unreadable):

@@ -15,6 +15,7 @@ from tests.data.sources.layouts import LAYOUTS, tree, write
 from tests.data.store.conftest import DUMBBELL, SHARK, TENCH, as_imagenet, encoded
 
 from alexnet_lab.data.store import disk, progress
+from alexnet_lab.data.store.format import folder_to_make
 from alexnet_lab.data.store.images import to_jpeg, to_square
 from alexnet_lab.data.store.prepare import prepare
 from alexnet_lab.data.store.reading import open_store
@@ -174,6 +175,38 @@ def test_a_failed_run_begins_anew_when_the_files_were_replaced(small_images, dam
     prepare(tree(tmp_path / "source", small_images), tmp_path / "store", **QUICK)
     prepare(tree(tmp_path / "whole", small_images), tmp_path / "other", **QUICK)
     assert contents(tmp_path / "store") == contents(tmp_path / "other")
+
+
+def test_a_failed_run_begins_anew_when_the_files_were_deleted(small_images, damaged, tmp_path, contents):
+    images, bad = damaged[0], damaged[1]
+    with pytest.raises(UserError, match="unreadable"):
+        prepare(tree(tmp_path / "source", images), tmp_path / "store", **QUICK)
+    for name in bad:
+        (tmp_path / "source" / name).unlink()
+    meta = prepare(tmp_path / "source", tmp_path / "store", **QUICK)
+    assert sum(meta.counts.values()) == len(images) - len(bad)
+
+
+def test_a_store_may_lie_on_another_disk_behind_a_link(small_images, tmp_path, contents):
+    source = tree(tmp_path / "source", small_images)
+    (tmp_path / "disk" / "made").mkdir(parents=True)
+    for name in ("made", "new"):
+        (tmp_path / f"link_{name}").symlink_to(tmp_path / "disk" / name)
+        prepare(source, tmp_path / f"link_{name}", **QUICK)
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["made", "new"]
+    assert contents(tmp_path / "disk" / "made") == contents(tmp_path / "link_new")
+
+
+def test_a_mount_point_is_refused():
+    with pytest.raises(UserError, match=r"stream=/ is where a disk is mounted; name a folder in it: stream=/NAME"):
+        folder_to_make(Path("/"), "stream")
+
+
+def test_a_reason_does_not_tell_where_the_source_lies(small_images, tmp_path):
+    source = tree(tmp_path / "source", small_images)
+    (source / "train" / TENCH / "a.JPEG").symlink_to(tmp_path / "nowhere")
+    (skipped,) = prepare(source, tmp_path / "store", on_error="skip", **QUICK).skipped
+    assert skipped.reason == "[Errno 2] No such file or directory: 'a.JPEG'"
 
 
 def test_a_finished_store_is_left_as_it_is(small_images, tmp_path, contents):

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import time
 
 import numpy as np
@@ -27,6 +28,12 @@ def with_label(path, value):
     labels = np.load(path)
     labels[3] = value
     np.save(path, labels)
+
+
+def with_byte(path, place, flipped):
+    data = bytearray(path.read_bytes())
+    data[place] ^= flipped
+    path.write_bytes(data)
 
 
 def with_meta(store, **changes):
@@ -67,7 +74,10 @@ def with_checksums(store, name="mean_image.npy", without=None):
         (lambda store: with_meta(store, meta_sha256="0" * 64), "meta.json is damaged: it is not what was written"),
         (lambda store: cut(store / META), "meta.json is damaged"),
         (lambda store: (store / META).write_bytes(b"\xff\xfe"), "meta.json cannot be read"),
-        (lambda store: (store / META).unlink(), "there is no store in .*prepare.py data=imagenet source="),
+        (lambda store: (store / META).unlink(), "is without meta.json; .*prepare.py data=imagenet source="),
+        (lambda store: shutil.rmtree(store), "there is no store in .*prepare.py data=imagenet source="),
+        (lambda store: (store / META).write_text("[" * 100_000), "meta.json is damaged"),
+        (lambda store: with_byte(store / "train/labels.npy", 20, 0x5A), "train/labels.npy is damaged"),
     ],
 )
 def test_what_is_wrong_with_a_store_is_named(store, damage, message):

@@ -75,6 +75,7 @@ def _list_folder(root: Path) -> Iterator[Listed]:
             subfolders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in names:
             path = name if inside == "." else f"{inside}/{name}"
@@ -182,8 +183,10 @@ def _checked_path(member: tarfile.TarInfo, archive: str) -> str:
 
 
 def _is_wanted(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    # "._name" is how macOS keeps a file's attributes.
+    """Nothing hidden: "._name" is how macOS keeps a file's attributes, ".ipynb_checkpoints" are Jupyter's copies."""
+    *folders, name = path.split("/")
+    if any(part.startswith(".") for part in folders):
+        return False
     return name in LABEL_FILES or (Path(name).suffix.lower() in {".tar", *IMAGE_SUFFIXES} and not name.startswith("."))
 
 

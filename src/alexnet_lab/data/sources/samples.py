@@ -26,6 +26,10 @@ from alexnet_lab.errors import UserError
 SPLITS = ("train", "val", "test")
 
 
+class NoTrainingImages(UserError):
+    """What lies there is no dataset of images."""
+
+
 class Sample(NamedTuple):
     wnid: str
     """The class as its folder is called: a wnid in ImageNet."""
@@ -56,8 +60,9 @@ def find_samples(sources: Sequence[Path]) -> Samples:
     """What lies below folders and in tars, see the module's table.
 
     Raises:
-        UserError: there are no training images, two files are the same sample, a class is unknown to `train`, or a
-            part of ImageNet is missing; or see `list_files`.
+        NoTrainingImages: there are none.
+        UserError: two files are the same sample, one lies in a folder of a class, a class is unknown to `train` or not
+            named in UTF-8, or a part of ImageNet is missing; or see `list_files`.
     """
     found: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     flat_val, plain, labels = [], [], []
@@ -71,11 +76,15 @@ def find_samples(sources: Sequence[Path]) -> Samples:
             found[split].append(Sample(wnid, name, file.blob))
         elif wnid == "val":
             flat_val.append(file)
+        elif not set(SPLITS).isdisjoint(folders[:-1]):
+            raise UserError(
+                f"source: {file.path} lies too deep; classes are the folders directly in train, val or test"
+            )
         elif wnid and wnid not in SPLITS:
             plain.append(Sample(wnid, name, file.blob))
         else:
             left_aside += 1
-    if found["train"] and flat_val:
+    if found["train"] and flat_val and (labels or not found["val"]):
         found["val"] += _with_labels(flat_val, labels)
     else:
         left_aside += len(flat_val)
@@ -86,6 +95,15 @@ def find_samples(sources: Sequence[Path]) -> Samples:
     splits = {split: sorted(samples) for split, samples in found.items() if samples}
     _check(splits, sources)
     return Samples(tuple(sorted({sample.wnid for sample in splits["train"]})), splits, left_aside)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8; Python has surrogates for bytes that are not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _with_labels(images: list[Listed], labels: list[Listed]) -> list[Sample]:
@@ -101,7 +119,7 @@ def _with_labels(images: list[Listed], labels: list[Listed]) -> list[Sample]:
 
 def _check(splits: dict[str, list[Sample]], sources: Sequence[Path]) -> None:
     if "train" not in splits:
-        raise UserError(
+        raise NoTrainingImages(
             f"source: there are no training images in {', '.join(map(str, sources))}; expected are train/<class>/*, "
             "<class>/*, a tar of these, ImageNet's official archives, or Kaggle's folder"
         )
@@ -109,6 +127,9 @@ def _check(splits: dict[str, list[Sample]], sources: Sequence[Path]) -> None:
     if Path(first.blob.file).name == "ILSVRC2012_img_train.tar" and "val" not in splits:
         raise UserError(f"source: {first.blob.file} is there, ILSVRC2012_img_val.tar is missing beside it")
     known = {sample.wnid for sample in splits["train"]}
+    for wnid in known:
+        if not _is_text(wnid):
+            raise UserError(f"source: the class folder {wnid!r} is not named in UTF-8; rename it")
     for split, samples in splits.items():
         for one, two in pairwise(samples):
             if one[:2] == two[:2]:

@@ -47,7 +47,7 @@ def _read(blob: Blob) -> bytes:
 
 def _from_kaggle(data: bytes) -> dict[str, str]:
     """`ImageId,PredictionString`, where the string is the wnid and a box, once for each object."""
-    rows = csv.DictReader(io.StringIO(data.decode()))
+    rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
     return {row["ImageId"]: (row["PredictionString"] or "").split()[0] for row in rows}  # None where it is cut off
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
@@ -58,7 +59,8 @@ def convert(chunk: Chunk) -> Converted:
             pixels[len(labels)] = _read(sample)
             labels.append(label)
         except (Unreadable, OSError) as error:
-            unreadable.append((_printable(f"{chunk.split}/{sample.wnid}/{sample.name}"), _printable(str(error))))
+            reason = str(error).replace(sample.blob.file, Path(sample.blob.file).name)  # wherever the source lies
+            unreadable.append((_printable(f"{chunk.split}/{sample.wnid}/{sample.name}"), _printable(reason)))
     pixels = pixels[: len(labels)]
     sums = statistics.sums(pixels) if chunk.split == "train" else None
     lengths = [IMAGE_BYTES] * len(labels)

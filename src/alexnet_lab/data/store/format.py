@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from alexnet_lab.data.sources.samples import SPLITS
 from alexnet_lab.data.store.images import SIZE
+from alexnet_lab.errors import UserError
 
 VERSION = 1
 META = "meta.json"
@@ -145,3 +146,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def folder_to_make(target: Path, option: str) -> Path:
+    """`target`, or where it leads if it is a link: what is made beside it, to be renamed, must be on the same disk.
+
+    Raises:
+        UserError: a disk is mounted there, so that nothing can be renamed to it.
+    """
+    folder = target.resolve() if target.is_symlink() or not target.name else target
+    if os.path.ismount(folder):
+        raise UserError(
+            f"{option}={target} is where a disk is mounted; name a folder in it: {option}={folder / 'NAME'}"
+        )
+    return folder

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 SIZE = 256
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
@@ -21,6 +21,18 @@ MAX_PIXELS = 89_478_485
 """Pillow's own limit, from which it warns of a decompression bomb; ImageNet's largest image has 61 million."""
 JPEG_QUALITY = 90
 """With halved chroma a ninth of the pixels' bytes; a pixel differs by 2.8 of 255 grey levels on average."""
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by the EXIF orientation."""
 
 
 class Unreadable(ValueError):
@@ -42,7 +54,7 @@ def to_square(data: bytes, mode: Literal["RGB", "L"] = "RGB", keep_small: bool =
             warnings.simplefilter("ignore")  # about odd metadata, which thousands of ImageNet's files have
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                upright = ImageOps.exif_transpose(image)
+                upright = _upright(image)
                 size = min(SIZE, *upright.size) if keep_small else SIZE
                 return np.asarray(_square(_eight_bits(upright).convert(mode), size))
     except UnidentifiedImageError:  # its own message has an address in memory, which differs between runs
@@ -59,6 +71,17 @@ def to_jpeg(image: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
     return file.getvalue()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """`ImageOps.exif_transpose` writes all EXIF data anew, and fails where another tag is odd."""
+    image.load()
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged data about an image that is whole
+        return image
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

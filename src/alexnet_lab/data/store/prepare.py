@@ -28,6 +28,7 @@ from alexnet_lab.data.store.format import (
     Skipped,
     StoreClass,
     StoreMeta,
+    folder_to_make,
     npy_header,
     split_files,
     sync_folder,
@@ -83,6 +84,7 @@ def prepare(
     settings = _settings(name, format, samples)
     if (made := _already_made(target, settings, on_error)) is not None:
         return made
+    target = folder_to_make(target, "data.dir")
     partial = target.with_name(f"{target.name}.partial")
     check_disk(partial, samples, format)
     with locked(partial):
@@ -95,6 +97,9 @@ def prepare(
             _write_images(writer, samples, workers, chunk_images, save_seconds)
             _refuse_unreadable(progress, target, on_error)
             meta = _finish(writer, samples, workers)
+        except KeyboardInterrupt:
+            log.info("stopped; the same command continues")
+            raise
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

@@ -28,6 +28,8 @@ class Progress(BaseModel):
 
     settings: dict[str, Any]
     """What decides the files' bytes; a partial store of other settings is not continued."""
+    total: int = 0
+    """Samples of the source."""
     samples: int = 0
     """Done, of all splits in their order."""
     counts: dict[str, int]
@@ -76,7 +78,7 @@ def where_it_stopped(
     record = _load_record(partial)
     if record is not None:
         progress, _ = record
-        if progress.unreadable and progress.samples == total and on_error == "fail":
+        if progress.unreadable and progress.samples == progress.total and on_error == "fail":
             log.info("%s ended with unreadable files; beginning anew", partial)
             record = None
         elif progress.settings != settings:
@@ -92,4 +94,4 @@ def where_it_stopped(
             shutil.rmtree(path)
         elif path.name != LOCK:
             path.unlink()
-    return Progress(settings=settings, counts=dict.fromkeys(samples.splits, 0)), statistics.zero()
+    return Progress(settings=settings, total=total, counts=dict.fromkeys(samples.splits, 0)), statistics.zero()

@@ -81,7 +81,7 @@ class Store:
         path = self.folder / name
         try:
             array = np.load(path, mmap_mode=mode, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        except Exception as error:  # NumPy raises nearly anything over a damaged header
             raise UserError(f"{path} is damaged: {error}") from None
         if (array.dtype, array.shape) != (np.dtype(dtype), shape):
             raise UserError(f"{path} is damaged: it holds {array.dtype} {list(array.shape)}, not {list(shape)}")
@@ -109,9 +109,14 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
     try:
         text = path.read_text()
     except (FileNotFoundError, NotADirectoryError):
-        partial = folder.with_name(f"{folder.name}.partial").exists()
+        partial = Path(f"{folder.resolve()}.partial").exists()
         begun = f"; {folder}.partial was begun, and the command that began it finishes it" if partial else ""
-        raise UserError(f"there is no store in {folder} (data.dir){begun}\nto make it: {command}") from None
+        known = f"there is no store in {folder} (data.dir)"
+        if (folder / MEAN_IMAGE).exists():
+            known = f"the store in {folder} (data.dir) is without {META}; delete it and make it again"
+        elif folder.is_dir() and any(folder.iterdir()):
+            known += ", and there are no images in train/<class>/* or <class>/* either"
+        raise UserError(f"{known}{begun}\nto make it: {command}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     try:
@@ -121,7 +126,7 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
                 f"{folder} is a store of version {version}, this program reads {VERSION}; make it again: {command}"
             )
         meta = StoreMeta.model_validate_json(text)
-    except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, RecursionError, ValidationError) as error:
         reason = str(error).replace("\n", " ")
         raise UserError(f"{path} is damaged ({reason}); delete {folder} and make it again: {command}") from None
     if meta.meta_sha256 and meta.digest() != meta.meta_sha256:

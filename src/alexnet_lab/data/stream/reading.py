@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from torchvision.io import decode_jpeg
 
 from alexnet_lab.data.dataset import Split
+from alexnet_lab.data.encoded import decode_square, window_of
 from alexnet_lab.data.store.format import IMAGE_SHAPE, VERSION, StoreMeta
 from alexnet_lab.data.store.images import SIZE
 from alexnet_lab.data.stream.layout import ABOUT, About, inside, litdata, stored_order
@@ -102,11 +102,10 @@ class StreamedImages:
         chunk, within = divmod(int(self._places[row]), self._chunk_images)
         jpeg = self._chunk(chunk)[within]
         try:
-            image = decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8))
+            image = decode_square(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8))
         except RuntimeError as error:
             raise UserError(f"image {row} in chunk {chunk} of {self._place} is damaged ({error})") from error
-        pixels: NDArray[np.uint8] = image[:, top : top + height, left : left + width].permute(1, 2, 0).numpy()
-        return pixels
+        return window_of(image, top, left, height, width)
 
     def _chunk(self, chunk: int) -> list[bytes]:
         """The JPEGs of a chunk; who asks while another thread reads it waits for that one."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_lab.data.store.format import IMAGE_BYTES, JPEGS, StoreMeta
+from alexnet_lab.data.store.format import IMAGE_BYTES, JPEGS, StoreMeta, folder_to_make
 from alexnet_lab.data.store.images import to_jpeg
 from alexnet_lab.data.store.reading import Store, open_store
 from alexnet_lab.data.stream.layout import (
@@ -70,6 +70,7 @@ def _made_before(place: str, meta: StoreMeta) -> bool:
 def _write_folder(store: Store, target: Path, chunk_images: int) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"stream={target} is not empty; name a new folder")
+    target = folder_to_make(target, "stream")
     partial_folder = target.with_name(f"{target.name}.stream-partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
     _check_disk(store, target)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,24 +94,29 @@ def prepare(
             return made
         progress, sums = where_it_stopped(partial, settings, samples, on_error)
         writer = StoreWriter(partial, format, progress, sums)
-        try:
+        with closing(writer), _interruptions_told(partial):
             _write_images(writer, samples, workers, chunk_images, save_seconds)
             _refuse_unreadable(progress, target, on_error)
             meta = _finish(writer, samples, workers)
-        except KeyboardInterrupt:
-            log.info("stopped; the same command continues")
-            raise
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise UserError(f"the disk of {partial} is full; with more room the same command continues") from None
-        finally:
-            writer.close()
         os.rename(partial, target)
         sync_folder(target.parent)
         _tidy(target)
     log.info("%s is ready: %s", target, _contents(meta))
     return meta
+
+
+@contextmanager
+def _interruptions_told(partial: Path) -> Iterator[None]:
+    """Says of Ctrl-C and of a full disk that the work goes on from here."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.info("stopped; the same command continues")
+        raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(f"the disk of {partial} is full; with more room the same command continues") from None
 
 
 def _cores() -> int:

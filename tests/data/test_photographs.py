@@ -2,6 +2,7 @@ import io
 import json
 import os
 import shutil
+import struct
 import tarfile
 from itertools import islice
 from pathlib import Path
@@ -369,6 +370,20 @@ def test_the_size_of_a_jpeg_is_read_from_its_header(options):
     assert jpeg_size(image.getvalue()) == (200, 300)
     assert jpeg_size(image.getvalue()[:10]) is None
     assert jpeg_size(b"text") is None
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [1, 3, 4])  # BYTE, SHORT as the standard has it, LONG
+def test_an_orientation_of_any_type_is_followed_as_prepare_follows_it(tmp_path, order, kind):
+    value = {1: b"\x06\0\0\0", 3: struct.pack(f"{order}HH", 6, 0), 4: struct.pack(f"{order}I", 6)}[kind]
+    entries = struct.pack(f"{order}HHHI", 1, 0x112, kind, 1) + value + bytes(4)
+    exif = b"Exif\0\0" + {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8) + entries
+    image, path = io.BytesIO(), tmp_path / "train.JPEG"
+    Image.linear_gradient("L").convert("RGB").resize((256, 300)).save(image, "JPEG", exif=exif)
+    path.write_bytes(image.getvalue())
+    seen = ImageFiles([Blob(str(path), 0, path.stat().st_size)]).window(0, 0, 0, 256, 256).astype(int)
+    assert np.abs(seen - to_square(image.getvalue())).max() <= 1
+    assert (seen[128, 0].mean() > 200) == (kind != 1)  # the gradient's white lower end is on the left, turned
 
 
 def test_real_photographs_are_what_prepare_would_make_of_them(tmp_path):

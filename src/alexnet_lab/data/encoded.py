@@ -3,21 +3,24 @@
 H W stored size.
 """
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torchvision.io import decode_jpeg
 
 from alexnet_lab.data.sources.listing import Blob
-from alexnet_lab.data.store.images import MAX_BYTES, MAX_PIXELS, SIZE, Unreadable, to_square
+from alexnet_lab.data.store.images import MAX_BYTES, MAX_PIXELS, SIZE, Unreadable, orientation_turn, to_square
 from alexnet_lab.data.store.reading import Jpegs
 from alexnet_lab.errors import UserError
 
 JPEG_MAGIC = b"\xff\xd8"
+EXIF = b"Exif\0\0"
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA), 0xFF}
 """Markers that no length follows, and what fills the room between segments; in no ordinary file before its size."""
@@ -93,8 +96,10 @@ def fast_square(data: bytes) -> Tensor | None:
     if max(size[0] * size[1], SIZE * size[0] // shorter * (SIZE * size[1] // shorter)) > MAX_PIXELS:
         return None  # before it is decoded: it may be a decompression bomb
     try:
-        image = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), apply_exif_orientation=True)
-    except RuntimeError:
+        if EXIF in data and orientation_turn(Image.open(io.BytesIO(data))) is not None:
+            return None  # torch reads an orientation of any type as if it were a 16-bit number
+        image = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    except (RuntimeError, OSError):
         return None
     channels, height, width = image.shape
     shorter = min(height, width)

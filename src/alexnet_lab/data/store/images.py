@@ -73,14 +73,19 @@ def to_jpeg(image: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """`ImageOps.exif_transpose` writes all EXIF data anew, and fails where another tag is odd."""
-    image.load()
+def orientation_turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes an open image upright; None where nothing has to be done, or its EXIF data is damaged."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # damaged data about an image that is whole
-        return image
-    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+        return None
+    return TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """`ImageOps.exif_transpose` writes all EXIF data anew, and fails where another tag is odd."""
+    image.load()
+    turn = orientation_turn(image)
     return image if turn is None else image.transpose(turn)
 
 

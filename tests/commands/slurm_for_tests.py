@@ -112,7 +112,11 @@ class OneNodeSlurm:
         return int(self._property(job, "Restarts"))
 
     def start_now(self, job: str) -> None:
-        """Slurm lets a requeued job wait for two minutes."""
+        """Slurm lets a requeued job wait for two minutes.
+
+        Its node refuses one ("already killed") that comes back within the whole second of its own end.
+        """
+        time.sleep(2)
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def _property(self, job: str, name: str) -> str:

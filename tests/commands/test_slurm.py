@@ -130,8 +130,8 @@ def test_submitit_sweep_of_two_jobs_with_two_tasks(slurm: OneNodeSlurm, script: 
     process = script.start("-m", *SMALL, *ON_SLURM, *arguments, f"hydra.sweep.dir={sweep}", env=slurm.environment)
     try:
         script.wait(process, lambda: len(list(sweep.glob("*seed=*/metrics.csv"))) == 2, "both jobs train")
-        running = slurm.run("squeue", "--noheader", "--array", "--format=%A %i").stdout.split()
-        number = running[0]
+        running = slurm.run("squeue", "--noheader", "--array", "--format=%i %A").stdout.splitlines()
+        number = next(line.split()[1] for line in running if line.split()[0].endswith("_0"))
         slurm.run("scancel", "--signal=USR2", number)
         script.wait(process, lambda: slurm.restarts(number) == 1, "requeue")
         script.wait(process, lambda: slurm.state(number) == "PENDING", "requeue")

@@ -59,6 +59,8 @@ def main() -> None:
     arguments = parser.parse_args()
     images, rounds, seconds = (1536, 2, 0.6) if arguments.quick else (4096, 9, 1.5)
     load = os.getloadavg()[0]
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
 
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -92,10 +94,10 @@ def main() -> None:
         figures[f"{form}_store_after_cold_images_per_second"] = after
     figures |= {"images": images, "rounds": rounds, "torch_threads": torch.get_num_threads(), "load_before": load}
     header = ("feed", "images/s", "lowest", "highest")
+    report("image_feed", header, rows, ratios, figures)
     if arguments.out:
         write_page(arguments.out, arguments.source, header, rows, ratios, figures)
         plot(arguments.out / "image_feed.png", feeds, medians)
-    report("image_feed", header, rows, ratios, figures)
 
 
 def archive(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,3 +32,8 @@ def report(
     for claim, ratio in ratios.items():
         print(f"{claim}: {ratio:.2f}")
     print(json.dumps({"benchmark": benchmark, "ratios": dict(ratios), "figures": dict(figures)}))
+
+
+def median_ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    """Median of the ratios of each round, whose two measurements lie close together: the machine's speed drifts."""
+    return statistics.median(a / b for a, b in zip(over, under, strict=True))

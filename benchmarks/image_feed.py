@@ -39,7 +39,7 @@ import torch
 from _image_page import Feed, plot, write_page
 from _image_peers import MEAN, PEERS, STD, WORKERS
 from _photographs import BATCH_SIZE, IMAGE_SIZE, data_module, forget
-from _report import report
+from _report import median_ratio, report
 from torch import Tensor
 
 from alexnet_lab.data.module import ImageDataModule
@@ -84,10 +84,10 @@ def main() -> None:
         rows.append((f"ours: {form} store, cold, {read:,.0f} MB read from the disk", f"{rate:,.0f}", "", ""))
         rows.append((f"ours: {form} store, after the cold epoch", f"{after:,.0f}", "", ""))
     ratios = {
-        f"{name}_vs_torchvision": ratio(rates[name], rates["torchvision"])
+        f"{name}_vs_torchvision": median_ratio(rates[name], rates["torchvision"])
         for name in ("uint8_store", "jpeg_store", "folder")
     }
-    ratios["float_from_store_vs_torchvision"] = ratio(rates["float_from_store"], rates["torchvision_float"])
+    ratios["float_from_store_vs_torchvision"] = median_ratio(rates["float_from_store"], rates["torchvision_float"])
     figures = {f"{name}_images_per_second": rate for name, rate in medians.items()}
     for form, (rate, after, _) in cold.items():
         figures[f"{form}_store_cold_images_per_second"] = rate
@@ -208,10 +208,6 @@ def images_per_second(feed: Feed, seconds: float) -> float:
         if now - start >= seconds:
             break
     return images / (now - start)
-
-
-def ratio(ours: list[float], peer: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(ours, peer, strict=True))
 
 
 def check(batch: Tensor, kind: str) -> None:

@@ -2,8 +2,9 @@
 
 Forward and backward of one layer over a batch of 64, two towers each normalised by itself. Ours: `LocalResponseNorm`
 with groups=2. Peer: `torch.nn.LocalResponseNorm`, which knows no groups, in the fastest of its ways to the same
-values: over each tower and then concatenated, or over the towers as if they were images. Rounds alternate; each way's
-median counts, and of the peer's ways the smaller. `lrn_vs_torch` is the smallest of the four ratios.
+values: over each tower and then concatenated, or over the towers as if they were images. Rounds alternate; of the
+peer's ways the one with the smaller median counts, and of the rounds' own ratios the median. `lrn_vs_torch` is the
+smallest of the four.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from _report import report
+from _report import median_ratio, report
 from torch import Tensor, nn
 
 from alexnet_lab.models.lrn import LocalResponseNorm
@@ -47,18 +48,19 @@ def main() -> None:
     figures: dict[str, float] = {}
     for layer, shape in SHAPES.items():
         for label, memory_format in FORMATS.items():
-            medians = measured(shape, memory_format, rounds)
-            ours, theirs = medians["ours"], min(medians["each"], medians["images"])
-            ratios.append(theirs / ours)
-            rows.append((f"{layer} {label}", *(f"{medians[way]:.0f}" for way in WAYS), f"{theirs / ours:.2f}"))
-            figures |= {f"{layer}_{label}_ms": ours, f"{layer}_{label}_torch_ms": theirs}
+            times = measured(shape, memory_format, rounds)
+            medians = {way: statistics.median(times[way]) for way in WAYS}
+            peer = min("each", "images", key=lambda way: medians[way])
+            ratios.append(median_ratio(times[peer], times["ours"]))
+            rows.append((f"{layer} {label}", *(f"{medians[way]:.0f}" for way in WAYS), f"{ratios[-1]:.2f}"))
+            figures |= {f"{layer}_{label}_ms": medians["ours"], f"{layer}_{label}_torch_ms": medians[peer]}
     header = ("layer, format", "ours, ms", "torch, each tower, ms", "torch, towers as images, ms", "ratio")
     figures |= {"rounds": rounds, "torch_threads": torch.get_num_threads()}
     report("lrn", header, rows, {"lrn_vs_torch": min(ratios)}, figures)
 
 
-def measured(shape: tuple[int, ...], memory_format: torch.memory_format, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each way, after a round that does not count."""
+def measured(shape: tuple[int, ...], memory_format: torch.memory_format, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each way in every round, after one that does not count."""
     torch.manual_seed(0)
     x = (50 * torch.randn(shape)).relu_().contiguous(memory_format=memory_format).requires_grad_()
     grad = torch.randn(shape).contiguous(memory_format=memory_format)
@@ -68,7 +70,7 @@ def measured(shape: tuple[int, ...], memory_format: torch.memory_format, rounds:
             start = time.perf_counter()
             torch.autograd.grad(norm(x), x, grad)
             times[way].append(1000 * (time.perf_counter() - start))
-    return {way: statistics.median(values[1:]) for way, values in times.items()}
+    return {way: values[1:] for way, values in times.items()}
 
 
 if __name__ == "__main__":

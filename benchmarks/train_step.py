@@ -2,12 +2,14 @@
 
 A step: forward, mean cross-entropy, backward, SGD with momentum, 64 images at the published input in channels_last.
 The original alternates with itself with PyTorch's `LocalResponseNorm` in place of ours (the towers as if they were
-images, its fastest way in this memory format) and with itself without normalisation. Medians of alternating rounds.
+images, its fastest way in this memory format) and with itself without normalisation. Medians of alternating rounds,
+and of their own ratios.
 
 - `original_vs_torch_lrn`: speed over the one with PyTorch's.
 - `original_vs_no_lrn`: time over the one without.
 - `peak_share_NETWORK`: 3 x 2 x MACs x batch / time over the rate of a 2048 x 2048 float32 matrix product, measured
-  between the steps. A step also pools, activates, updates weights and moves what it works on.
+  between the steps. A step also pools, activates, updates weights and moves what it works on. Above 1 where the
+  convolutions' library makes more of the processor than that of matrix products, as on AMD's with AVX-512.
 - `memory_vs_no_lrn`: the highest memory of two steps over the twin's, each in a process of its own and above that
   before the network. What normalisation adds are its outputs, which the pools keep: 71 and 46 MiB.
 """
@@ -21,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from _report import report
+from _report import median_ratio, report
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -85,23 +87,27 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="half the batch and two rounds, within a minute")
     batch_size, rounds = (32, 2) if parser.parse_args().quick else (64, 7)
 
-    seconds: dict[str, float] = {}
+    times: dict[str, list[float]] = {}
     rates: dict[str, float] = {}  # FLOP/s, and of the peak beside it
     peaks: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for group in (TWINS, *((name,) for name in NETWORKS if name not in TWINS)):
-        medians = measured(group, batch_size, rounds)
+        beside = measured(group, batch_size, rounds)
+        product = 2 * PEAK_SIDE**3
         for name in group:
             factory, channels, side = NETWORKS[name]
-            seconds[name] = medians[name]
+            times[name] = beside[name]
             with torch.device("meta"):
-                rates[name] = 6 * count_macs(factory(), channels, side) * batch_size / medians[name]
-            peaks[name] = 2 * PEAK_SIDE**3 / medians["peak"]
+                operations = 6 * count_macs(factory(), channels, side) * batch_size
+            rates[name] = operations / statistics.median(beside[name])
+            peaks[name] = product / statistics.median(beside["peak"])
+            shares[name] = operations / product * median_ratio(beside["peak"], beside[name])
     memory = {name: peak_memory(name, batch_size) for name in ("alexnet_original", "original_no_lrn")}
 
-    shares = {name: rates[name] / peaks[name] for name in NETWORKS}
+    seconds = {name: statistics.median(values) for name, values in times.items()}
     ratios = {
-        "original_vs_torch_lrn": seconds["original_torch_lrn"] / seconds["alexnet_original"],
-        "original_vs_no_lrn": seconds["alexnet_original"] / seconds["original_no_lrn"],
+        "original_vs_torch_lrn": median_ratio(times["original_torch_lrn"], times["alexnet_original"]),
+        "original_vs_no_lrn": median_ratio(times["alexnet_original"], times["original_no_lrn"]),
         "memory_vs_no_lrn": memory["alexnet_original"] / memory["original_no_lrn"],
     } | {f"peak_share_{name}": share for name, share in shares.items() if name not in TWINS[1:]}
     report(
@@ -125,8 +131,8 @@ def main() -> None:
     )
 
 
-def measured(names: tuple[str, ...], batch_size: int, rounds: int) -> dict[str, float]:
-    """Median seconds of a step of each network and of the matrix product, "peak", after a round that does not count."""
+def measured(names: tuple[str, ...], batch_size: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of a step of each network and of the matrix product, "peak", in every round after one to warm up."""
     a, b = torch.randn(2, PEAK_SIDE, PEAK_SIDE)
     works: dict[str, Callable[[], object]] = {name: step(name, batch_size) for name in names}
     works["peak"] = lambda: torch.mm(a, b)
@@ -136,7 +142,7 @@ def measured(names: tuple[str, ...], batch_size: int, rounds: int) -> dict[str, 
             start = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+    return {name: values[1:] for name, values in times.items()}
 
 
 def step(name: str, batch_size: int) -> Callable[[], None]:

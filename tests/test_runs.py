@@ -326,6 +326,18 @@ def test_stop_while_a_run_still_starts_is_recorded_as_interrupted(script: Any, t
     assert result(folder)["status"] == "interrupted"
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_stop_while_lightning_begins_to_train_is_recorded_as_interrupted(
+    ranks: int, script: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "early"
+    asked = "+callbacks.asked._target_=faults.Asked"
+    environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "commands")}
+    ended = script.run(*SMALL, *RANKS[ranks], asked, f"hydra.run.dir={folder}", env=environment)
+    assert ended.returncode == 3, ended.stderr
+    assert result(folder)["status"] == "interrupted"
+
+
 def test_finished_run_is_left_alone_by_resume_auto(one: Path, script: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in one.rglob("*")}
     ended = script.run(*LONG, f"hydra.run.dir={one}", "resume=auto")

@@ -1,4 +1,4 @@
-"""Callbacks that the tests of sweeps put into jobs: ranks that fail in every way, and ranks that tell of themselves."""
+"""Callbacks that the tests put into runs: ranks that fail or are stopped, and ranks that tell of themselves."""
 
 import json
 import os
@@ -24,6 +24,15 @@ class Fault(pl.Callback):
         if self._kind == "hangs":
             time.sleep(600)
         os.kill(os.getpid(), signal.SIGKILL if self._kind == "is_killed" else signal.SIGSTOP)
+
+
+class Asked(pl.Callback):
+    """The first time that training begins, every rank gets SIGTERM, before what answers it has begun."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step == 0:
+            os.kill(os.getppid(), signal.SIGTERM)  # to the supervisor, which passes it on
+            time.sleep(60)
 
 
 class Tell(pl.Callback):

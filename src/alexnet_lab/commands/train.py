@@ -192,6 +192,9 @@ def _trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    # Its handlers talk to the other ranks from within the signal, which hangs ranks that are elsewhere, and end the
+    # process with status 0. Ours begin with the training; before that a signal ends a rank, which has nothing to save.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
 
 

@@ -3,18 +3,20 @@ against one after the other.
 
 Every run is the real command in a process of its own. Jobs and single runs have the same number of threads: all cores,
 or, where two run at once, those of their half. The longer jobs of the second comparison train on one thread.
+Rounds of single runs and of sweeps alternate; the ratio is the median of theirs.
 """
 
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from _report import ROOT, report
+from _report import ROOT, median_ratio, report
 
 ONE_STEP = (
     *("model=lenet", "data=synthetic", "trainer=cpu", "logger=none", "checkpoints=none", "test_on=none"),
@@ -30,15 +32,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time of a sweep over that of single runs, and of two jobs at once.")
     parser.add_argument("--quick", action="store_true", help="fewer jobs, within a minute")
     quick = parser.parse_args().quick
-    jobs, size = (2, 8192) if quick else (8, 16384)
+    jobs, rounds, size = (2, 2, 8192) if quick else (8, 3, 16384)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("sweep_overhead needs two cores")
     folder = Path(tempfile.mkdtemp(prefix="sweep_overhead-"))
     try:
-        seeds = range(jobs)
-        single = sum(train(*ONE_STEP, f"seed={seed}", f"hydra.run.dir={folder}/single{seed}") for seed in seeds)
-        swept = sweep(folder / "swept", *ONE_STEP, f"seed={','.join(map(str, seeds))}")
+        single: list[float] = []
+        swept: list[float] = []
+        for turn in range(rounds):
+            of_turn = folder / str(turn)
+            single.append(sum(train(*ONE_STEP, f"seed={i}", f"hydra.run.dir={of_turn}/single{i}") for i in range(jobs)))
+            swept.append(sweep(of_turn / "swept", *ONE_STEP, f"seed=range({jobs})"))
         # On the same two cores, however many there are; one thread per job both times.
         os.sched_setaffinity(0, cores[:2])
         longer = (*LONGER, f"data.train_size={size}", "seed=0,1")
@@ -46,12 +51,19 @@ def main() -> None:
         at_once = sweep(folder / "at_once", *longer, "hydra.launcher.jobs_at_once=2", threads=1)
     finally:
         shutil.rmtree(folder)
+    ratios = {
+        "sweep_vs_single_runs": median_ratio(swept, single),
+        "two_at_once_vs_sequential": at_once / in_turn,
+    }
+    figures = {"sweep_s": statistics.median(swept), "single_runs_s": statistics.median(single)}
+    figures |= {"at_once_s": at_once, "in_turn_s": in_turn, "jobs": jobs, "rounds": rounds}
     rows = [
-        (f"{jobs} jobs of one step", f"{swept:.1f}", f"{single:.1f}", f"{swept / single:.2f}"),
-        ("2 longer jobs at once", f"{at_once:.1f}", f"{in_turn:.1f}", f"{at_once / in_turn:.2f}"),
+        (what, f"{figures[seconds]:.1f}", f"{figures[beside]:.1f}", f"{ratio:.2f}")
+        for what, seconds, beside, ratio in (
+            (f"{jobs} jobs of one step", "sweep_s", "single_runs_s", ratios["sweep_vs_single_runs"]),
+            ("2 longer jobs at once", "at_once_s", "in_turn_s", ratios["two_at_once_vs_sequential"]),
+        )
     ]
-    ratios = {"sweep_vs_single_runs": swept / single, "two_at_once_vs_sequential": at_once / in_turn}
-    figures = {"sweep_s": swept, "single_runs_s": single, "at_once_s": at_once, "in_turn_s": in_turn, "jobs": jobs}
     report("sweep_overhead", ("what", "s", "single or in turn, s", "ratio"), rows, ratios, figures)
 
 

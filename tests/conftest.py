@@ -39,7 +39,7 @@ class Script:
     def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess:
         return self.finish(self.start(*arguments, **more))
 
-    def finish(self, process: subprocess.Popen, seconds: float = 180) -> subprocess.CompletedProcess:
+    def finish(self, process: subprocess.Popen, seconds: float = 600) -> subprocess.CompletedProcess:
         """The ended process; one that does not end is killed with all its ranks."""
         try:
             output, errors = process.communicate(timeout=seconds)
@@ -49,7 +49,7 @@ class Script:
             raise AssertionError(f"did not end within {seconds} s:\n{output}\n{errors}") from None
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
-    def wait(self, process: subprocess.Popen, condition: Callable[[], Any], what: str, seconds: float = 120) -> None:
+    def wait(self, process: subprocess.Popen, condition: Callable[[], Any], what: str, seconds: float = 600) -> None:
         """Until `condition` holds, looked at every 2 ms, while `process` runs."""
         deadline = time.monotonic() + seconds
         while not condition():

@@ -189,11 +189,11 @@ def test_question_costs_little_more_than_hydra(arguments: list[str], status: int
         assert process.returncode == status
         return usage.ru_utime + usage.ru_stime
 
-    # Processor time and not the clock's, beside a like program's, and the least of three: others share the machine.
+    # Processor time and not the clock's, beside a like program's, and the least of five: others share the machine.
     hydra = ["-c", "from hydra import compose, initialize_config_dir"]
-    times = [(seconds(["src/train.py", *arguments], status), seconds(hydra, 0)) for _ in range(3)]
+    times = [(seconds(["src/train.py", *arguments], status), seconds(hydra, 0)) for _ in range(5)]
     ours, theirs = (min(column) for column in zip(*times, strict=True))
-    assert ours < 8 * theirs  # which torch alone would exceed
+    assert ours < 10 * theirs  # which torch alone would exceed
 
 
 def test_help_names_every_group_and_every_choice(script: Any) -> None:

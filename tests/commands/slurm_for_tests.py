@@ -120,7 +120,12 @@ class OneNodeSlurm:
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def _property(self, job: str, name: str) -> str:
-        words = self.run("scontrol", "show", "job", job).stdout.split()
+        words: list[str] = []
+        deadline = time.monotonic() + 30
+        while not words:  # a busy controller may leave a question without an answer
+            asked = self.run("scontrol", "show", "job", job)
+            words = asked.stdout.split()
+            assert words or time.monotonic() < deadline, asked.stderr
         return next(word.partition("=")[2] for word in words if word.startswith(f"{name}="))
 
     def _daemon(self, name: str, *options: str) -> None:

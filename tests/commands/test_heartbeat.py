@@ -58,9 +58,9 @@ def test_the_reason_is_the_rank_that_was_lost_and_not_what_others_said_of_it(tmp
 
 def test_interpreter_that_is_stuck_in_a_library_is_noticed_in_training_only(tmp_path: Path) -> None:
     # PyDLL keeps the interpreter's lock while the function sleeps.
-    stuck = "import ctypes; ctypes.PyDLL(None).sleep(5)"
-    assert supervise(program(stuck), tmp_path, ranks=1) == 0
-    assert supervise(program(f"pulse.progress(); time.sleep(1.5); {stuck}"), tmp_path, ranks=1) == -9
+    stuck = "import ctypes; ctypes.PyDLL(None).sleep"
+    assert supervise(program(f"{stuck}(5)"), tmp_path, ranks=1) == 0
+    assert supervise(program(f"pulse.progress(); time.sleep(2.4); {stuck}(8)"), tmp_path, ranks=1) == -9
     assert "did not answer" in error(tmp_path)
 
 

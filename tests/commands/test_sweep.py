@@ -24,10 +24,15 @@ LENET = ("model=lenet", "data=synthetic", "logger=none", "trainer=cpu")
 MARK = "ALEXNET_LAB_TEST_SWEEP"
 
 
+def own(mark: str) -> str:
+    """Of this process: others may run the same tests on this machine."""
+    return f"{mark} of {os.getpid()}"
+
+
 def marked(script: Any, mark: str) -> dict[str, str]:
     """An environment by which all processes of a sweep can be found, and which knows `faults.py`."""
     paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
-    environment: dict[str, str] = script.environment | {MARK: mark, "PYTHONPATH": paths}
+    environment: dict[str, str] = script.environment | {MARK: own(mark), "PYTHONPATH": paths}
     return environment
 
 
@@ -36,7 +41,7 @@ def processes(mark: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if f"{MARK}={mark}\0".encode() in path.read_bytes() + b"\0":
+            if f"{MARK}={own(mark)}\0".encode() in path.read_bytes() + b"\0":
                 found.append(int(path.parent.name))
         except OSError:
             continue
@@ -255,7 +260,7 @@ def test_optuna_gets_each_jobs_value_and_every_rank_its_parameters(script: Any, 
 
 def test_gone_processes_are_not_found() -> None:
     assert processes("nobody") == []
-    sleeping = subprocess.Popen(["sleep", "30"], env={MARK: "somebody", "PATH": os.environ["PATH"]})
+    sleeping = subprocess.Popen(["sleep", "30"], env={MARK: own("somebody"), "PATH": os.environ["PATH"]})
     time.sleep(0.2)
     assert processes("somebody") == [sleeping.pid]
     sleeping.kill()

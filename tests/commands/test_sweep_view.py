@@ -3,6 +3,7 @@
 import io
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,10 +52,11 @@ def test_time_left_follows_the_rate_since_the_jobs_start(
     assert found == (None if left is None else pytest.approx(left))
 
 
-def test_table_has_a_row_per_job_with_its_best_figure(tmp_path: Path) -> None:
+def test_table_has_a_row_per_job_with_its_best_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first, second = job(tmp_path / "seed=0", "seed=0"), job(tmp_path / "no_lrn,seed=1", "seed=1", "model.lrn=[x]")
     (first.folder / "metrics.csv").write_text(HEADER + "0,100,1.0,\n0,100,,0.75\n1,200,1.0,\n1,200,,0.5\n")
     second.state, second.ended = "failed", second.started + 3700
+    monkeypatch.setattr(sweep_view, "time", SimpleNamespace(monotonic=lambda: first.started + 60))
     shown = io.StringIO()
     Console(width=120, file=shown).print(table(tmp_path, [first, second]))
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.getvalue().splitlines()]

@@ -11,14 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
-from wandb_server import WANDB, Server, bare_environment, inspect, records
+from wandb_server import WANDB, Server, bare_environment, inspect, records, wandb_processes
 
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import wandb as tracking
@@ -147,10 +146,10 @@ def test_run_that_loses_the_server_ends_in_time_and_can_be_uploaded_whole(
 
 def test_training_goes_on_when_wandbs_own_process_dies(bare: pytest.MonkeyPatch, said: Said) -> None:
     bare.setenv("WANDB_MODE", "offline")
+    others = wandb_processes()  # perhaps of tests before this one
     logger = wandb_logger("run")
     train(logger)
-    children = Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split()
-    (core,) = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("wandb")]
+    (core,) = wandb_processes() - others
     os.kill(core, signal.SIGKILL)
     time.sleep(0.3)
     train(logger, first_epoch=3)

@@ -1,4 +1,4 @@
-"""A W&B server on this machine, an environment without a login, and what an offline run's folder holds."""
+"""W&B on this machine: a server, its processes, an environment without a login, and an offline run's folder."""
 
 import contextlib
 import gzip
@@ -19,6 +19,20 @@ from alexnet_lab.tracking.wandb_service import end_service
 
 WANDB = Path(sys.executable).with_name("wandb")
 KEY = "0123456789" * 4
+
+
+def wandb_processes() -> set[int]:
+    """Those that this process has started and that it has not yet let go."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number_and_name, _, facts = status.read_text().rpartition(")")
+        except OSError:  # it has ended since it was listed
+            continue
+        number, _, name = number_and_name.partition(" (")
+        if int(facts.split()[1]) == os.getpid() and name.startswith("wandb"):
+            found.add(int(number))
+    return found
 
 
 class Server(ThreadingHTTPServer):

@@ -44,6 +44,7 @@ class PixelFile:
     def __init__(self, path: Path, offset: int, shape: tuple[int, int, int, int]) -> None:
         self._path = path
         self._file = path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
         self._offset = offset
         self._shape = shape
         self._read = threading.local()

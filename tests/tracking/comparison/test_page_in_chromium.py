@@ -1,6 +1,5 @@
 """The page in a real browser: curves drawn, a legend click hides them, no complaint, no request to the network."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,10 +93,8 @@ def test_page_of_two_hundred_runs_stays_usable(chromium: Chromium, tmp_path: Pat
         config = settings(seed=number % 4, lr=number // 4 + 1)
         write_run(tmp_path / "runs" / f"r{number}", config, rows(0.5 + number / 1000, epochs=90, steps=450))
     path = make_page(tmp_path / "runs")
-    started = time.monotonic()
     chromium.open(path)
     chromium.wait(f"{DRAWN} === 200")
-    opened = time.monotonic() - started
     chromium.click("#curves-plot .legendtoggle")
     chromium.wait(f"{DRAWN} === 196")
     chromium.click("#curves-plot .updatemenu-header")
@@ -105,5 +102,4 @@ def test_page_of_two_hundred_runs_stays_usable(chromium: Chromium, tmp_path: Pat
     chromium.click("#curves-plot .updatemenu-dropdown-button")
     chromium.wait("document.getElementById('curves-plot')._fullLayout.yaxis.title.text === 'train/loss'")
     assert chromium.evaluate(DRAWN) == 196
-    assert opened < 30
     assert chromium.complaints == []

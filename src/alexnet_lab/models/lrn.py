@@ -87,7 +87,7 @@ class _LocalResponseNorm(torch.autograd.Function):
         work = _Workspace(x, constants)
         for xs, ys in work.pieces(x, y):
             wide = xs.to(work.dtype)
-            power = work.weighted_sums(wide).add_(constants.k).pow_(constants.beta)
+            power = work.sums_of_squares(wide).mul_(work.weight).add_(constants.k).pow_(constants.beta)
             torch.div(wide, work.channels_of(power, xs), out=ys)
         return y
 
@@ -105,7 +105,7 @@ class _LocalResponseNorm(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the gradient is to be differentiated in turn
             return torch.autograd.grad(_composed(x, ctx.constants), x, grad, create_graph=True)[0], None
-        size, alpha, beta, *_ = ctx.constants
+        beta = ctx.constants.beta
         x = _dense(x)
         grad = grad.contiguous(memory_format=_memory_format(x))
         dx = torch.empty_like(x)
@@ -115,7 +115,7 @@ class _LocalResponseNorm(torch.autograd.Function):
             scale, power = work.scale_and_power(wide)
             direct = torch.div(gs, work.channels_of(power, xs), out=work.direct[: len(xs)])
             shared = work.mirrored_window_sum(direct, wide, scale)
-            torch.addcmul(direct, wide, shared, value=-2 * alpha * beta / size, out=ds)
+            torch.addcmul(direct, wide, shared, value=-2 * beta * work.weight, out=ds)
         return dx, None
 
 
@@ -129,6 +129,7 @@ class _Workspace:
 
     def __init__(self, x: Tensor, constants: _Constants) -> None:
         self.constants = constants
+        self.weight = constants.alpha / constants.size
         self.dtype = _wide(x)
         rows, self.channels, self.inner = _rows(x, constants.groups).shape
         self.before, self.after = constants.size // 2, (constants.size - 1) // 2
@@ -137,7 +138,9 @@ class _Workspace:
         self.most = max(1, min(rows, piece // max(1, self.pitch * self.inner)))
         self.terms = x.new_zeros((self.most * self.pitch + constants.size) * self.inner, dtype=self.dtype)
         self.sums = x.new_empty(self.most * self.pitch * self.inner, dtype=self.dtype)
-        self.scales, self.powers = torch.empty_like(self.sums), torch.empty_like(self.sums)
+        self.scales = torch.empty_like(self.sums)
+        self.powers = x.new_empty(len(self.terms), dtype=self.dtype)
+        self.pairs = self.powers  # neither is needed while the other is
         self.direct = x.new_empty((self.most, self.channels, self.inner), dtype=self.dtype)
 
     def pieces(self, *maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -149,15 +152,15 @@ class _Workspace:
         held = buffer[: len(rows) * self.pitch * self.inner]
         return held.view(len(rows), self.pitch, self.inner)[:, : self.channels]
 
-    def weighted_sums(self, rows: Tensor) -> Tensor:
-        """alpha / size * (sum of x^2 over the window), flat, rounded where PyTorch rounds."""
+    def sums_of_squares(self, rows: Tensor) -> Tensor:
+        """Sum of x^2 over the window, flat."""
         torch.mul(rows, rows, out=self._terms_of(rows))
-        return self._window_sums(rows, first=0).div_(self.constants.size).mul_(self.constants.alpha)
+        return self._window_sums(rows, first=0)
 
     def scale_and_power(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """s = k + alpha / size * (sum of x^2 over the window), and s^beta, both flat."""
         _, _, beta, k, _ = self.constants
-        sums = self.weighted_sums(rows)
+        sums = self.sums_of_squares(rows).mul_(self.weight)
         scale = torch.add(sums, k, out=self.scales[: len(sums)])
         power = self.powers[: len(sums)]
         if beta != 0.75:
@@ -176,11 +179,18 @@ class _Workspace:
 
     def _window_sums(self, rows: Tensor, first: int) -> Tensor:
         """Flat; the window of a row's first channel begins `first` channels after the row's leading zeros do."""
-        sums = self.sums[: len(rows) * self.pitch * self.inner]
-        shifted = [self.terms[(first + i) * self.inner :][: len(sums)] for i in range(self.constants.size)]
-        sums.copy_(shifted[0])
-        for terms in shifted[1:]:
-            sums += terms
+        size, sums = self.constants.size, self.sums[: len(rows) * self.pitch * self.inner]
+        terms = self.terms[first * self.inner :][: len(sums) + (size - 1) * self.inner]
+        # Sums of two neighbours serve the windows of both: fewer passes, and fewer roundings in a row.
+        pairs = torch.add(terms[: -self.inner], terms[self.inner :], out=self.pairs[: len(terms) - self.inner])
+        parts = [pairs[i * self.inner :][: len(sums)] for i in range(0, size - 1, 2)]
+        if size % 2:
+            parts.append(terms[(size - 1) * self.inner :])
+        if len(parts) == 1:
+            return sums.copy_(parts[0])
+        torch.add(parts[0], parts[1], out=sums)
+        for part in parts[2:]:
+            sums += part
         return sums
 
 

@@ -408,7 +408,9 @@ def test_finished_run_of_other_settings_is_not_taken_for_this_one(twenty: Path, 
 def test_ranks_of_torchrun_need_a_trainer_of_as_many(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "src/train.py")
-    ended = script.run(*TWENTY, f"hydra.run.dir={folder}", program=torchrun)
+    late = "+callbacks.late._target_=faults.Late"  # rank 0 tells it nevertheless
+    environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "commands")}
+    ended = script.run(*TWENTY, late, f"hydra.run.dir={folder}", program=torchrun, env=environment)
     assert ended.returncode != 0
     assert "2 process(es) were started for a trainer of 1" in ended.stderr
     assert not (folder / "config.yaml").exists()

@@ -26,6 +26,14 @@ class Fault(pl.Callback):
         os.kill(os.getpid(), signal.SIGKILL if self._kind == "is_killed" else signal.SIGSTOP)
 
 
+class Late(pl.Callback):
+    """Rank 0 is made later than the others."""
+
+    def __init__(self) -> None:
+        if os.environ["RANK"] == "0":
+            time.sleep(3)
+
+
 class Asked(pl.Callback):
     """The first time that training begins, every rank gets SIGTERM, before what answers it has begun."""
 

@@ -168,8 +168,18 @@ def _undo(folder: Path, was_empty: bool, config: dict[str, Any] | None, result: 
 
 def _join(plan: Plan) -> int:
     """Be one rank of those that torchrun or srun has started; rank 0 owns the folder."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return _join_step(plan)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        rank, status = int(os.environ["RANK"]), _join_torchrun(plan)
+    else:
+        rank, status = slurm.rank(), _join_step(plan)
+    if rank and status == USER_ERROR:
+        # Rank 0 has it to tell and its folder to clear; the first rank that ends has all others killed.
+        time.sleep(supervisor.GRACE_SECONDS)
+    return status
+
+
+def _join_torchrun(plan: Plan) -> int:
+    """Be the rank itself: torchrun supervises."""
     from alexnet_lab.commands.rank import run_rank
 
     rank = int(os.environ["RANK"])

@@ -37,17 +37,13 @@ def test_every_place_is_equally_likely():
     assert np.abs(firsts - 1000).max() < 120  # 4.4 standard deviations
 
 
-def test_the_order_of_imagenet_takes_about_as_long_as_to_sort_as_many_numbers():
-    numbers = np.random.default_rng(0).integers(2**63, size=1_281_167)
-    ours, sorting = [], []
-    for epoch in range(5):
+def test_the_order_of_imagenet_takes_a_fraction_of_a_second():
+    seconds = []
+    for epoch in range(3):
         start = time.process_time()
         assert len(random_order(1_281_167, seed=0, epoch=epoch)) == 1_281_167
-        ours.append(time.process_time() - start)
-        start = time.process_time()
-        numbers.argsort()
-        sorting.append(time.process_time() - start)
-    assert min(ours) < 4 * min(sorting)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 2  # 0.15 on a quiet machine, as benchmarks/store_scale.py measures; a loop would take 10
 
 
 @pytest.mark.parametrize(

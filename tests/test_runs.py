@@ -399,6 +399,24 @@ def test_run_that_ended_in_mid_epoch_goes_on_in_its_middle(script: Any, runs: Pa
     assert losses(parts) == losses(whole)
 
 
+@pytest.mark.system
+def test_run_goes_on_in_mid_epoch_with_another_accumulation(script: Any, runs: Path) -> None:
+    constant = (*TWENTY, "scheduler=constant", "test_on=none")
+    whole = runs / "accumulated-whole"
+    assert script.run(*constant, f"hydra.run.dir={whole}").returncode == 0
+    for before, now, stop in ((2, 1, 5), (1, 2, 5), (1, 2, 6)):
+        folder = runs / f"accumulated-{before}-{now}-{stop}"
+        first = (f"trainer.accumulate_grad_batches={before}", f"trainer.max_steps={stop}")
+        assert script.run(*constant, *first, f"hydra.run.dir={folder}").returncode == 0
+        then = (f"trainer.accumulate_grad_batches={now}", "trainer.max_steps=-1")
+        ended = script.run(f"resume={folder}", *then)
+        assert ended.returncode == 0, ended.stderr
+        assert steps(folder) == list(range(1, 21))
+        assert sum("val/top1" in row for row in read_rows(folder / "metrics.csv")) == 2
+        ours, theirs = load(folder)["state_dict"], load(whole)["state_dict"]
+        assert all(torch.allclose(value, theirs[name], rtol=0, atol=1e-6) for name, value in ours.items())
+
+
 def test_finished_run_of_other_settings_is_not_taken_for_this_one(twenty: Path, script: Any) -> None:
     ended = script.run(*TWENTY, "seed=3", f"hydra.run.dir={twenty}", "resume=auto")
     assert ended.returncode == 2

@@ -131,6 +131,17 @@ class Checkpoints(Checkpoint):
         if self._agree(trainer) == STOP:
             raise RunInterrupted
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning's place in the epoch is in micro-batches: where a step has another number of them now, it moves."""
+        before, now = checkpoint["config"]["trainer"].get("accumulate_grad_batches", 1), trainer.accumulate_grad_batches
+        done = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        not_completed = done["processed"] - done["completed"]  # the one whose end wrote the checkpoint
+        for name in ("ready", "started", "processed"):
+            done[name] = done[name] // before * now
+        done["completed"] = done["processed"] - not_completed
+
     def state_dict(self) -> dict[str, Any]:
         return {"best_top1": self.best_top1, "best_epoch": self.best_epoch}
 

@@ -241,7 +241,7 @@ def test_the_2012_recipe_has_the_numbers_of_the_paper(settings: Settings) -> Non
                 "trainer.precision",
             },
         ),
-        ("caffenet_2014", {"data.batch_size", "scheduler.epochs"}),
+        ("caffenet_2014", {"data.batch_size", "optimizer.lr", "scheduler.epochs"}),
         ("one_weird_trick_2014", {"data.batch_size", "scheduler.epochs"}),
         ("ungrouped", {"data.batch_size", "scheduler.epochs"}),
     ],

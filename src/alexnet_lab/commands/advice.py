@@ -23,7 +23,8 @@ def advice(error: BaseException, conf: str) -> str:
         if isinstance(cause, UserError):
             return str(cause)
         if isinstance(cause, OverrideParseException):
-            return f"{cause.override}: this cannot be read, {str(cause.message).splitlines()[0]}"
+            reason = str(cause.message).splitlines()[0]
+            return f"{cause.override}: this cannot be read, {reason}{_quoting(cause.override or '')}"
     text = "\n".join(str(cause) for cause in _causes(error))
     if match := UNKNOWN_OPTION.search(text):
         group, option = match["group"], match["option"]
@@ -42,6 +43,19 @@ def advice(error: BaseException, conf: str) -> str:
             return f"this command has no {group}; --help tells what it takes"
         return f"there is no option group {group!r}{did_you_mean(group, groups)}; groups: {', '.join(groups)}"
     return "\n".join(dict.fromkeys(line[:LONGEST_LINE] for line in text.splitlines() if line.strip()))
+
+
+def _quoting(override: str) -> str:
+    """What to do about a value that holds what Hydra reads as its own, as the folders of a sweep's jobs do."""
+    key, _, value = override.partition("=")
+    if set(value).isdisjoint("=,"):
+        return ""
+    return f"; what holds = or , is quoted for Hydra and for the shell: \"{key}='...'\" or \"{key}=['...','...']\""
+
+
+def typed(key: str, value: object) -> str:
+    """`key=value` as it is typed in a shell, quoted where Hydra would not read the value."""
+    return f"{key}={value}" if set(str(value)).isdisjoint("=,[](){}' ") else f"\"{key}='{value}'\""
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

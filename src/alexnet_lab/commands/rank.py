@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_lab.commands import folders, heartbeat, supervisor
+from alexnet_lab.commands.advice import typed
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 
@@ -45,7 +46,8 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
             print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     except RunInterrupted:
-        log.warning("interrupted%s", f"; resume={folder} continues it" if (folder / folders.LAST).exists() else "")
+        goes_on = f"; {typed('resume', folder)} continues it" if (folder / folders.LAST).exists() else ""
+        log.warning("interrupted%s", goes_on)
         return INTERRUPTED
     except Exception as error:
         expected = isinstance(error, RunFailed)

@@ -257,6 +257,29 @@ def test_figures_over_ten_views_are_recorded_beside_the_runs_own(copied, tmp_pat
     assert "- Measured ten_crop/top1 by seed: 0.8750" in text
 
 
+def test_learning_rate_that_fell_in_steps_is_told(copied, tmp_path) -> None:
+    rows = [
+        "epoch,step,lr,val/top1",
+        "0,50,0.01,",
+        "0,100,,0.5",
+        "2,250,0.01,",
+        "3,350,0.001,",
+        "5,550,1e-4,",
+        "6,600,,0.7",
+    ]
+    (copied / "metrics.csv").write_text("\n".join(rows) + "\n")
+    add(copied, tmp_path / "runs")
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.rates == [(1, 0.01), (4, 0.001), (6, 1e-4)]
+    assert (f"- Learning rate of seed {run.config['seed']}: 0.01, 0.001 from epoch 4, 0.0001 from epoch 6\n") in page(
+        [run], {}
+    )
+    rows += [f"{epoch},{epoch}00,{epoch}," for epoch in range(7, 12)]
+    (copied / "metrics.csv").write_text("\n".join(rows) + "\n")
+    add(copied, tmp_path / "runs")
+    assert "Learning rate" not in page(read_runs(tmp_path / "runs"), {})
+
+
 def test_run_recorded_again_keeps_no_ten_views_of_its_older_weights(copied, tmp_path) -> None:
     figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5, "images": 100}
     (copied / "ten_crop.json").write_text(json.dumps(figures))

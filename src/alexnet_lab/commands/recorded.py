@@ -14,6 +14,7 @@ from typing import Any
 
 from alexnet_lab.commands import folders
 from alexnet_lab.tracking import record
+from alexnet_lab.tracking.metric_rows import read_rows
 
 NOT_MEASURED = "not measured here"
 FIGURES = ("top1", "top5")
@@ -36,6 +37,8 @@ class Run:
     config: dict[str, Any]
     result: dict[str, Any]
     ten_crop: dict[str, Any] | None = None
+    rates: Sequence[tuple[int, float]] = ()
+    """Where the learning rate changed, see `read_rates`."""
 
     def figure(self, metric: str) -> float | None:
         """`test/top1` of the run's own test, `ten_crop/top1` of ten views."""
@@ -50,13 +53,24 @@ def read_runs(folder: Path) -> list[Run]:
     for path in folder.glob(f"*/*/{folders.RESULT}"):
         result = record.read_result(path)
         assert result is not None
-        found.append(Run(path.parent.name, folders.read_config(path.parent), result, read_ten_crop(path.parent)))
+        of_run = path.parent
+        config, ten_crop, rates = folders.read_config(of_run), read_ten_crop(of_run), read_rates(of_run)
+        found.append(Run(of_run.name, config, result, ten_crop, rates))
     return sorted(found, key=lambda run: (run.config["recipe"]["name"], command(run), run.config["seed"]))
 
 
 def read_ten_crop(folder: Path) -> dict[str, Any] | None:
     """The figures over ten views in a run's folder; None where they were not measured. UserError when damaged."""
     return record.read_result(folder / TEN_CROP)
+
+
+def read_rates(folder: Path) -> list[tuple[int, float]]:
+    """The first learning rate, and each other one with the epoch, from 1, in which it is logged first."""
+    rates: list[tuple[int, float]] = []
+    for row in read_rows(folder / folders.METRICS):
+        if "lr" in row and (not rates or row["lr"] != rates[-1][1]):
+            rates.append((int(row["epoch"]) + 1, row["lr"]))
+    return rates
 
 
 def groups_of(runs: Iterable[Run]) -> dict[str, list[Run]]:

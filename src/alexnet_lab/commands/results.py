@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def results(config: DictConfig) -> None:
 
 
 def add(folder: Path, runs: Path) -> Path:
-    """Copy a run's configuration and result below `runs`, as `<experiment>/<run>`, without paths of this machine.
+    """Copy a run's configuration, metrics and result below `runs`, as `<experiment>/<run>`, without paths of a machine.
 
     With them goes what `evaluate.py protocol=ten_crop out=FOLDER/ten_crop.json` has measured.
 
@@ -68,6 +69,7 @@ def add(folder: Path, runs: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(run.config), target / folders.CONFIG)
     (target / folders.RESULT).write_text(json.dumps(run.result, indent=2) + "\n")
+    shutil.copyfile(folder / folders.METRICS, target / folders.METRICS)
     # Those of a run that is recorded again are of other weights.
     (target / TEN_CROP).unlink(missing_ok=True)
     if run.ten_crop:

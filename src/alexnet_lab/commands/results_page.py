@@ -16,6 +16,8 @@ from alexnet_lab.commands.recorded import FIGURES, NOT_MEASURED, Run, changes, c
 
 PROTOCOLS = {"test": "centre", "ten_crop": "ten"}
 """How a metric's first word looks at an image, and what the page calls it."""
+MOST_RATES = 6
+"""A learning rate that has more values than these is not told in words."""
 INTRODUCTION = """\
 # Results
 
@@ -105,12 +107,21 @@ def _section(group: Sequence[Run]) -> Iterable[str]:
         if values:
             yield f"- Measured {metric} by seed: {', '.join(f'{value:.4f}' for value in values)}"
     yield from (line for run in group for line in _lost_by_ten_views(run))
+    yield from (line for run in group for line in _rates(run))
     if counts := [f"{run.result['images']['test']:,}" for run in group if "test" in (run.result.get("images") or {})]:
         yield f"- Test images: {_distinct(counts)}"
     yield f"- Time: {mean(seconds, digits=0)} s per run"
     yield f"- Hardware: {_distinct(_hardware(run.result) for run in group)}"
     yield f"- Revision: {_distinct(_revision(run.result) for run in group)}"
     yield f"- Versions: {_distinct(_versions(run.result) for run in group)}"
+
+
+def _rates(run: Run) -> Iterable[str]:
+    """How a rate that falls in steps fell."""
+    if 1 < len(run.rates) <= MOST_RATES:
+        (_, first), *others = run.rates
+        falls = [f"{rate:.3g} from epoch {epoch}" for epoch, rate in others]
+        yield f"- Learning rate of seed {run.config['seed']}: {', '.join([f'{first:.3g}', *falls])}"
 
 
 def _lost_by_ten_views(run: Run) -> Iterable[str]:

@@ -68,6 +68,13 @@ def test_folders_without_splits_are_all_training_images(tmp_path):
     assert set(samples.splits) == {"train"}
 
 
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_a_class_called_like_a_split_is_refused(tmp_path, name):
+    write(tmp_path, {"cat/a.jpg": b"a", f"{name}/b.jpg": b"b"})
+    with pytest.raises(UserError, match=rf"{name}/b\.jpg is in no class; train, val, test are folders of classes"):
+        find_samples([tmp_path])
+
+
 def test_class_archives_of_a_half_unpacked_train_tar_are_read(tmp_path):
     write(tmp_path, {f"train/{TENCH}.tar": tar_bytes({"a.JPEG": b"a"}), f"train/{SHARK}/b.JPEG": b"b"})
     assert listed(tmp_path) == {f"train/{TENCH}/a.JPEG": b"a", f"train/{SHARK}/b.JPEG": b"b"}

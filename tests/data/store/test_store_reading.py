@@ -104,6 +104,12 @@ def test_a_changed_meta_is_seen_when_the_store_is_opened(store):
         open_store(store)
 
 
+@pytest.mark.parametrize("workers", [0, -1])
+def test_verify_wants_a_worker(store, workers):
+    with pytest.raises(UserError, match=f"workers must be at least 1, got {workers}"):
+        verify(store, workers=workers)
+
+
 def test_verify_wants_a_digest_of_meta(store):
     with_meta(store, meta_sha256="")
     open_store(store)

@@ -61,11 +61,12 @@ def find_samples(sources: Sequence[Path]) -> Samples:
 
     Raises:
         NoTrainingImages: there are none.
-        UserError: two files are the same sample, one lies in a folder of a class, a class is unknown to `train` or not
+        UserError: two files are the same sample, one lies in a folder of a class, or in `train` beside plain classes, a
+            class is unknown to `train` or not
             named in UTF-8, or a part of ImageNet is missing; or see `list_files`.
     """
     found: dict[str, list[Sample]] = {split: [] for split in SPLITS}
-    flat_val, plain, labels = [], [], []
+    flat_val, plain, labels, in_a_split = [], [], [], []
     left_aside = 0
     for file in tqdm(list_files(sources), desc="listing the source", unit=" files", delay=2):
         *folders, name = file.path.split("/")
@@ -84,6 +85,7 @@ def find_samples(sources: Sequence[Path]) -> Samples:
             plain.append(Sample(wnid, name, file.blob))
         else:
             left_aside += 1
+            in_a_split += [file.path] if wnid else []
     if found["train"] and flat_val and (labels or not found["val"]):
         found["val"] += _with_labels(flat_val, labels)
     else:
@@ -92,9 +94,18 @@ def find_samples(sources: Sequence[Path]) -> Samples:
         left_aside += len(plain)
     else:
         found["train"] = plain
+        _check_plain(plain, in_a_split + [file.path for file in flat_val])
     splits = {split: sorted(samples) for split, samples in found.items() if samples}
     _check(splits, sources)
     return Samples(tuple(sorted({sample.wnid for sample in splits["train"]})), splits, left_aside)
+
+
+def _check_plain(plain: list[Sample], in_a_split: list[str]) -> None:
+    """Refuse `train/*` beside `<class>/*`: no part of a tree, and as a class it would be lost without a word."""
+    if plain and in_a_split:
+        raise UserError(
+            f"source: {in_a_split[0]} is in no class; {', '.join(SPLITS)} are folders of classes, and no classes' names"
+        )
 
 
 def _is_text(name: str) -> bool:

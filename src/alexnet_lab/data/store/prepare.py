@@ -157,7 +157,7 @@ def _already_made(target: Path, settings: dict[str, Any], on_error: OnError) -> 
             f"{meta.skipped[0].file}; take it as it is with on_error=skip, or replace the files and delete it"
         )
     _tidy(target)
-    log.info("%s is ready, it was made before: %s", target, _contents(meta))
+    log.info("%s is ready, it was made before of files of these names and sizes: %s", target, _contents(meta))
     return meta
 
 

@@ -115,7 +115,7 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
         if (folder / MEAN_IMAGE).exists():
             known = f"the store in {folder} (data.dir) is without {META}; delete it and make it again"
         elif folder.is_dir() and any(folder.iterdir()):
-            known += ", and there are no images in train/<class>/* or <class>/* either"
+            known += "; training takes one, or images in train/<class>/* or <class>/*"
         raise UserError(f"{known}{begun}\nto make it: {command}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

@@ -15,12 +15,15 @@ def verify(folder: Path, name: str | None = None, workers: int | None = None) ->
     Raises:
         UserError: names every file and block that differs; or see `open_store`.
     """
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    if workers < 1:
+        raise UserError(f"workers must be at least 1, got {workers}")
     meta = open_store(folder, name).meta
     if meta.digest() != meta.meta_sha256:
         raise UserError(f"{folder / META} is damaged: it is not what was written")
     if meta.checksum_block_bytes != BLOCK_BYTES:
         raise UserError(f"{folder / META}: blocks of {meta.checksum_block_bytes} bytes, expected {BLOCK_BYTES}")
-    found = file_checksums(folder, list(meta.checksums), workers or os.cpu_count() or 1)
+    found = file_checksums(folder, list(meta.checksums), workers)
     damaged = [
         f"{folder / file} is damaged in block {block} (bytes {block * BLOCK_BYTES:,} to "
         f"{min((block + 1) * BLOCK_BYTES, expected.bytes) - 1:,})"

@@ -73,6 +73,7 @@ def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_pat
 @pytest.mark.parametrize(
     ("override", "line"),
     [
+        ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0 leaves nothing to train on"),
         ("data.batch_size=-1", "data.batch_size must be at least 1, got -1"),
         ("data.batch_size=1.5", "data.batch_size: 1.5 does not fit: Input should be a valid integer"),
         ("model.dropout=abc", "model.dropout: 'abc' does not fit: Input should be a valid number"),

@@ -90,7 +90,8 @@ class ImageClassifier(pl.LightningModule):
 
     def _log_step(self, step: int) -> None:
         """The mean loss since the last logged step, the rate, and the gradient's norm."""
-        if step % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every == 0 or step % every:
             return
         total = torch.stack([self.train_metrics.loss_sum, self.train_metrics.count.double()]).cpu()
         loss, count = self._over_ranks(total - self._logged).tolist()

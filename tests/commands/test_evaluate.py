@@ -151,6 +151,7 @@ def test_all_checkpoints_are_looked_at_before_any_is_measured(
         ("out=nowhere/figures.json", "there is no folder nowhere"),
         ("out=conf", "out=conf: that is a folder; name a file in it"),
         ("trainer=ddp_cpu", "measured on one device, got 2"),
+        ("trainer.limit_test_batches=0", "trainer.limit_test_batches=0 leaves no image to measure"),
     ],
 )
 def test_wrong_option_is_named_with_its_remedy(composed, trained_run, override, message) -> None:

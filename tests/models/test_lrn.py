@@ -1,5 +1,7 @@
 """Local response normalisation against the formula, the towers and PyTorch, forward and backward."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -101,6 +103,16 @@ def with_gradient(norm: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, Ten
     y = norm(x)
     (dx,) = torch.autograd.grad(y, x, grad)
     return y.detach(), dx
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_lrn_of_no_images_is_none(size: int) -> None:
+    x = torch.empty(0, 4, 3, 3, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = LocalResponseNorm(size, groups=2)(x)
+        (dx,) = torch.autograd.grad(y.sum(), x)
+    assert y.shape == dx.shape == x.shape
 
 
 def test_lrn_keeps_nothing_but_its_input() -> None:

@@ -171,6 +171,8 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
     accumulate = trainer.get("accumulate_grad_batches", 1)
     if not isinstance(accumulate, int) or accumulate < 1:
         raise UserError(f"trainer.accumulate_grad_batches must be a whole number of at least 1, got {accumulate!r}")
+    if trainer.get("limit_train_batches") == 0:
+        raise UserError("trainer.limit_train_batches=0 leaves nothing to train on")
     if trainer.get("fast_dev_run"):
         raise UserError("trainer.fast_dev_run records nothing; debug=fast_dev_run runs one batch of everything")
 

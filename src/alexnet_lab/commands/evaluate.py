@@ -90,6 +90,9 @@ def _check_options(options: dict[str, Any]) -> list[Path]:
     for name, choices in (("split", SPLITS), ("protocol", PROTOCOLS)):
         if options[name] not in choices:
             raise UserError(f"{name}={options[name]}: there is no such {name}; choose from: {', '.join(choices)}")
+    limit = f"limit_{options['split']}_batches"
+    if options["trainer"][limit] == 0:
+        raise UserError(f"trainer.{limit}=0 leaves no image to measure")
     out = options["out"]
     if out is not None and not Path(str(out)).parent.is_dir():
         raise UserError(f"out={out}: there is no folder {Path(str(out)).parent}")

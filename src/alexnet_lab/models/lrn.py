@@ -182,7 +182,8 @@ class _Workspace:
         size, sums = self.constants.size, self.sums[: len(rows) * self.pitch * self.inner]
         terms = self.terms[first * self.inner :][: len(sums) + (size - 1) * self.inner]
         # Sums of two neighbours serve the windows of both: fewer passes, and fewer roundings in a row.
-        pairs = torch.add(terms[: -self.inner], terms[self.inner :], out=self.pairs[: len(terms) - self.inner])
+        earlier, later = terms[: -self.inner], terms[self.inner :]
+        pairs = torch.add(earlier, later, out=self.pairs[: len(later)])
         parts = [pairs[i * self.inner :][: len(sums)] for i in range(0, size - 1, 2)]
         if size % 2:
             parts.append(terms[(size - 1) * self.inner :])

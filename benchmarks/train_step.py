@@ -7,9 +7,10 @@ and of their own ratios.
 
 - `original_vs_torch_lrn`: speed over the one with PyTorch's.
 - `original_vs_no_lrn`: time over the one without.
-- `peak_share_NETWORK`: 3 x 2 x MACs x batch / time over the rate of a 2048 x 2048 float32 matrix product, measured
-  between the steps. A step also pools, activates, updates weights and moves what it works on. Above 1 where the
-  convolutions' library makes more of the processor than that of matrix products, as on AMD's with AVX-512.
+- `peak_share_NETWORK`: 2 x batch x (3 x MACs less the first layer's, of whose input there is no gradient) / time over
+  the rate of a 2048 x 2048 float32 matrix product, measured between the steps. A step also pools, activates, updates
+  weights and moves what it works on. Above 1 where the convolutions' library makes more of the processor than that of
+  matrix products, as on AMD's with AVX-512.
 - `memory_vs_no_lrn`: the highest memory of two steps over the twin's, each in a process of its own and above that
   before the network. What normalisation adds are its outputs, which the pools keep: 71 and 46 MiB.
 """
@@ -35,7 +36,7 @@ from alexnet_lab.models.alexnet_ungrouped import alexnet_ungrouped
 from alexnet_lab.models.caffenet import caffenet
 from alexnet_lab.models.lenet import lenet
 from alexnet_lab.models.lrn import LocalResponseNorm
-from alexnet_lab.models.table import count_macs
+from alexnet_lab.models.table import layer_table
 
 PEAK_SIDE = 2048
 
@@ -98,7 +99,8 @@ def main() -> None:
             factory, channels, side = NETWORKS[name]
             times[name] = beside[name]
             with torch.device("meta"):
-                operations = 6 * count_macs(factory(), channels, side) * batch_size
+                macs = [row.macs for row in layer_table(factory(), channels, side) if row.macs]
+            operations = 2 * batch_size * (3 * sum(macs) - macs[0])
             rates[name] = operations / statistics.median(beside[name])
             peaks[name] = product / statistics.median(beside["peak"])
             shares[name] = operations / product * median_ratio(beside["peak"], beside[name])

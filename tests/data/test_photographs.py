@@ -324,7 +324,7 @@ def test_ten_crop_of_data_that_are_not_cropped_is_refused():
 def test_a_folder_without_images_is_one_message_with_the_command(tmp_path):
     (tmp_path / ".gitkeep").touch()
     with pytest.raises(
-        UserError, match=r"(?s)no store in .*no images in train/<class>/.*prepare.py data=imagenette sou"
+        UserError, match=r"(?s)no store in .*, or images in train/<class>/.*prepare.py data=imagenette so"
     ):
         module(tmp_path).prepare_data()
 

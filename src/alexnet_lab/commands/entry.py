@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -20,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet_lab.commands import folders, slurm
 from alexnet_lab.commands.advice import advice
 from alexnet_lab.commands.folders import ROOT
+from alexnet_lab.commands.help import requested_help
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
-from alexnet_lab.tracking import record
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -35,13 +36,21 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def program() -> None:
+            with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+            try:
+                help_text = requested_help(ROOT / "conf", config_name)
+            except UserError as error:
+                return report(error, with_traceback)
+            if help_text is not None:
+                return print(help_text)
             os.chdir(ROOT)
             # For the processes of other launchers, which do not begin with this script.
             paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
             os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-            with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
             # Hydra prints errors itself unless this is set; here they are printed by `report`.
             os.environ["HYDRA_FULL_ERROR"] = "1"
+            # Each composition copies this store of all plugins' configurations, and never changes the copy.
+            ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
             start = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
             try:
                 start(_quiet(function, with_traceback))()
@@ -69,9 +78,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 if not str(error).startswith("Only one of --run, --multirun"):  # the one that Hydra's start raises
                     raise
                 report(UserError(str(error)), with_traceback)
-            from alexnet_lab.commands import sweep  # here, since questions answer sooner without it
-
-            if sweep.failures:
+            sweep = sys.modules.get("alexnet_lab.commands.sweep")  # loaded where there was a sweep
+            if sweep and sweep.failures:
                 sys.exit(FAILED)
 
         return program
@@ -114,6 +122,7 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig) ->
         RunFailed: it did not end well. The launcher hands that to the sweeper; the end of its process it would not.
     """
     from alexnet_lab.commands.sweep import NOT_FOR_JOBS, OF_THE_SWEEP
+    from alexnet_lab.tracking import record
 
     os.chdir(ROOT)
     # Only submitit's processes are ranks of their step; Ray may have been started by another one.

@@ -37,19 +37,15 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         @functools.wraps(function)
         def program() -> None:
             with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-            try:
-                help_text = requested_help(ROOT / "conf", config_name)
-            except UserError as error:
-                return report(error, with_traceback)
-            if help_text is not None:
-                return print(help_text)
+            if _print_help(config_name, with_traceback):
+                return
             os.chdir(ROOT)
             # For the processes of other launchers, which do not begin with this script.
             paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
             os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
             # Hydra prints errors itself unless this is set; here they are printed by `report`.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            # Each composition copies this store of all plugins' configurations, and never changes the copy.
+            # Every composition copies this store, which holds the settings of all plugins; the copy is never changed.
             ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
             start = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
             try:
@@ -85,6 +81,19 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return program
 
     return decorate
+
+
+def _print_help(config_name: str, with_traceback: bool) -> bool:
+    """Print the command's help if it was asked for; whether it was."""
+    try:
+        text = requested_help(ROOT / "conf", config_name)
+    except UserError as error:
+        report(error, with_traceback)
+    else:
+        if text is not None:
+            print(text)
+            return True
+    return False
 
 
 def register_resolvers() -> None:

@@ -1,6 +1,6 @@
 """Counts the Python calls of questions to src/train.py, all of them in forks of one interpreter that has loaded Hydra.
 
-`python count_calls.py '{"NAME": [ARGUMENT, ...], ...}' EXTRAS...` prints JSON: `hydra`, the calls of Hydra's import, and
+`python count_calls.py '{"NAME": [ARGUMENT, ...], ...}' EXTRAS...` prints JSON: `hydra`, the calls of importing Hydra;
 for each of EXTRAS (`all extras`: as installed; `no extras`: without the plugins of others) and each name `calls` since
 the interpreter's start, the exit `status`, and `loaded`, the top-level modules.
 """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_lab.errors import UserError
-from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
+from alexnet_lab.models.alexnet_torchvision import MeanOverBins, alexnet_torchvision
 from alexnet_lab.models.pretrained import PUBLISHED
 
 FC6 = "classifier.1.weight"
@@ -172,3 +172,24 @@ def test_network_does_not_import_torchvision() -> None:
     code = "import sys, alexnet_lab.models.alexnet_torchvision; sys.exit('torchvision' in sys.modules)"
     src = Path(__file__).parents[2] / "src"
     assert subprocess.run([sys.executable, "-c", code], cwd=src, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("side", [1, 4, 6, 7, 13])
+def test_deterministic_pool_equals_the_usual_one_forward_and_backward(side: int) -> None:
+    images = torch.randn(2, 3, side, side + 1, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    usual = MeanOverBins()(images)
+    torch.testing.assert_close(usual, nn.AdaptiveAvgPool2d((6, 6))(images))
+    torch.use_deterministic_algorithms(True)
+    try:
+        deterministic = MeanOverBins()(images)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(deterministic, usual)
+    gradients = [torch.autograd.grad((pooled * weights).sum(), images)[0] for pooled in (usual, deterministic)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_pool_of_the_native_size_returns_its_input() -> None:
+    images = torch.randn(1, 3, 6, 6)
+    assert MeanOverBins()(images) is images

@@ -3,6 +3,8 @@
 N images, C channels, H W stored size, S output size. Pixels are floats in [0, 1] where nothing else is said.
 """
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +13,12 @@ from alexnet_lab.data.spec import Draws
 
 LUMA = (0.2989, 0.587, 0.114)
 """Of R, G, B in grey, ITU-R BT.601 as torchvision rounds it."""
+
+
+@lru_cache(maxsize=64)
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 [C, 1, 1], copied to the device once: a copy in every step would make the host wait for a GPU."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
 
 
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
@@ -99,8 +107,7 @@ def jitter(pixels: Tensor, factors: Tensor) -> Tensor:
 
 def _grey(pixels: Tensor) -> Tensor:
     """[N, 3, S, S] to [N, 1, S, S]."""
-    luma = pixels.new_tensor(LUMA).view(3, 1, 1)
-    return (pixels * luma).sum(1, keepdim=True)
+    return (pixels * per_channel(LUMA, pixels.device)).sum(1, keepdim=True)
 
 
 def colour_shift(amounts: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
@@ -112,6 +119,12 @@ def colour_shift(amounts: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
     return (amounts.to(vectors.dtype) * lengths) @ vectors.T
 
 
+@lru_cache(maxsize=16)
+def _corners(corners: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """int64 [5, 2], copied to the device once."""
+    return torch.tensor(corners, device=device)
+
+
 def ten_views(images: Tensor, size: int) -> tuple[Tensor, Draws]:
     """Four corners and the centre, then the same to be mirrored: [N * 10, C, size, size], each image's ten together.
 
@@ -120,6 +133,6 @@ def ten_views(images: Tensor, size: int) -> tuple[Tensor, Draws]:
     below, right = images.shape[2] - size, images.shape[3] - size
     corners = [(0, 0), (0, right), (below, 0), (below, right), (below // 2, right // 2)]
     views = torch.stack([images[:, :, top : top + size, left : left + size] for top, left in corners * 2], 1)
-    corner = torch.tensor(corners * 2, device=images.device).repeat(len(images), 1)
+    corner = _corners(tuple(corners), images.device).repeat(2 * len(images), 1)
     mirrored = torch.arange(10, device=images.device).repeat(len(images)) >= 5
     return views.flatten(0, 1), Draws(corner=corner, flip=mirrored)

@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_lab.data.augment import colour_shift, flip, jitter, resize_boxes, rotate_and_scale, windows
+from alexnet_lab.data.augment import (
+    colour_shift,
+    flip,
+    jitter,
+    per_channel,
+    resize_boxes,
+    rotate_and_scale,
+    windows,
+)
 from alexnet_lab.data.spec import Draws
 
 NOTHING_DRAWN = Draws()
@@ -36,6 +44,9 @@ class ColourNoise:
     divisor: float = 1.0
     """Of the image that the noise was added to."""
 
+    def to(self, device: torch.device) -> "ColourNoise":
+        return ColourNoise(self.lengths.to(device, torch.float32), self.vectors.to(device, torch.float32), self.divisor)
+
 
 @dataclass(frozen=True)
 class MeanImage:
@@ -45,6 +56,9 @@ class MeanImage:
     """float32 [C, 256, 256], in [0, 1]: the mean of the stored training images."""
     at_crop: bool
     """Subtract what lies under the crop, as Caffe does, and not the centre whatever the crop, as the 2012 source."""
+
+    def to(self, device: torch.device) -> "MeanImage":
+        return MeanImage(self.pixels.to(device), self.at_crop)
 
     def centre(self, size: int) -> Tensor:
         """[C, size, size]"""
@@ -89,6 +103,7 @@ class InputPipeline:
         self.mean_image = mean_image
         self.noise = noise
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._device: torch.device | None = None
 
     def __call__(self, images: Tensor, draws: Draws = NOTHING_DRAWN) -> Tensor:
         pixels = images if draws.box is None else resize_boxes(images, draws.box, self.image_size)
@@ -105,26 +120,27 @@ class InputPipeline:
 
     def _normalised(self, pixels: Tensor, draws: Draws) -> Tensor:
         """Changes `pixels` itself."""
+        self._move_constants(pixels.device)
         std = self.std
         if self.mean_image is not None:
-            pixels.sub_(self._mean_image_on(pixels.device).under(pixels.shape[2], draws))
+            pixels.sub_(self.mean_image.under(pixels.shape[2], draws))
         elif any(self.mean):
-            pixels.sub_(pixels.new_tensor(self.mean).view(-1, 1, 1))
+            pixels.sub_(per_channel(self.mean, pixels.device))
         if draws.colour is not None:
             assert self.noise is not None
-            lengths, vectors = self.noise.lengths.to(pixels), self.noise.vectors.to(pixels)
-            pixels.add_(colour_shift(draws.colour, lengths, vectors)[:, :, None, None])
+            pixels.add_(colour_shift(draws.colour, self.noise.lengths, self.noise.vectors)[:, :, None, None])
             std = tuple(value * self.noise.divisor for value in std)
         if any(value != 1 for value in std):
-            pixels.div_(pixels.new_tensor(std).view(-1, 1, 1))
+            pixels.div_(per_channel(std, pixels.device))
         return pixels
 
-    def _mean_image_on(self, device: torch.device) -> MeanImage:
-        """The mean image, moved to the device for good."""
-        assert self.mean_image is not None
-        if self.mean_image.pixels.device != device:
-            self.mean_image = MeanImage(self.mean_image.pixels.to(device), self.mean_image.at_crop)
-        return self.mean_image
+    def _move_constants(self, device: torch.device) -> None:
+        """Moves mean image and noise to the device for good: a copy in every step would make the host wait."""
+        if self._device == device:
+            return
+        self._device = device
+        self.mean_image = self.mean_image and self.mean_image.to(device)
+        self.noise = self.noise and self.noise.to(device)
 
     def _resized(self, pixels: Tensor) -> Tensor:
         size, (height, width) = self.image_size, pixels.shape[2:]

@@ -21,14 +21,44 @@ arXiv:1404.5997, for the widths.
 Differences:
 - From the paper of 2012: other widths, conv1 padded by 2, no towers, no LRN, PyTorch's default initialisation, dropout
   on the inputs of the first two linear layers.
-- From torchvision: none in the function; the number of input channels is free.
+- From torchvision: none in the function; the number of input channels is free, and at 224 the average pool, which
+  then changes nothing, is not computed.
 """
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from alexnet_lab.models.checks import check_common
 from alexnet_lab.models.layers import max_pool, sequence
 from alexnet_lab.models.pretrained import load_pretrained
+
+
+class MeanOverBins(nn.AdaptiveAvgPool2d):
+    """torchvision's pool, which changes nothing at the native size: then it is left out.
+
+    At other sizes it becomes two matrix products where determinism is asked for, since PyTorch has no deterministic
+    gradient of the pool on a GPU.
+    """
+
+    def __init__(self) -> None:
+        super().__init__((6, 6))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, 6, 6]"""
+        if input.shape[2:] == (6, 6):
+            return input
+        if not torch.are_deterministic_algorithms_enabled():
+            return super().forward(input)
+        rows, columns = (_bins(length, 6, input) for length in input.shape[2:])
+        return rows @ input @ columns.T
+
+
+def _bins(length: int, count: int, like: Tensor) -> Tensor:
+    """[count, length]: the mean over each bin, from floor(i length / count) to ceil((i + 1) length / count)."""
+    place, bin = (torch.arange(end, device=like.device) for end in (length, count))
+    start, end = bin * length // count, -(-(bin + 1) * length // count)
+    inside = (place >= start[:, None]) & (place < end[:, None])
+    return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
 
 
 def alexnet_torchvision(
@@ -59,7 +89,7 @@ def alexnet_torchvision(
     )  # fmt: skip
     net = sequence(
         ("features", features),
-        ("avgpool", nn.AdaptiveAvgPool2d((6, 6))),
+        ("avgpool", MeanOverBins()),
         ("flatten", nn.Flatten()),
         ("classifier", classifier),
     )

@@ -1,14 +1,18 @@
 """Local response normalisation across channels, with a backward pass of its own.
 
 PyTorch composes it of operations that each read and write whole maps, one of them a three-dimensional pool, and keeps
-several maps for the backward pass. Here a piece at a time goes through all of the operations while it is in the cache,
-windows are sums of shifted views, and only the input is kept, which the ReLU before has kept already.
+several maps for the backward pass. Here only the input is kept, which the ReLU before has kept already. On a CPU a
+piece at a time goes through all operations while it is in the cache, and windows are sums of shifted views. On a GPU
+each pass is one kernel, see `lrn_kernels`.
 
 Shapes: N images, C channels, H W height and width. A row is a run of the c = C / groups channels that see each other:
 [R, c, I], with I = H * W positions side by side in contiguous maps and I = 1 in channels_last ones.
 """
 
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +22,7 @@ from torch import Tensor, nn
 PIECE = {"cpu": 1 << 19}
 """Numbers that are worked on at a time, by kind of device: 2 MiB for each of five buffers."""
 LARGE_PIECE = 1 << 26
-"""On other devices, which want much work at a time: it only bounds the memory."""
+"""On other devices without a kernel, and in float64: it only bounds the memory."""
 
 
 class _Constants(NamedTuple):
@@ -36,8 +40,7 @@ def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: floa
     format; half precision is computed in float32, whose digits k + alpha * x^2 needs. Channels outside a group count
     as 0. An even window has one channel more on the lower side, as in PyTorch.
 
-    What torch.compile, torch.export and ONNX see is composed of PyTorch's operations, and so is what a second
-    derivative is taken of.
+    torch.compile, torch.export and ONNX see PyTorch's operations, and so does a second derivative.
     """
     constants = _Constants(size, alpha, beta, k, groups)
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
@@ -75,14 +78,32 @@ def _composed(x: Tensor, constants: _Constants) -> Tensor:
     wide = x.to(_wide(x))
     squares = wide.square().unflatten(1, (groups, -1))  # [N, groups, c, H, W]
     padded = F.pad(squares, (0, 0, 0, 0, size // 2, (size - 1) // 2))
-    mean = F.avg_pool3d(padded, (size, 1, 1), stride=1).flatten(1, 2)  # [N, C, H, W]
-    return (wide * (k + alpha * mean).pow(-beta)).to(x.dtype)
+    sums = sum(padded.narrow(2, first, squares.shape[2]) for first in range(size))
+    assert isinstance(sums, Tensor)
+    return (wide * (k + alpha / size * sums.flatten(1, 2)).pow(-beta)).to(x.dtype)
+
+
+def _kernels_for(x: Tensor) -> ModuleType | None:
+    """`lrn_kernels` where x is on a GPU, in half or single precision."""
+    return _kernels() if x.is_cuda and x.dtype != torch.float64 else None
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    """Imported when it is first needed, since it imports Triton; None where Triton is not installed."""
+    if find_spec("triton") is None:
+        return None
+    from alexnet_lab.models import lrn_kernels
+
+    return lrn_kernels
 
 
 class _LocalResponseNorm(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, constants: _Constants) -> Tensor:
         x = _dense(x)
+        if kernels := _kernels_for(x):
+            return kernels.forward(x, *constants)
         y = torch.empty_like(x)
         work = _Workspace(x, constants)
         for xs, ys in work.pieces(x, y):
@@ -108,6 +129,8 @@ class _LocalResponseNorm(torch.autograd.Function):
         beta = ctx.constants.beta
         x = _dense(x)
         grad = grad.contiguous(memory_format=_memory_format(x))
+        if kernels := _kernels_for(x):
+            return kernels.backward(x, grad, *ctx.constants), None
         dx = torch.empty_like(x)
         work = _Workspace(x, ctx.constants)
         for xs, gs, ds in work.pieces(x, grad, dx):

@@ -13,11 +13,14 @@ PACKAGE = SOURCE / "alexnet_lab"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted(SOURCE.glob("*.py"))
 PARTS = ("classifier", "models", "data", "optim", "callbacks", "tracking")
-FOR_EVERYBODY = ("alexnet_lab.data.spec", "alexnet_lab.errors", "alexnet_lab.metrics")
+GROUND_FLOOR = ("command_line", "errors", "files", "locks", "machine", "metrics")
+FOR_EVERYBODY = ("alexnet_lab.data.spec", *(f"alexnet_lab.{name}" for name in GROUND_FLOOR))
 LIGHT_COMMANDS = (
     "entry",
     "advice",
+    "arguments",
     "folders",
+    "gpus",
     "launch",
     "resume",
     "supervisor",
@@ -83,7 +86,7 @@ def test_parts_import_neither_each_other_nor_the_commands(path: Path) -> None:
 
 
 def test_every_module_belongs_to_a_known_part() -> None:
-    known = {*PARTS, "commands", "errors", "metrics", "alexnet_lab"}
+    known = {*PARTS, *GROUND_FLOOR, "commands", "alexnet_lab"}
     assert {part(dotted(path)) for path in MODULES} <= known
 
 

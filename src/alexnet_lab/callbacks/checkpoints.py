@@ -4,7 +4,6 @@ A signal that asks the run to stop is answered here too, since stopping means sa
 """
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from alexnet_lab import files
 from alexnet_lab.errors import RunInterrupted
 
 log = logging.getLogger(__name__)
@@ -36,13 +36,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._payload = payload
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        temporary = Path(f"{path}.writing")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
             torch.save({**checkpoint, **self._payload}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
 
 
 class Checkpoints(Checkpoint):

@@ -3,18 +3,18 @@
 Imports nothing heavy: it runs before Hydra makes a folder. `run_name` and `run_folder` are OmegaConf resolvers.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
-import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from alexnet_lab import files, locks, machine
 from alexnet_lab.commands import slurm
 from alexnet_lab.errors import UserError
 
@@ -26,6 +26,7 @@ CONFIG = "config.yaml"
 RESULT = "result.json"
 METRICS = "metrics.csv"
 JOB_LOG = "job.log"
+LOCK = ".lock"
 LONGEST_NAME = 150
 
 
@@ -43,9 +44,8 @@ def run_name(now: str) -> str:
             return f"torchrun-{identity}"
         if environment.get("GROUP_WORLD_SIZE", "1") != "1":
             raise UserError("torchrun over several nodes needs run=NAME, so that all nodes agree on one folder")
-        # One node: the ranks share their parent, torchrun's agent. Field 22: its start, in ticks since the machine's.
-        started = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
-        return f"torchrun-{started}-{os.getppid()}"
+        # One node: the ranks share their parent, torchrun's agent.
+        return "-".join(filter(None, ["torchrun", machine.start_of(os.getppid()), str(os.getppid())]))
     return now
 
 
@@ -108,13 +108,10 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
     Raises:
         UserError: a run lives there already.
     """
-    temporary = _write_temporary(folder, config)
     try:
-        os.link(temporary, folder / CONFIG)
+        files.create(folder / CONFIG, _yaml(config))
     except FileExistsError:
         raise taken(folder) from None
-    finally:
-        os.unlink(temporary)
 
 
 def taken(folder: Path) -> UserError:
@@ -126,7 +123,7 @@ def taken(folder: Path) -> UserError:
 
 def rewrite(folder: Path, config: dict[str, Any]) -> None:
     """Replace `config.yaml` at once, as when a run is continued by another trainer."""
-    os.replace(_write_temporary(folder, config), folder / CONFIG)
+    files.write(folder / CONFIG, _yaml(config))
 
 
 def discard(folder: Path) -> None:
@@ -134,23 +131,16 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def lock(folder: Path) -> IO[str]:
-    """Hold the folder against other writers until the returned file is closed or the process ends.
+def lock(folder: Path) -> AbstractContextManager[Any]:
+    """Hold the folder against other writers until the returned lock is closed or the process ends.
 
     Raises:
         UserError: another process writes there.
     """
-    file = open(folder / ".lock", "a+")  # noqa: SIM115 - it stays open for as long as the lock is held
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip()
-        raise UserError(f"run {folder.name} is being written by another process ({holder})") from None
-    file.truncate(0)
-    file.write(f"pid {os.getpid()} on {os.uname().nodename}")
-    file.flush()
-    return file
+    held = locks.lock(folder / LOCK, f"run {folder.name}")
+    for place in (folder, folder / CHECKPOINTS):
+        files.remove_unfinished(place)
+    return held
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -164,9 +154,5 @@ def read_config(folder: Path) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def _write_temporary(folder: Path, config: dict[str, Any]) -> str:
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".config-")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(OmegaConf.to_yaml(OmegaConf.create(config)))
-    os.chmod(name, 0o644)
-    return name
+def _yaml(config: dict[str, Any]) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(config))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from alexnet_lab import machine
 from alexnet_lab.commands import launch, supervisor
 from alexnet_lab.errors import USER_ERROR, UserError
 
@@ -20,7 +21,7 @@ def to_json(plan: launch.Plan, cores: tuple[int, ...]) -> str:
 
 def run(given: dict[str, Any]) -> int:
     """Run the job on its share of the cores; returns the exit status."""
-    os.sched_setaffinity(0, given["cores"])
+    machine.use_cores(given["cores"])
     checkpoint = Path(given["checkpoint"]) if given["checkpoint"] else None
     plan = launch.Plan(Path(given["folder"]), given["settings"], given["continues"], checkpoint)
     ranks = launch.local_ranks(plan.settings["trainer"])

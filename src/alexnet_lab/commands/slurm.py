@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from alexnet_lab import files
 from alexnet_lab.errors import UserError
 
 REQUEUE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
@@ -78,9 +79,7 @@ def call_ranks(folder: Path) -> dict[str, str]:
     address = "127.0.0.1" if alone else os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     meeting = {"MASTER_ADDR": os.environ.get("MASTER_ADDR", address)}
     meeting["MASTER_PORT"] = os.environ.get("MASTER_PORT") or str(free_port("127.0.0.1" if alone else ""))
-    temporary = folder / f"{CALL}.writing"
-    temporary.write_text(json.dumps({"step": _step(), **meeting}))
-    os.replace(temporary, folder / CALL)
+    files.write(folder / CALL, json.dumps({"step": _step(), **meeting}))
     return _variables(meeting)
 
 

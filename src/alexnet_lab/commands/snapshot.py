@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from alexnet_lab import files
 from alexnet_lab.commands.folders import ROOT
 from alexnet_lab.tracking import record
 
@@ -13,5 +14,5 @@ def take(target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     # Compiled files come along, or each rank would compile anew; one that is just being written has a longer ending.
     for name in ("src", "conf"):
-        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.egg-info"))
-    (target / record.REVISION).write_text(json.dumps(record.git_revision(ROOT)))
+        files.copy_tree(ROOT / name, target / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.egg-info"))
+    files.write(target / record.REVISION, json.dumps(record.git_revision(ROOT)))

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from alexnet_lab import machine
 from alexnet_lab.commands import folders, heartbeat, slurm
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR
 from alexnet_lab.tracking import record
@@ -29,7 +30,6 @@ FOREIGN = (
     "WANDB_SERVICE",  # another program's connection, which may be gone
 )
 LOG_LINES = 5
-PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,11 @@ def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
 
 def end_with_supervisor() -> None:
     """In a rank: end the process as soon as the supervisor is gone, however it went."""
-    import ctypes
     import threading
 
     if LIFELINE not in os.environ:
         return
-    if sys.platform == "linux":  # also where no thread of this process gets to run
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    machine.end_with_parent()  # also where no thread of this process gets to run
     descriptor = int(os.environ[LIFELINE])
 
     def wait() -> None:
@@ -166,7 +164,7 @@ def _start(
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH")]))
     environment |= {**variables, LIFELINE: str(lifeline), heartbeat.PIPE: str(listener.write_end)}
     if ranks > 1 and "OMP_NUM_THREADS" not in environment:
-        environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // ranks))
+        environment["OMP_NUM_THREADS"] = str(max(1, len(machine.cores()) // ranks))
     # Rank 0 speaks to the terminal; what the others print, a crash of the interpreter included, is in their logs.
     output = None if rank == 0 else (folder / f"train.rank{rank}.log").open("ab")
     descriptors = [lifeline, listener.write_end]

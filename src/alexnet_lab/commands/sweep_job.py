@@ -1,6 +1,5 @@
 """One job of a sweep, as its launcher sees it: its plan, its process, its state."""
 
-import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from alexnet_lab import machine
 from alexnet_lab.commands import launch
 from alexnet_lab.commands.slots import Slot
 from alexnet_lab.commands.sweep_view import Seen
@@ -29,7 +29,7 @@ class Process(subprocess.Popen[str]):
         """Whether it has; it is looked at without being reaped."""
         if self.returncode is None:
             try:
-                return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+                return machine.has_ended(self)
             except ChildProcessError:  # somebody else has fetched its status: what the job recorded tells
                 self.returncode = FAILED
         return True

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_lab import files
 from alexnet_lab.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -149,15 +150,7 @@ def _keep(folder: Path, name: str, data: bytes) -> None:
     except ValueError as error:
         raise ValueError(f"{name}.gz: {error}") from None
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.", delete=False) as temporary:
-        try:
-            temporary.write(data)
-            temporary.flush()
-            os.fchmod(temporary.fileno(), 0o644)
-            os.replace(temporary.name, folder / f"{name}.gz")
-        except BaseException:
-            Path(temporary.name).unlink(missing_ok=True)
-            raise
+    files.write(folder / f"{name}.gz", data)
 
 
 def _absent(folder: Path) -> list[str]:

@@ -4,8 +4,9 @@ Imports nothing heavy, since comparisons read hundreds of them.
 """
 
 import csv
-import os
 from pathlib import Path
+
+from alexnet_lab import files
 
 FIGURES = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "top1", "top5")]
 COLUMNS = ["epoch", "step", "train/loss_step", "lr", "train/grad_norm", *FIGURES]
@@ -53,10 +54,8 @@ def best_figures(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def write_rows(path: Path, columns: list[str], rows: list[dict[str, float]]) -> None:
-    temporary = path.with_suffix(".writing")
-    with temporary.open("w", newline="") as file:
+    with files.replacing(path) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for row in rows:
             writer.writerow({name: int(value) if name in ("epoch", "step") else value for name, value in row.items()})
-    os.replace(temporary, path)

@@ -5,14 +5,14 @@ Imports nothing heavy, since the supervisor writes it too when a rank dies witho
 
 import json
 import math
-import os
 import platform
 import subprocess
-import tempfile
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from alexnet_lab import files
 from alexnet_lab.errors import RunFailed, UserError
 
 Status = Literal["finished", "failed", "interrupted"]
@@ -23,18 +23,13 @@ PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "wandb", "torchme
 
 def write_result(path: Path, status: Status, **figures: Any) -> None:
     """Write `result.json` at once, replacing an older one."""
-    os.replace(_temporary(path, status, figures), path)
+    files.write(path, _json(status, figures))
 
 
 def write_failure(path: Path, error: str, **figures: Any) -> None:
     """Write a failed `result.json` unless there is one: of several ranks the first to fail knows the reason."""
-    temporary = _temporary(path, "failed", {"error": error, **figures})
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        os.unlink(temporary)
+    with suppress(FileExistsError):
+        files.create(path, _json("failed", {"error": error, **figures}))
 
 
 def describe(error: BaseException) -> str:
@@ -98,10 +93,5 @@ def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
 
 
-def _temporary(path: Path, status: Status, figures: dict[str, Any]) -> str:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".result-")
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(_finite({"status": status, **figures}), file, indent=2, allow_nan=False)
-        file.write("\n")
-    os.chmod(name, 0o644)
-    return name
+def _json(status: Status, figures: dict[str, Any]) -> str:
+    return json.dumps(_finite({"status": status, **figures}), indent=2, allow_nan=False) + "\n"

@@ -5,7 +5,6 @@ With a login and a server that answers, the run is online; otherwise it is recor
 """
 
 import logging
-import os
 import shlex
 import shutil
 import uuid
@@ -18,6 +17,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from alexnet_lab import files
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.metric_rows import FIGURES
 from alexnet_lab.tracking.wandb_artifacts import first_line, upload
@@ -122,7 +122,7 @@ class WandbRun(WandbLogger):
 
     @property
     def sync_command(self) -> str | None:
-        """The command, from the current folder, that uploads what is only on this machine; None if nothing is."""
+        """The command that uploads what is only on this machine; None if nothing is."""
         runs = [path for path in sorted(self._folder.glob("wandb/offline-run-*")) if not any(path.glob("*.synced"))]
         options = []
         if self._incomplete:
@@ -130,7 +130,7 @@ class WandbRun(WandbLogger):
             options.append("--include-online")  # wandb takes the folder of an online run for uploaded
         if not runs:
             return None
-        return shlex.join(["wandb", "sync", *options, *(os.path.relpath(path) for path in runs)])
+        return shlex.join(["wandb", "sync", *options, *(str(path.absolute()) for path in runs)])
 
     def _usable(self) -> bool:
         _ = self.experiment  # outside of the caller's try: a failure to begin is the user's to know
@@ -226,7 +226,7 @@ def _init(folder: Path, mode: Literal["online", "offline", "disabled"], init: Ma
     if mode == "online":
         log.info("W&B: %s", run.url)
     if mode != "disabled":
-        id_file.write_text(f"{run.id}\n")  # a sweep's agent may have given another
+        files.write(id_file, f"{run.id}\n")  # a sweep's agent may have given another
     return run
 
 

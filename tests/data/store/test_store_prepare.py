@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -165,7 +166,12 @@ def test_names_last_beyond_a_power_cut(small_images, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append("renamed"), rename(old, new)))
     prepare(tree(tmp_path / "source", small_images), tmp_path / "store", **QUICK)
     partial = str(tmp_path / "store.partial")
-    assert done[-4:] == [f"{partial}/.meta.json.tmp", partial, "renamed", str(tmp_path)]
+    assert [re.sub(r"\.[0-9a-f]{8}\.", ".", name) for name in done[-4:]] == [
+        f"{partial}/.meta.json.writing",
+        partial,
+        "renamed",
+        str(tmp_path),
+    ]
     assert {f"{partial}/train", f"{partial}/val"} <= set(done)
 
 
@@ -262,7 +268,10 @@ def test_a_partial_store_of_other_settings_is_refused(small_images, tmp_path, mo
 
 def test_two_at_once_are_refused(small_images, tmp_path):
     source = tree(tmp_path / "source", small_images)
-    with progress.locked(tmp_path / "store.partial"), pytest.raises(UserError, match="another process is writing"):
+    with (
+        progress.locked(tmp_path / "store.partial"),
+        pytest.raises(UserError, match=r"store\.partial is being written by"),
+    ):
         prepare(source, tmp_path / "store", **QUICK)
 
 

@@ -23,6 +23,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from alexnet_lab import files
 from alexnet_lab.data.sources.samples import SPLITS
 from alexnet_lab.data.store.images import SIZE
 from alexnet_lab.errors import UserError
@@ -124,28 +125,8 @@ def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
 def write_meta(folder: Path, meta: StoreMeta) -> StoreMeta:
     """Writes `meta.json` in one step, with its own digest; returns what was written."""
     meta = meta.model_copy(update={"meta_sha256": meta.digest()})
-    write_at_once(folder / META, (meta.model_dump_json(indent=1) + "\n").encode())
+    files.write(folder / META, (meta.model_dump_json(indent=1) + "\n").encode())
     return meta
-
-
-def write_at_once(path: Path, data: bytes) -> None:
-    """The file has its old contents or the new ones, also after a power cut, and the new ones from now on."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in it last: those of files that were made or renamed there."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def folder_to_make(target: Path, option: str) -> Path:

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import shutil
 import sys
 import time
@@ -15,6 +14,7 @@ import PIL
 from PIL import features
 from tqdm import tqdm
 
+from alexnet_lab import files, locks, machine
 from alexnet_lab.data.imagenet_classes import names_by_wnid
 from alexnet_lab.data.sources.samples import Samples, find_samples
 from alexnet_lab.data.store import statistics
@@ -32,8 +32,6 @@ from alexnet_lab.data.store.format import (
     folder_to_make,
     npy_header,
     split_files,
-    sync_folder,
-    write_at_once,
     write_meta,
 )
 from alexnet_lab.data.store.progress import LOCK, RECORD, OnError, Progress, locked, where_it_stopped
@@ -76,7 +74,7 @@ def prepare(
         UserError: the source is not as it should be, the disk is too small, images are unreadable, another process is
             at it, or `target` holds something else.
     """
-    workers = _cores() if workers is None else workers
+    workers = len(machine.cores()) if workers is None else workers
     if workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}")
     samples = find_samples([source] if isinstance(source, Path) else source)
@@ -98,10 +96,10 @@ def prepare(
             _write_images(writer, samples, workers, chunk_images, save_seconds)
             _refuse_unreadable(progress, target, on_error)
             meta = _finish(writer, samples, workers)
-        os.rename(partial, target)
-        sync_folder(target.parent)
+        files.rename_folder(partial, target)
         _tidy(target)
     log.info("%s is ready: %s", target, _contents(meta))
+    log.info("written: %s", target.absolute())
     return meta
 
 
@@ -117,10 +115,6 @@ def _interruptions_told(partial: Path) -> Iterator[None]:
         if error.errno != errno.ENOSPC:
             raise
         raise UserError(f"the disk of {partial} is full; with more room the same command continues") from None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _settings(name: str, form: Format, samples: Samples) -> dict[str, Any]:
@@ -163,7 +157,7 @@ def _already_made(target: Path, settings: dict[str, Any], on_error: OnError) -> 
 
 def _tidy(target: Path) -> None:
     """Removes what served the making; a kill may have come between the renaming and this."""
-    for name in (RECORD, LOCK):
+    for name in (RECORD, LOCK, f"{LOCK}{locks.MARKER}"):
         (target / name).unlink(missing_ok=True)
 
 
@@ -200,7 +194,7 @@ def _refuse_unreadable(progress: Progress, target: Path, on_error: OnError) -> N
     listing = target.with_name(f"{target.name}.unreadable.txt")
     if progress.unreadable and on_error == "fail":
         lines = [f"{file}: {reason}" for file, reason in progress.unreadable]
-        write_at_once(listing, "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+        files.write(listing, "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
         more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         raise UserError(
             "\n".join(
@@ -224,8 +218,8 @@ def _finish(writer: StoreWriter, samples: Samples, workers: int) -> StoreMeta:
     progress, folder = writer.progress, writer.folder
     writer.finish()
     mean = statistics.mean_image(writer.sums)
-    write_at_once(folder / MEAN_IMAGE, npy_header("<f4", IMAGE_SHAPE) + mean.astype("<f4").tobytes())
-    files = [MEAN_IMAGE, *(name for split in progress.counts for name in split_files(split, writer.form))]
+    files.write(folder / MEAN_IMAGE, npy_header("<f4", IMAGE_SHAPE) + mean.astype("<f4").tobytes())
+    written = [MEAN_IMAGE, *(name for split in progress.counts for name in split_files(split, writer.form))]
     names = names_by_wnid()
     meta = StoreMeta(
         **progress.settings,
@@ -234,6 +228,6 @@ def _finish(writer: StoreWriter, samples: Samples, workers: int) -> StoreMeta:
         counts=progress.counts,
         skipped=[Skipped(file=file, reason=reason) for file, reason in progress.unreadable],
         checksum_block_bytes=BLOCK_BYTES,
-        checksums=file_checksums(folder, files, workers),
+        checksums=file_checksums(folder, written, workers),
     )
     return write_meta(folder, meta)

@@ -1,6 +1,5 @@
 """How far a store in the making is, recorded in its folder, and whether that can be continued."""
 
-import fcntl
 import logging
 import shutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from alexnet_lab import files, locks
 from alexnet_lab.data.sources.samples import Samples
 from alexnet_lab.data.store import statistics
 from alexnet_lab.errors import UserError
@@ -56,11 +56,8 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: another process works there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is writing {folder}; wait for it, or end it first") from None
+    with locks.lock(folder / LOCK, f"the store {folder}"):
+        files.remove_unfinished(folder)
         yield
 
 
@@ -92,6 +89,6 @@ def where_it_stopped(
     for path in partial.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != LOCK:
+        elif path.name not in (LOCK, f"{LOCK}{locks.MARKER}"):
             path.unlink()
     return Progress(settings=settings, total=total, counts=dict.fromkeys(samples.splits, 0)), statistics.zero()

@@ -5,13 +5,13 @@ work is taken up again, so it does not matter at which moment the process was ki
 """
 
 import io
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from alexnet_lab import files
 from alexnet_lab.data.store import statistics
 from alexnet_lab.data.store.converting import Converted
 from alexnet_lab.data.store.format import (
@@ -24,8 +24,6 @@ from alexnet_lab.data.store.format import (
     Format,
     npy_header,
     split_files,
-    sync_folder,
-    write_at_once,
 )
 from alexnet_lab.data.store.progress import RECORD, Progress
 from alexnet_lab.errors import UserError
@@ -65,11 +63,11 @@ class StoreWriter:
         """Makes what has been appended last, whatever happens."""
         for name, file in self._files.items():
             file.flush()
-            os.fsync(file.fileno())
+            files.sync(file.fileno())
             self.progress.sizes[name] = file.tell()
         record = io.BytesIO()
         np.savez(record, progress=self.progress.model_dump_json(), pixels=self.sums.pixels, products=self.sums.products)
-        write_at_once(self.folder / RECORD, record.getvalue())
+        files.write(self.folder / RECORD, record.getvalue())
 
     def finish(self) -> None:
         """Saves, and writes the arrays' lengths into their headers; can be done again."""
@@ -80,7 +78,7 @@ class StoreWriter:
                 self._write_header(f"{split}/{PIXELS}", "|u1", (count, *IMAGE_SHAPE))
             else:
                 self._write_header(f"{split}/{OFFSETS}", "<i8", (count + 1,))
-            sync_folder(self.folder / split)
+            files.sync_folder(self.folder / split)
 
     def close(self) -> None:
         for file in self._files.values():
@@ -110,4 +108,4 @@ class StoreWriter:
         file.write(npy_header(dtype, shape))
         file.seek(end)
         file.flush()
-        os.fsync(file.fileno())
+        files.sync(file.fileno())

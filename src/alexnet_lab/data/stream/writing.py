@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_lab import files
 from alexnet_lab.data.store.format import IMAGE_BYTES, JPEGS, StoreMeta, folder_to_make
 from alexnet_lab.data.store.images import to_jpeg
 from alexnet_lab.data.store.reading import Store, open_store
@@ -49,6 +50,7 @@ def write_stream(folder: Path, place: str, name: str, chunk_images: int = CHUNK_
         _write(store, place, chunk_images)
     else:
         _write_folder(store, Path(place), chunk_images)
+        log.info("written: %s", Path(place).absolute())
     log.info("%s is ready", place)
 
 
@@ -75,7 +77,7 @@ def _write_folder(store: Store, target: Path, chunk_images: int) -> None:
     shutil.rmtree(partial_folder, ignore_errors=True)
     _check_disk(store, target)
     _write(store, str(partial_folder), chunk_images)
-    os.replace(partial_folder, target)
+    files.rename_folder(partial_folder, target)
 
 
 def _check_disk(store: Store, target: Path) -> None:

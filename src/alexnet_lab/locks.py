@@ -1,0 +1,148 @@
+"""Locks between processes and machines, also where a file system has no flock.
+
+Imports nothing heavy.
+"""
+
+import logging
+import os
+import secrets
+import shlex
+import socket
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any
+
+from alexnet_lab.errors import UserError
+
+log = logging.getLogger(__name__)
+
+MARKER = ".held"
+UNFINISHED = ".writing"
+
+
+def lock(path: Path, what: str) -> AbstractContextManager[Any]:
+    """Hold the lock file `path` until the returned lock is closed or this process ends, however it ends.
+
+    Without flock, the lock is a marker file beside `path`. The next process takes over the marker of a dead process of
+    this machine; of another machine's it cannot see whether it is dead.
+
+    Args:
+        what: what is locked, the subject of the message, as in `run first`.
+
+    Raises:
+        UserError: another process holds the lock.
+        OSError: nothing can be written there.
+    """
+    from filelock import FileLock, Timeout  # here, since questions answer sooner without it
+
+    if (reason := _no_flock(path.parent)) is None:
+        native = FileLock(path)
+        try:
+            held = native.acquire(blocking=False)
+        except Timeout:
+            raise UserError(f"{what} is being written by another process ({_read(path)})") from None
+        with suppress(OSError):  # a full disk
+            path.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        return held
+    marker = path.with_name(f"{path.name}{MARKER}")
+    held = hold_marker(marker, what, seconds=0.0)
+    log.warning("%s has no file locks (%s); the file %s is the lock", path.parent, reason, marker.name)
+    return held
+
+
+def _no_flock(folder: Path) -> str | None:
+    """Why flock cannot be used in `folder`; None where it works. Only a try shows it, and errors differ by system."""
+    try:
+        import fcntl
+    except ImportError as error:
+        return str(error)
+    probe = beside(folder / "flock", UNFINISHED)
+    try:
+        with probe.open("x") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if not probe.exists():
+            raise
+        return error.strerror
+    finally:
+        probe.unlink(missing_ok=True)
+    return None
+
+
+def hold_marker(marker: Path, what: str, seconds: float) -> AbstractContextManager[Any]:
+    """Create the file `marker`, which is the lock while it exists; wait `seconds` for another process to remove it."""
+    from filelock import SoftFileLock, Timeout
+
+    for patience in (0.0, seconds):
+        try:
+            return SoftFileLock(marker).acquire(timeout=patience, poll_interval=0.02)
+        except Timeout:
+            record = _read(marker)
+            if _is_abandoned(record):
+                _take_away(marker, record)
+            elif patience == seconds:
+                break
+    raise _held(marker, what, record)
+
+
+def _is_abandoned(record: str) -> bool:
+    """Whether the process that wrote `record` is dead for sure.
+
+    filelock removes such a marker by itself, but only where two names can be exchanged, which NFS, SMB and FUSE refuse.
+    """
+    number, host = _holder(record)
+    if not number.isdecimal() or host != _host():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _holder(record: str) -> tuple[str, str]:
+    """Process number and machine out of a marker of filelock's."""
+    number, host, *_ = [*record.splitlines(), "", ""]
+    return number, host
+
+
+def _host() -> str:
+    """This machine as filelock records it: the host's name, and in a container its PID namespace."""
+    first = 0xEFFFFFFC  # of the machine itself
+    namespace = first
+    with suppress(OSError):
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    return socket.gethostname() + ("" if namespace == first else f"?pidns-{namespace:x}")
+
+
+def _take_away(marker: Path, record: str) -> None:
+    """Remove a dead process's marker; of several processes that try, one removes it."""
+    aside = beside(marker, ".old")
+    with suppress(OSError):
+        os.rename(marker, aside)
+        if _read(aside) == record:
+            aside.unlink()
+        else:  # a living process's, which was faster
+            os.rename(aside, marker)
+
+
+def _held(marker: Path, what: str, record: str) -> UserError:
+    number, host = _holder(record)
+    holder = f"pid {number} on {host.partition('?')[0]}" if host else "it left no name"
+    return UserError(
+        f"{what} is being written by another process ({holder})\n"
+        f"if that process has ended, delete its lock file: rm {shlex.quote(str(marker))}"
+    )
+
+
+def _read(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(errors="replace").strip()
+    return ""
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A new hidden name in the same folder; cut, since file systems allow 255 bytes."""
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}{ending}")

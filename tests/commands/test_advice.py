@@ -1,6 +1,5 @@
 """What a wrong command line is told, from Hydra's own errors."""
 
-import shlex
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab.commands.advice import advice, did_you_mean, typed
+from alexnet_lab.commands.advice import advice, did_you_mean
 from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.errors import UserError
 
@@ -56,16 +55,6 @@ def test_unknown_key_names_the_close_one(override: str, line: str) -> None:
 def test_unreadable_override_is_told_in_few_lines() -> None:
     (line,) = told("model.dropout=[").splitlines()
     assert line.startswith("model.dropout=[: this cannot be read")
-
-
-def test_folder_of_a_sweeps_job_is_told_to_be_quoted() -> None:
-    said = told("resume=logs/train/sweeps/s/no_lrn,seed=0")
-    assert said.endswith("""quoted for Hydra and for the shell: "resume='...'" or "resume=['...','...']\"""")
-    text = typed("resume", "logs/train/sweeps/s/no_lrn,seed=0")
-    (argument,) = shlex.split(text)
-    with initialize_config_dir(CONF, version_base="1.3"):
-        assert compose("train", [argument]).resume == "logs/train/sweeps/s/no_lrn,seed=0"
-    assert typed("resume", "logs/train/runs/mine") == "resume=logs/train/runs/mine"
 
 
 def test_users_error_is_told_as_it_is_however_deep_it_lies() -> None:

@@ -68,7 +68,10 @@ def test_classes_are_counted_where_they_are_not_stated(composed, pictures, tmp_p
         for more in ([f"source={pictures}", "workers=1"], ["verify=true"], []):
             caplog.clear()
             prepare(composed("prepare", *place, *more))
-            assert f"to train on it: data=image_folder data.dir={tmp_path}/store data.num_classes=2" in caplog.text
+            assert (
+                f"to train on it: python src/train.py data=image_folder data.dir={tmp_path}/store data.num_classes=2"
+                in caplog.text
+            )
             shown = capsys.readouterr().out
             assert "20 images, stored as 3 x 256 x 256 uint8" in shown
             assert "2: cat, dog" in shown

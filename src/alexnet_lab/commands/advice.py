@@ -7,9 +7,11 @@ from pathlib import Path
 
 from hydra.errors import OverrideParseException
 
+from alexnet_lab.commands import arguments
 from alexnet_lab.errors import UserError
 
 UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' is not in struct\s+full_key: (?P<full>\S+)")
+AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)'\n1\. ", re.DOTALL)
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '(?P<group>[^']+)/(?P<option>[^'/]*)'")
 LONGEST_LINE = 240
 EXTRAS = {"optuna": "optuna", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
@@ -23,9 +25,14 @@ def advice(error: BaseException, conf: str) -> str:
         if isinstance(cause, UserError):
             return str(cause)
         if isinstance(cause, OverrideParseException):
-            reason = str(cause.message).splitlines()[0]
-            return f"{cause.override}: this cannot be read, {reason}{_quoting(cause.override or '')}"
+            if line := arguments.correction(cause.override or ""):
+                return f"{cause.override}: this cannot be read; quoted for the shell and for Hydra, it can:\n{line}"
+            return f"{cause.override}: this cannot be read, {str(cause.message).splitlines()[0]}"
     text = "\n".join(str(cause) for cause in _causes(error))
+    if match := AMBIGUOUS.search(text):
+        given = match["argument"]
+        lines = arguments.corrections_of_commas(given)
+        return "\n".join([f"{given}: a comma makes a list, or a sweep (-m); as one text, and as a list:", *lines])
     if match := UNKNOWN_OPTION.search(text):
         group, option = match["group"], match["option"]
         if group.startswith("hydra/"):
@@ -43,19 +50,6 @@ def advice(error: BaseException, conf: str) -> str:
             return f"this command has no {group}; --help tells what it takes"
         return f"there is no option group {group!r}{did_you_mean(group, groups)}; groups: {', '.join(groups)}"
     return "\n".join(dict.fromkeys(line[:LONGEST_LINE] for line in text.splitlines() if line.strip()))
-
-
-def _quoting(override: str) -> str:
-    """What to do about a value that holds what Hydra reads as its own, as the folders of a sweep's jobs do."""
-    key, _, value = override.partition("=")
-    if set(value).isdisjoint("=,"):
-        return ""
-    return f"; what holds = or , is quoted for Hydra and for the shell: \"{key}='...'\" or \"{key}=['...','...']\""
-
-
-def typed(key: str, value: object) -> str:
-    """`key=value` as it is typed in a shell, quoted where Hydra would not read the value."""
-    return f"{key}={value}" if set(str(value)).isdisjoint("=,[](){}' ") else f"\"{key}='{value}'\""
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from alexnet_lab import files
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.comparison import page, text
 from alexnet_lab.tracking.comparison.run_folders import read_runs
@@ -24,21 +25,21 @@ def compare(config: DictConfig) -> None:
     """
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _check(settings)
-    files = [Path(name) for name in _list(settings["out"])]
-    for path in files:
+    outputs = [Path(name) for name in _list(settings["out"])]
+    for path in outputs:
         _check_file(path)
     comparison = compare_runs(
         _read(settings), settings["sort"], settings["baseline"], settings["group_seeds"], settings["confidence"]
     )
     text.print_table(comparison, Console())
-    for path in files:
+    for path in outputs:
         content = WRITERS[path.suffix](comparison)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
+            files.write(path, content)
         except OSError as error:
             raise UserError(f"out={path}: {error.strerror}") from error
-        print(f"written: {path}")
+        files.print_written(path)
 
 
 def _read(settings: dict[str, Any]) -> list[Run]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_lab import files
 from alexnet_lab.commands.recorded import FIGURES, NOT_MEASURED
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import record
@@ -32,7 +33,7 @@ def add_ensemble(file: Path, runs: Path) -> Path:
     kept = {name: value for name, value in content.items() if name != "checkpoint"}
     target = runs / FOLDER / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(kept, indent=2) + "\n")
+    files.write(target, json.dumps(kept, indent=2) + "\n")
     return target
 
 

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab.commands import folders, slurm
+from alexnet_lab.commands import arguments, folders, slurm
 from alexnet_lab.commands.advice import advice
 from alexnet_lab.commands.folders import ROOT
 from alexnet_lab.commands.help import requested_help
@@ -39,6 +39,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
             if _print_help(config_name, with_traceback):
                 return
+            arguments.prepare(_caller())
             os.chdir(ROOT)
             # For the processes of other launchers, which do not begin with this script.
             paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -94,6 +95,14 @@ def _print_help(config_name: str, with_traceback: bool) -> bool:
             print(text)
             return True
     return False
+
+
+def _caller() -> Path:
+    """The folder that the user is in; the project where that folder is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return ROOT
 
 
 def register_resolvers() -> None:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_lab import files
 from alexnet_lab.callbacks.outputs import Outputs
 from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.classifier import ImageClassifier
@@ -61,7 +62,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     result = {f"{options['split']}/{name}": value for name, value in figures.items()}
     _print(members, options, result)
     if options["out"]:
-        Path(options["out"]).write_text(json.dumps(_about(members, options) | result, indent=2) + "\n")
+        files.write(Path(options["out"]), json.dumps(_about(members, options) | result, indent=2) + "\n")
+        files.print_written(Path(options["out"]))
     return result
 
 

@@ -3,7 +3,6 @@
 N images, C channels, S the network's input size, K classes.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from alexnet_lab import files
 from alexnet_lab.commands.export_formats import FORMS, Exported, Form, Network
 from alexnet_lab.commands.predict import check_output
 from alexnet_lab.commands.predictions import printable
@@ -60,15 +60,11 @@ def export(config: DictConfig) -> Comparison:
     preprocessing = Preprocessing.of(restored.preprocessing)
     net = restored_network(restored).to(memory_format=torch.contiguous_format)
     inputs, about = _inputs(restored, preprocessing, options["images"])
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with files.replacing(out) as unfinished:
         form.write(Exported(net, restored, preprocessing), unfinished)
         comparison = compare(net, form.read(unfinished), inputs, about)
         if not comparison.agrees:
             raise UserError(f"the exported network differs from the checkpoint, so there is no file: {comparison}")
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
     _print(comparison, options["format"], out)
     return comparison
 
@@ -133,4 +129,4 @@ def _print(comparison: Comparison, form: str, out: Path) -> None:
     table.add_row("largest difference of a logit", f"{comparison.difference:.2g}, at most {comparison.tolerance:.2g}")
     table.add_row("the same top-5", f"{comparison.same_top5} of {comparison.images}")
     console.print(table)
-    console.print(f"written: {out}", markup=False, highlight=False, soft_wrap=True)
+    files.print_written(out)

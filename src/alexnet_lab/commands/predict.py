@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from alexnet_lab import files
 from alexnet_lab.commands import predictions
 from alexnet_lab.commands.evaluate import PROTOCOLS
 from alexnet_lab.commands.predictions import Prediction, printable
@@ -74,12 +75,16 @@ def predict(config: DictConfig) -> list[Prediction]:
     predictions.show(found.done, f"{network} of run {restored.settings['run']}, {options['protocol']}")
     if options["out"]:
         about = {"checkpoint": str(path), "network": network, "protocol": options["protocol"]}
-        predictions.write(Path(options["out"]), about, found.done, found.failed)
+        out = Path(options["out"])
+        predictions.write(out, about, found.done, found.failed)
+        files.print_written(out)
     if options["sheet"] and found.pictures:
         shown = [one for one in found.done if one.path in found.pictures]
         pictures = [found.pictures[one.path] for one in shown]
         picture = sheet(pictures, [one.classes for one in shown], [one.truth for one in shown], COLUMNS)
-        picture.save(options["sheet"], "PNG")
+        with files.replacing(Path(options["sheet"])) as unfinished:
+            picture.save(unfinished, "PNG")
+        files.print_written(Path(options["sheet"]))
     if found.failed:
         lines = [f"  {name}: {reason}" for name, reason in found.failed[:SHOWN_FAILURES]]
         more = len(found.failed) - len(lines)

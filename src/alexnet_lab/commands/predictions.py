@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from alexnet_lab import files
+
 SHOWN = 50
 """Images in the terminal."""
 COLUMNS = ("path", "true_class", "rank", "class", "probability")
@@ -69,7 +71,7 @@ def write(
 ) -> None:
     """A CSV file with `COLUMNS`, or a JSON file, which also says what `about` says and which files are bad."""
     if path.suffix.lower() == ".csv":
-        with path.open("w", newline="") as file:
+        with files.replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for one in predictions:
@@ -85,4 +87,4 @@ def write(
         for one in predictions
     ]
     bad = [{"path": name, "reason": reason} for name, reason in failed]
-    path.write_text(json.dumps({**about, "images": images, "failed": bad}, indent=2) + "\n")
+    files.write(path, json.dumps({**about, "images": images, "failed": bad}, indent=2) + "\n")

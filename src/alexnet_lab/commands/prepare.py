@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_lab.command_line import command, override
 from alexnet_lab.commands.build import build, check
 from alexnet_lab.data.dataset import SplitName
 from alexnet_lab.data.module import ImageDataModule
@@ -90,8 +91,8 @@ def _told_by_the_images(data: dict[str, Any]) -> dict[str, int]:
     if data["val_size"] == 0 and "val" not in source.counts:
         found["val_size"] = max(1, source.counts["train"] // 10)
     if found:
-        keys = " ".join(f"data.{key}={value}" for key, value in found.items())
-        log.info("to train on it: data=%s data.dir=%s %s", data["name"], data["dir"], keys)
+        choices = {"data": data["name"], "data.dir": data["dir"], **{f"data.{key}": found[key] for key in found}}
+        log.info("to train on it: %s", command("train", *(override(*choice) for choice in choices.items())))
     return found
 
 

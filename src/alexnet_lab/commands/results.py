@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from alexnet_lab import files
 from alexnet_lab.commands import folders
 from alexnet_lab.commands.ensembles import add_ensemble, read_ensembles
 from alexnet_lab.commands.recorded import TEN_CROP, Run, in_common, read_runs, read_ten_crop
@@ -34,10 +35,11 @@ def results(config: DictConfig) -> None:
     for folder in added:
         given = Path(str(folder))
         record_it = add_ensemble if given.suffix == ".json" else add
-        print(f"recorded: {record_it(given, RUNS)}")
+        files.print_written(record_it(given, RUNS))
     runs, averaged = read_runs(RUNS), read_ensembles(RUNS)
-    PAGE.write_text(page(runs, read_recipes(folders.ROOT / "conf"), averaged))
-    print(f"{PAGE}: {len(runs)} runs, {len(averaged)} ensembles")
+    files.write(PAGE, page(runs, read_recipes(folders.ROOT / "conf"), averaged))
+    print(f"{len(runs)} runs, {len(averaged)} ensembles")
+    files.print_written(PAGE)
 
 
 def add(folder: Path, runs: Path) -> Path:
@@ -67,13 +69,13 @@ def add(folder: Path, runs: Path) -> Path:
             raise UserError(f"add={folder}: seed {run.config['seed']} is recorded already, as {other.name}")
     target = runs / run.config["recipe"]["name"] / run.name
     target.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(run.config), target / folders.CONFIG)
-    (target / folders.RESULT).write_text(json.dumps(run.result, indent=2) + "\n")
+    folders.rewrite(target, run.config)
+    files.write(target / folders.RESULT, json.dumps(run.result, indent=2) + "\n")
     shutil.copyfile(folder / folders.METRICS, target / folders.METRICS)
     # Those of a run that is recorded again are of other weights.
     (target / TEN_CROP).unlink(missing_ok=True)
     if run.ten_crop:
-        (target / TEN_CROP).write_text(json.dumps(run.ten_crop, indent=2) + "\n")
+        files.write(target / TEN_CROP, json.dumps(run.ten_crop, indent=2) + "\n")
     return target
 
 

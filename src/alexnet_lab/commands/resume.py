@@ -6,6 +6,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import OmegaConf
 
+from alexnet_lab.command_line import override
 from alexnet_lab.errors import UserError
 
 MAY_CHANGE = ("trainer", "logger", "callbacks", "hang_timeout")
@@ -31,7 +32,7 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
         return recorded
     replaced = {_key(text) for text in new}
     kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
-    composed = _compose([*kept, *new, f"run={recorded['run']}"], recorded)
+    composed = _compose([*kept, *new, override("run", recorded["run"])], recorded)
     heads = {_key(text).split(".")[0] for text in new}
     if not heads <= set(MAY_CHANGE):
         _refuse_differences(recorded, composed)

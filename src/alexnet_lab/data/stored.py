@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_lab.command_line import command, override
 from alexnet_lab.data.dataset import Split, SplitName, held_out_rows
 from alexnet_lab.data.encoded import ImageFiles, StoredJpegs
 from alexnet_lab.data.gather import PixelFile, WindowedImages
@@ -132,10 +133,11 @@ class StoredImages:
     def store(self) -> StoreSource | StreamSource:
         """UserError when the source has no statistics."""
         if isinstance(self.source, FolderSource):
+            choice = (override("data", self.name), override("source", self.folder), "data.dir=NEW_FOLDER")
             raise UserError(
-                f"{self.folder} holds plain images, whose statistics are not known: prepare it (python src/prepare.py "
-                f"data={self.name} source={self.folder} data.dir=NEW_FOLDER), or state data.mean=[0.485,0.456,0.406] "
-                "data.std=[0.229,0.224,0.225] data.colour_basis=published"
+                f"{self.folder} holds plain images, whose statistics are not known: prepare it "
+                f"({command('prepare', *choice)}), or state 'data.mean=[0.485,0.456,0.406]' "
+                "'data.std=[0.229,0.224,0.225]' data.colour_basis=published"
             )
         return self.source
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from alexnet_lab.command_line import command, override
 from alexnet_lab.data.store.format import (
     IMAGE_BYTES,
     IMAGE_SHAPE,
@@ -105,7 +106,7 @@ def open_store(folder: Path, name: str | None = None) -> Store:
 
 def _read_meta(folder: Path, name: str | None) -> StoreMeta:
     path = folder / META
-    command = f"python src/prepare.py data={name or folder.name} source=FOLDER_OR_TAR"
+    remedy = _command(folder, name or folder.name)
     try:
         text = path.read_text()
     except (FileNotFoundError, NotADirectoryError):
@@ -116,24 +117,30 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
             known = f"the store in {folder} (data.dir) is without {META}; delete it and make it again"
         elif folder.is_dir() and any(folder.iterdir()):
             known += "; training takes one, or images in train/<class>/* or <class>/*"
-        raise UserError(f"{known}{begun}\nto make it: {command}") from None
+        raise UserError(f"{known}{begun}\nto make it: {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     try:
         version = json.loads(text)["version"]
         if version != VERSION:
             raise UserError(
-                f"{folder} is a store of version {version}, this program reads {VERSION}; make it again: {command}"
+                f"{folder} is a store of version {version}, this program reads {VERSION}; make it again: {remedy}"
             )
         meta = StoreMeta.model_validate_json(text)
     except (json.JSONDecodeError, KeyError, TypeError, RecursionError, ValidationError) as error:
         reason = str(error).replace("\n", " ")
-        raise UserError(f"{path} is damaged ({reason}); delete {folder} and make it again: {command}") from None
+        raise UserError(f"{path} is damaged ({reason}); delete {folder} and make it again: {remedy}") from None
     if meta.meta_sha256 and meta.digest() != meta.meta_sha256:
-        raise UserError(f"{path} is damaged: it is not what was written; delete {folder} and make it again: {command}")
+        raise UserError(f"{path} is damaged: it is not what was written; delete {folder} and make it again: {remedy}")
     if name is not None and meta.name != name:
         raise UserError(f"{folder} (data.dir) holds the store of {meta.name}, not of {name}")
     return meta
+
+
+def _command(folder: Path, name: str) -> str:
+    """The line that makes the store; the folder is left out where it is the dataset's usual one."""
+    elsewhere = [] if folder == Path("data", name) else [override("data.dir", folder)]
+    return command("prepare", override("data", name), "source=FOLDER_OR_TAR", *elsewhere)
 
 
 def _check_sizes(store: Store) -> None:

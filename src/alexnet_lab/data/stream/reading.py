@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from alexnet_lab.command_line import command, override
 from alexnet_lab.data.dataset import Split
 from alexnet_lab.data.encoded import decode_square, window_of
 from alexnet_lab.data.store.format import IMAGE_SHAPE, VERSION, StoreMeta
@@ -42,7 +43,7 @@ def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"there is no stream in {place} (data.dir), or it cannot be reached: {reason}\n"
-            f"to make it of a store: python src/prepare.py data={name} stream={place}"
+            f"to make it of a store: {command('prepare', override('data', name), override('stream', place))}"
         ) from error
     if meta.version != VERSION:
         raise UserError(f"{place} is a stream of version {meta.version}, this program reads {VERSION}; make it again")

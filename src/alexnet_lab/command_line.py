@@ -1,0 +1,57 @@
+"""Command lines as they are typed: quoted for the shell and for Hydra, so that every printed one can be pasted.
+
+Imports nothing heavy.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HEAD = "ALEXNET_LAB_COMMAND"
+"""Environment variable: how the user started the program, as `python src/train.py`; for its child processes too."""
+PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)\Z)[a-z_/][\w/.+-]*", re.IGNORECASE | re.ASCII)
+"""Text that Hydra reads as the same text."""
+
+
+def command(name: str, *overrides: str) -> str:
+    """The line that starts `src/<name>.py` with `overrides`, each as `override` gives it, from the user's folder.
+
+    >>> command("train", override("run", "a, b"))
+    python src/train.py 'run="a, b"'
+    """
+    *python, script = shlex.split(os.environ.get(HEAD, "python src/train.py"))
+    return shlex.join([*python, str(Path(script).with_name(f"{name}.py")), *overrides])
+
+
+def typed(key: str, value: Any) -> str:
+    """`key=value` as it is typed in a shell: `'run="a, b"'`."""
+    return shlex.quote(override(key, value))
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` as Hydra reads it, before the shell's quoting: `run="a, b"`."""
+    return f"{key}={written(value)}"
+
+
+def written(value: Any) -> str:
+    """A value in Hydra's grammar: text, a path, a number, a truth value, None, or a list or dict of these."""
+    if isinstance(value, str | os.PathLike):
+        # What OmegaConf would take for an interpolation is escaped.
+        return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", os.fspath(value)))
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{written(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(written, value))}]"
+    return "null" if value is None else str(value).lower()
+
+
+def quoted(text: str) -> str:
+    """Text in Hydra's quotes, where it needs them; interpolations are kept."""
+    if PLAIN.fullmatch(text):
+        return text
+    # Backslashes count as escapes only in front of a quote.
+    escaped = re.sub(r'(\\*)("|\Z)', lambda found: found[1] * 2 + found[2].replace('"', r"\""), text)
+    return f'"{escaped}"'

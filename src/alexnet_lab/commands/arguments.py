@@ -1,0 +1,171 @@
+"""The command line before Hydra reads it: paths become absolute, `~` is expanded, and what Hydra cannot read is quoted.
+
+A path that the user types is relative to the folder they are in; the program works in the project's root, so the path
+is made absolute here, once, for all ranks and jobs. Imports nothing heavy.
+"""
+
+import glob
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alexnet_lab.command_line import HEAD, command, quoted, written
+
+PATHS = frozenset({
+    *("images", "out", "sheet", "source", "stream", "checkpoint", "runs", "baseline", "add", "resume", "data.dir"),
+    *("model.pretrained", "logger.mlflow.tracking_uri", "hydra.run.dir", "hydra.sweep.dir"),
+})  # fmt: skip
+"""The options that are paths, or lists of paths."""
+PATTERNS = frozenset({"images", "runs", "source"})
+OR_NAMES = frozenset({"baseline"})
+"""Options that can also be a name: a path only where something exists there."""
+WORDS = {"resume": ("auto",)}
+NAMES = frozenset({"run"})
+"""Options that are text even where Hydra reads a number: run=12."""
+FOLDER_FLAGS = ("--config-dir", "-cd")
+ASSIGNMENT = re.compile(r"(?P<head>\+{0,2}(?P<key>[\w./@$-]+)=)(?P<text>.*)", re.DOTALL)
+TILDE = re.compile(r"(^|[\[,])(~[^\[\],'\"]*)")
+ADDRESS = re.compile(r"wandb:|local:|[A-Za-z][\w+.-]*://")
+SQLITE = "sqlite:///"
+
+given: list[str] = []
+"""The arguments as the user typed them."""
+
+
+def prepare(caller: Path) -> None:
+    """Rewrite `sys.argv` of a user who stands in the folder `caller`, and remember how they started the program."""
+    given[:] = sys.argv[1:]
+    os.environ[HEAD] = command_head()
+    sys.argv[1:] = rewritten(given, caller)
+
+
+def command_head() -> str:
+    """`python src/train.py`, as it was typed."""
+    return shlex.join([sys.orig_argv[0], sys.argv[0]])
+
+
+def rewritten(arguments: Sequence[str], caller: Path) -> list[str]:
+    """The arguments with absolute paths; what Hydra cannot read is left to its own message."""
+    done: list[str] = []
+    is_sweep = "-m" in arguments or "--multirun" in arguments
+    for argument in arguments:
+        if done and done[-1] in FOLDER_FLAGS:
+            argument = str(caller / Path(argument).expanduser())
+        flag, _, folder = argument.partition("=")
+        if flag in FOLDER_FLAGS and folder:
+            argument = f"{flag}={caller / Path(folder).expanduser()}"
+        elif found := ASSIGNMENT.fullmatch(argument):
+            argument = _rewritten(found, caller, is_sweep)
+        done.append(argument)
+    return done
+
+
+def _rewritten(found: re.Match[str], caller: Path, is_sweep: bool) -> str:
+    head, key = found["head"], found["key"]
+    text = TILDE.sub(_expanded, found["text"]) if "~" in found["text"] else found["text"]
+    if key not in PATHS and key not in NAMES:
+        return head + text
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep
+    from hydra.errors import HydraException
+
+    try:
+        value = OverridesParser.create().parse_override(head + text).value()
+    except HydraException:
+        return head + text
+
+    def changed(item: Any, whole: str | None = None) -> Any:
+        """A path of the user's as an absolute one; numbers are text."""
+        if item is None or (isinstance(item, bool) and key == "model.pretrained") or isinstance(item, dict):
+            return item
+        if isinstance(item, list):
+            return [changed(one) for one in item]
+        item = getattr(item, "text", item)  # in Hydra's quotes
+        name = item if isinstance(item, str) else whole or str(item)
+        return name if key in NAMES else absolute(name, key, caller)
+
+    if isinstance(value, ChoiceSweep):
+        if not value.simple_form or not is_sweep:
+            return head + text
+        return head + ",".join(_text(changed(item)) for item in value.list)
+    new = changed(value, text.strip())
+    return head + text if new == value else head + _text(new)
+
+
+def _text(value: Any) -> str:
+    """As Hydra reads it; interpolations of the user's stay what they are."""
+    if isinstance(value, str):
+        return quoted(value)
+    return f"[{','.join(map(_text, value))}]" if isinstance(value, list) else written(value)
+
+
+def _expanded(found: re.Match[str]) -> str:
+    new = os.path.expanduser(found[2])
+    return found[0] if new == found[2] else found[1] + written(new)
+
+
+def absolute(text: str, key: str, caller: Path) -> str:
+    """A path as the user typed it, made absolute; addresses and words like `auto` stay."""
+    if text.startswith(SQLITE):
+        place = text.removeprefix(SQLITE)
+        return f"{SQLITE}{caller}/{place}" if place and not place.startswith("/") else text
+    if not text or text in WORDS.get(key, ()) or ADDRESS.match(text) or text.startswith("${"):
+        return text
+    path = os.path.expanduser(text)
+    if os.path.isabs(path):
+        return path
+    if key in OR_NAMES and not os.path.lexists(caller / path):
+        return text
+    is_pattern = key in PATTERNS and glob.has_magic(path) and not os.path.lexists(caller / path)
+    folder = glob.escape(str(caller)) if is_pattern else str(caller)
+    return os.path.join(folder.replace("${", r"\${"), path)
+
+
+def correction(argument: str) -> str:
+    """The command line with `argument` quoted so that Hydra reads it as text; '' where no quotes help."""
+    found = ASSIGNMENT.fullmatch(argument)
+    if found is None:
+        return _joined(argument)
+    text = found["text"]
+    if not re.search(r"\w", text):
+        return ""
+    items = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if items != text or "-m" in given or "--multirun" in given:
+        listed = ",".join(quoted(item.strip().strip("'\"")) for item in items.split(","))
+        new = f"[{listed}]" if items != text else listed
+    else:
+        new = quoted(text)
+    return _line({argument: found["head"] + new})
+
+
+def corrections_of_commas(argument: str) -> list[str]:
+    """The command lines in which the commas of `argument` are part of one text, and make a list."""
+    found = ASSIGNMENT.fullmatch(argument)
+    if found is None:
+        return []
+    return [_line({argument: found["head"] + new}) for new in (quoted(found["text"]), f"[{found['text']}]")]
+
+
+def _joined(argument: str) -> str:
+    """The command line in which `argument` belongs to the value in front of it, which the shell has cut at a space."""
+    if argument not in given:
+        return ""
+    place = given.index(argument)
+    first = next((n for n in range(place, -1, -1) if "=" in given[n]), None)
+    if first is None or any(word.startswith("-") for word in given[first : place + 1]):
+        return ""
+    last = next((n for n in range(place, len(given)) if "=" in given[n] or given[n].startswith("-")), len(given))
+    found = ASSIGNMENT.fullmatch(" ".join(given[first:last]))
+    words = [*given[:first], found["head"] + quoted(found["text"]), *given[last:]] if found else []
+    return command(Path(sys.argv[0]).stem, *words) if words else ""
+
+
+def _line(replaced: dict[str, str]) -> str:
+    """The user's command line with some arguments replaced; the new arguments alone where it is not known."""
+    if not set(replaced) & set(given):
+        return shlex.join(replaced.values())
+    return command(Path(sys.argv[0]).stem, *(replaced.get(word, word) for word in given))

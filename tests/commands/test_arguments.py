@@ -1,0 +1,199 @@
+"""Paths on the command line are the user's; what Hydra cannot read is answered with a line that can be pasted."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from alexnet_lab.command_line import HEAD
+from alexnet_lab.commands import arguments
+from alexnet_lab.commands.advice import advice
+from alexnet_lab.commands.entry import register_resolvers
+
+CONF = Path(__file__).parents[2] / "conf"
+HERE = Path("/home/me/my photos")
+
+
+def rewritten(*words: str, here: Path = HERE) -> list[str]:
+    return arguments.rewritten(words, here)
+
+
+def value(word: str) -> Any:
+    return OverridesParser.create().parse_override(word).value()
+
+
+@pytest.fixture
+def as_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def start(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["src/train.py", *words])
+        monkeypatch.setattr(sys, "orig_argv", ["python", "src/train.py", *words])
+        monkeypatch.setenv(HEAD, "")
+        monkeypatch.setattr(arguments, "given", [])
+        arguments.prepare(HERE)
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        ("images=photos", f"{HERE}/photos"),
+        ("images=my photo.jpg", f"{HERE}/my photo.jpg"),
+        ("images='café, 猫 [1].jpg'", f"{HERE}/café, 猫 [1].jpg"),
+        ("images=2020", f"{HERE}/2020"),
+        ("images=1e3", f"{HERE}/1e3"),
+        ("images=true", f"{HERE}/true"),
+        ("images=../x", f"{HERE}/../x"),
+        ("out=classes.csv", f"{HERE}/classes.csv"),
+        ("images='a$b'", f"{HERE}/a$b"),
+        ("+data.dir=sets", f"{HERE}/sets"),
+        ("++data.dir=sets", f"{HERE}/sets"),
+        ("hydra.run.dir=there", f"{HERE}/there"),
+        ("logger.mlflow.tracking_uri=sqlite:///runs.db", f"sqlite:///{HERE}/runs.db"),
+        ("checkpoint=[a.ckpt,'b c.ckpt']", [f"{HERE}/a.ckpt", f"{HERE}/b c.ckpt"]),
+        ("images=[2020,2021]", [f"{HERE}/2020", f"{HERE}/2021"]),
+    ],
+)
+def test_relative_path_is_the_users(typed: str, path: Any) -> None:
+    (word,) = rewritten(typed)
+    assert value(word) == path
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "resume=auto",
+        "images=/abs/photos",
+        "images=[/abs/a,/abs/b]",
+        "checkpoint=wandb:me/project/model:best",
+        "data.dir=s3://bucket/folder",
+        "stream=local:/buckets/x",
+        "model.pretrained=true",
+        "out=null",
+        "data.dir=${oc.env:SETS}",
+        "baseline=lenet-sgd",
+        "logger.mlflow.tracking_uri=http://server:5000",
+        "logger.mlflow.tracking_uri=sqlite:////abs/runs.db",
+        "model=lenet",
+        "optimizer.lr=0.1",
+        "~callbacks.pictures",
+        "--cfg",
+        "images=[",
+    ],
+)
+def test_anything_else_stays_as_it_was_typed(typed: str) -> None:
+    assert rewritten(typed) == [typed]
+
+
+def test_baseline_is_a_path_where_something_exists_there(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert rewritten("baseline=mine", here=tmp_path) == [f"baseline={tmp_path}/mine"]
+
+
+def test_each_value_of_a_sweep_is_made_absolute() -> None:
+    _, word = rewritten("-m", "data.dir=a,'b c',/d")
+    assert word == f'data.dir="{HERE}/a","{HERE}/b c",/d'
+
+
+def test_folder_of_further_configurations_is_the_users() -> None:
+    assert rewritten("--config-dir", "conf", "-cd", "/x", "--config-dir=more") == [
+        *("--config-dir", f"{HERE}/conf", "-cd", "/x", f"--config-dir={HERE}/more")
+    ]
+
+
+def test_pattern_is_taken_from_a_folder_whose_name_is_a_pattern(tmp_path: Path) -> None:
+    odd = tmp_path / "a[1]*"
+    odd.mkdir()
+    (odd / "x.jpg").touch()
+    import glob
+
+    (word,) = rewritten("images=*.jpg", here=odd)
+    assert glob.glob(value(word)) == [str(odd / "x.jpg")]
+    (word,) = rewritten("images=x.jpg", here=odd)
+    assert value(word) == str(odd / "x.jpg")
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        ("data.dir=~", "/home/猫 me"),
+        ("data.dir=~/sets/a", "/home/猫 me/sets/a"),
+        ("data.dir='~/sets, all'", "/home/猫 me/sets, all"),
+        ("checkpoint=[~/a.ckpt,~/b.ckpt]", ["/home/猫 me/a.ckpt", "/home/猫 me/b.ckpt"]),
+        ("data.dir=~root/sets", f"{os.path.expanduser('~root')}/sets"),
+    ],
+)
+def test_tilde_is_expanded(typed: str, path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/猫 me")
+    (word,) = rewritten(typed)
+    assert value(word) == path
+
+
+@pytest.mark.parametrize("name", ["12", "1e3", "true", "007"])
+def test_name_of_a_run_may_look_like_a_number(name: str) -> None:
+    (word,) = rewritten(f"run={name}")
+    assert value(word) == name
+
+
+def answer(*words: str) -> str:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(HydraException) as raised:
+        compose("train", [word for word in sys.argv[1:] if not word.startswith("-")])
+    return advice(raised.value, str(CONF))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("/sets/é", "/sets/猫", "a#b", "a;b", "a!b", "a=b", "it's", 'say "x"', "a(1).jpg", "(a)", "x]", "a{b}", "a&b"),
+        *("a<b>", "a^b", "`a`", "~nobody-here/x", "a=b,c=d", "[a].jpg"),
+    ],
+)
+def test_override_that_hydra_cannot_read_is_answered_with_a_line_that_works(text: str, as_typed: Any) -> None:
+    as_typed("model=lenet", f"data.dir={text}", "seed=1")
+    first, line = answer().splitlines()
+    assert first == f"data.dir={text}: this cannot be read; quoted for the shell and for Hydra, it can:"
+    python, script, *words = shlex.split(line)
+    assert (python, script) == ("python", "src/train.py")
+    assert (words[0], words[2]) == ("model=lenet", "seed=1")
+    assert value(words[1]) == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("images=[a (1).jpg,b]", ["a (1).jpg", "b"]),
+        ("images=[é.jpg, b]", ["é.jpg", "b"]),
+    ],
+)
+def test_unreadable_list_is_answered_with_a_list(typed: str, right: list[str], as_typed: Any) -> None:
+    as_typed(typed)
+    assert value(shlex.split(answer().splitlines()[1])[2]) == right
+
+
+def test_value_that_the_shell_has_cut_is_answered_with_the_whole(as_typed: Any) -> None:
+    as_typed("model=lenet", "data.dir=/my", "photos", "(1)", "seed=1")
+    first, line = answer().splitlines()
+    assert first.startswith("photos: this cannot be read; quoted")
+    assert line == """python src/train.py model=lenet 'data.dir="/my photos (1)"' seed=1"""
+
+
+def test_comma_in_a_single_run_is_answered_with_a_text_and_a_list(as_typed: Any) -> None:
+    as_typed("data.dir=/sets/a,b")
+    first, text, both = answer().splitlines()
+    assert first == "data.dir=/sets/a,b: a comma makes a list, or a sweep (-m); as one text, and as a list:"
+    assert value(shlex.split(text)[2]) == "/sets/a,b"
+    assert value(shlex.split(both)[2]) == ["/sets/a", "b"]
+
+
+def test_unreadable_value_without_a_letter_is_answered_with_hydras_reason(as_typed: Any) -> None:
+    as_typed("model.dropout=[")
+    (line,) = answer().splitlines()
+    assert line.startswith("model.dropout=[: this cannot be read, ")

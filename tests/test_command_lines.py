@@ -1,0 +1,117 @@
+"""Command lines that are printed can be pasted: the shell and Hydra read them back as they were meant."""
+
+import random
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from alexnet_lab.command_line import HEAD, command, override, typed
+
+ROOT = Path(__file__).parents[1]
+PARSER = OverridesParser.create()
+ODD = [
+    *("", "a b", "~", "~/a", "é", "猫", "#1", "a;b", "a!b", "a=b", "a,b", "it's", 'a"b', "[a]", "{a}", "(a)", "$HOME"),
+    *("${seed}", r"\${seed}", r"a\b", "a\\", "a\\\"'", "\\\\", "`a`", "<a>", "a|b", "a&b", "a*b", "a?", "%20", "a:b"),
+    *("true", "NULL", "12", "1e3", "-1", "inf", "nan", " a ", "a\tb", "a\nb", "\\\n", "1_000", "??", "@", "-x", "^"),
+]
+
+
+def read_back(text: str) -> Any:
+    """The value of an override, as a configuration gives it."""
+    return OmegaConf.to_container(OmegaConf.create({"value": PARSER.parse_override(text).value()}), resolve=True)[
+        "value"
+    ]
+
+
+def texts() -> list[str]:
+    draw = random.Random(0)
+    parts = [*"ab1.~é猫 #;!=,'\"[](){}$\\/:@&|^`<>*?%+-\t\n", "${", "\\${", "\\\\", "true", "1e3"]
+    return [*ODD, *("".join(draw.choices(parts, k=draw.randint(1, 8))) for _ in range(1000))]
+
+
+def test_hydra_reads_any_text_back() -> None:
+    assert [text for text in texts() if read_back(override("k", text)) != text] == []
+
+
+def test_sweep_reads_any_text_back() -> None:
+    def swept(text: str) -> Any:
+        ((job,),) = BasicSweeper.split_arguments(PARSER.parse_overrides([override("k", text)]), None)
+        return read_back(job[0])
+
+    assert [text for text in texts() if swept(text) != text] == []
+
+
+def test_shell_reads_any_text_back() -> None:
+    lines = [typed("k", text) for text in ODD]
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {' '.join(lines)}"], capture_output=True, text=True, check=True
+    )
+    assert [read_back(word) for word in done.stdout.split("\0")[:-1]] == ODD
+
+
+@pytest.mark.parametrize(
+    "value", [1, 2.5, 1e-05, True, False, None, ["a b", 1, ["c,d"]], {"a": "x=y"}, Path("/a b"), "/plain/path-1.ckpt"]
+)
+def test_other_values_are_read_back(value: Any) -> None:
+    assert read_back(override("k", value)) == (str(value) if isinstance(value, Path) else value)
+
+
+def test_plain_paths_are_not_quoted() -> None:
+    assert typed("resume", "/a/logs/train/runs/mine") == "resume=/a/logs/train/runs/mine"
+    assert typed("run", "no_lrn,seed=0") == """'run="no_lrn,seed=0"'"""
+
+
+def test_command_starts_as_the_user_started_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(HEAD, raising=False)
+    assert command("train", override("run", "a b")) == """python src/train.py 'run="a b"'"""
+    monkeypatch.setenv(HEAD, "'/a b/python' '../my lab/src/train.py'")
+    assert shlex.split(command("prepare")) == ["/a b/python", "../my lab/src/prepare.py"]
+
+
+def documented() -> list[str]:
+    """Every line of the documentation and of the help that is a command, and every command between backquotes."""
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("conf/**/*.yaml"), *ROOT.glob("src/**/*.py")]
+    found = []
+    for path in files:
+        text = path.read_text()
+        found += re.findall(r"^[# ]*(python src/.*)", text, re.MULTILINE)
+        found += re.findall(r"`(python src/[^`]*)`", text)
+    return found
+
+
+def words_of(line: str) -> list[str]:
+    """The arguments, without the remark that follows."""
+    words = shlex.split(re.split(r" {2,}| #| \\$|--cfg", line)[0])[2:]
+    return [word.strip("[]") if word.startswith("[") else word for word in words if word != "..."]
+
+
+def test_documented_commands_are_read_by_the_shell_and_by_hydra() -> None:
+    lines = documented()
+    assert len(lines) > 60
+    unread = []
+    for line in lines:
+        try:
+            PARSER.parse_overrides([word for word in words_of(line) if not word.startswith("-")])
+        except (ValueError, HydraException) as error:
+            unread.append((line, str(error)))
+    assert unread == []
+
+
+def test_messages_quote_what_they_insert_into_a_command() -> None:
+    """A command with inserted values is made by `command`, `override` and `typed`, which quote."""
+    pattern = re.compile(r"""f(["']).*(?:python |\w+\.py)[^"']*=\{""")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in ROOT.glob("src/**/*.py")
+        for line in path.read_text().splitlines()
+        if pattern.search(line)
+    ]
+    assert wrong == []

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from alexnet_lab.commands import gpus
+from alexnet_lab.commands.gpus import Gpus
 from alexnet_lab.commands.slots import Slots, gpus_of, usable_gpus
 from alexnet_lab.errors import UserError
 
@@ -18,14 +20,15 @@ from alexnet_lab.errors import UserError
     ],
 )
 def test_cores_are_shared_out_evenly(places: int, shares: list[tuple[int, ...]]) -> None:
-    slots = Slots(places, range(5), [])
+    slots = Slots(places, range(5))
     taken = [slots.take(0) for _ in range(places)]
     assert [slot.cores for slot in taken if slot] == shares
     assert slots.take(0) is None
 
 
 def test_gpus_are_taken_by_one_job_at_a_time() -> None:
-    slots = Slots(3, range(4), ["0", "1", "GPU-a"])
+    slots = Slots(3, range(4))
+    slots.offer(["0", "1", "GPU-a"])
     first, second = slots.take(2), slots.take(1)
     assert first is not None
     assert second is not None
@@ -38,13 +41,38 @@ def test_gpus_are_taken_by_one_job_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("visible", "gpus"), [("0,1", ["0", "1"]), ("", []), ("-1", []), ("GPU-1a, GPU-2b", ["GPU-1a", "GPU-2b"])]
+    ("visible", "count", "names"),
+    [
+        (None, 2, ["0", "1"]),
+        ("0,1", 2, ["0", "1"]),
+        ("", 0, []),
+        ("-1", 0, []),
+        ("GPU-1a, GPU-2b", 2, ["GPU-1a", "GPU-2b"]),
+        ("0,7", 1, ["0"]),
+        ("0,1", 0, []),
+    ],
 )
-def test_gpus_are_those_that_the_environment_allows(
-    visible: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
+def test_gpus_are_those_that_the_environment_allows_and_torch_sees(
+    visible: str | None, count: int, names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert usable_gpus() == gpus
+    monkeypatch.setattr(gpus, "_signs", lambda: True)
+    monkeypatch.setattr(gpus, "ask", lambda: Gpus(count, "" if count else "none", None, False, "2.14.1", "13.0"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert usable_gpus({"accelerator": "auto"}) == names
+
+
+def test_torch_is_asked_only_where_a_gpu_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> Gpus:
+        raise AssertionError
+
+    monkeypatch.setattr(gpus, "ask", asked)
+    monkeypatch.setattr(gpus, "_signs", lambda: False)
+    assert usable_gpus({"accelerator": "auto"}) == []
+    assert usable_gpus({"accelerator": "cpu"}) == []
+    with pytest.raises(AssertionError):
+        usable_gpus({"accelerator": "gpu"})
 
 
 @pytest.mark.parametrize(

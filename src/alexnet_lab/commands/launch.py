@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab.commands import folders, resume, slurm, supervisor
+from alexnet_lab.commands import folders, resume, slots, slurm, supervisor
 from alexnet_lab.errors import USER_ERROR, UserError
 from alexnet_lab.tracking import record
 
@@ -51,7 +51,7 @@ def launch(config: DictConfig) -> float | None:
             print(f"run {folder.name} has finished already; its results are in {folder}")
             return objective(folder)
         status = _join(todo) if started_from_outside() else start(todo)
-    except (UserError, OmegaConfBaseException):
+    except (UserError, OSError, OmegaConfBaseException):
         with suppress(OSError):
             folder.rmdir()  # Hydra made it; it goes when nothing is in it
         raise
@@ -147,7 +147,12 @@ def _own(plan: Plan, run: Callable[[], int]) -> int:
     with folders.lock(plan.folder):
         before = folders.read_config(plan.folder) if plan.continues else None
         result = record.read_result(plan.folder / folders.RESULT)
-        _record(plan)
+        try:
+            _record(plan)
+        except OSError:
+            if was_empty:
+                folders.discard(plan.folder)
+            raise
         status = run()
         if status == USER_ERROR:
             _undo(plan.folder, was_empty, before, result)
@@ -220,7 +225,7 @@ def local_ranks(trainer: Mapping[str, Any]) -> int:
     if isinstance(devices, str) and "," in devices:
         return len([part for part in devices.split(",") if part.strip()])
     if devices in ("auto", -1, "-1"):
-        return _visible_gpus() if trainer.get("accelerator") in ("auto", "gpu", "cuda") else 1
+        return _usable_gpus(trainer)
     try:
         count = int(devices)
     except ValueError:
@@ -230,10 +235,11 @@ def local_ranks(trainer: Mapping[str, Any]) -> int:
     return count
 
 
-def _visible_gpus() -> int:
-    import torch
-
-    return max(1, torch.cuda.device_count())
+def _usable_gpus(trainer: Mapping[str, Any]) -> int:
+    count = len(slots.usable_gpus(trainer))
+    if count == 0 and trainer.get("accelerator") == "auto" and sys.platform == "linux":
+        print("trainer.devices=auto: there is no GPU here, so one process trains on the CPU", file=sys.stderr)
+    return max(1, count)
 
 
 def objective(folder: Path) -> float | None:

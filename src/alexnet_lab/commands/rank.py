@@ -12,8 +12,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab.commands import folders, heartbeat, supervisor
-from alexnet_lab.commands.advice import typed
+from alexnet_lab.command_line import typed
+from alexnet_lab.commands import folders, gpus, heartbeat, supervisor
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 
@@ -39,6 +39,7 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
     try:
         from alexnet_lab.commands.train import train
 
+        gpus.check(settings["trainer"], gpus.look())
         _silence_lightning()
         train(settings, folder, checkpoint, started, pulse.progress)
     except UserError as error:

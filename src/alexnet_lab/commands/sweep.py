@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from alexnet_lab import locks, machine
 from alexnet_lab.commands import folders, job, launch, snapshot, supervisor
 from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
 from alexnet_lab.commands.sweep_job import Job, Process
@@ -29,7 +31,7 @@ OF_THE_SWEEP = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERRO
 """Beginnings of variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
 NOT_FOR_JOBS = (*supervisor.FOREIGN, *OF_THE_SWEEP)
 USER_ERROR_BEGINS = "error: "
-MADE_BY_A_LAUNCH = {CODE, ".lock", "multirun.yaml"}
+MADE_BY_A_LAUNCH = {CODE, folders.LOCK, f"{folders.LOCK}{locks.MARKER}", "multirun.yaml"}
 
 failures: list[str] = []
 """Names of the jobs of this process's sweep that failed: the command's exit status tells of them."""
@@ -59,7 +61,7 @@ class Sweep:
         self.code = folder / CODE
         snapshot.take(self.code)
         self._per_job, self._timeout, self._fail_fast = devices_per_job, job_timeout, fail_fast
-        self._slots = Slots(jobs_at_once, sorted(os.sched_getaffinity(0)), usable_gpus())
+        self._slots = Slots(jobs_at_once, machine.cores())
         self._jobs: dict[Path, Job] = {}
         self._lifeline, self._held = os.pipe()  # the jobs end when this process does and `_held` with it
 
@@ -73,7 +75,7 @@ class Sweep:
             todo = plan()
             if todo and not todo.continues and (folder / folders.CONFIG).exists():
                 raise folders.taken(folder)
-            gpus = gpus_of(todo.settings["trainer"], len(self._slots.gpus), self._per_job) if todo else 0
+            gpus = self._gpus_of(todo.settings["trainer"]) if todo else 0
             new = Job(folder, overrides, todo, gpus, state="waiting" if todo else "finished")
             new.steps_before = max((row.get("step", 0.0) for row in read_rows(folder / folders.METRICS)), default=0.0)
             self._jobs[folder] = new
@@ -84,6 +86,11 @@ class Sweep:
                 f"[{' '.join(overrides)}]\nhydra.sweep.subdir must tell them apart"
             )
         return known
+
+    def _gpus_of(self, trainer: Mapping[str, Any]) -> int:
+        usable = usable_gpus(trainer)
+        self._slots.offer(usable)
+        return gpus_of(trainer, len(usable), self._per_job)
 
     def _discard_if_new(self) -> None:
         """Remove the sweep's folder when no job has ever been there, as after a wrong option."""
@@ -147,7 +154,7 @@ class Sweep:
         paths = (str(self.code / "src"), environment.get("PYTHONPATH"))
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         environment |= {supervisor.LIFELINE: str(self._lifeline)}
-        if self._slots.gpus:
+        if slot.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         with (one.folder / folders.JOB_LOG).open("a") as log:
             one.process = Process(

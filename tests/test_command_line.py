@@ -22,8 +22,8 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["modle=lenet"], "error: there is no option 'modle', did you mean model?"),
         (["model=lent"], "error: model=lent: there is no such model, did you mean lenet?"),
         (["model.dropout=["], "error: model.dropout=[: this cannot be read"),
-        (["resume=nowhere"], "error: resume=nowhere: no run there"),
-        (["resume=nowhere/checkpoints/last.ckpt"], "error: resume=nowhere/checkpoints/last.ckpt: no such checkpoint"),
+        (["resume=nowhere"], f"error: resume={ROOT}/nowhere: no run there"),
+        (["resume=nowhere/last.ckpt"], f"error: resume={ROOT}/nowhere/last.ckpt: no such checkpoint"),
         (["run=a/b"], "error: run=a/b: a run's name is made of letters"),
         (["trainer.devices=0"], "error: trainer.devices=0: a number of devices, a list of their indices, or auto"),
         (

@@ -256,3 +256,23 @@ def test_disk_that_is_full_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space left"):
         folders.lock(tmp_path)
     assert names(tmp_path) == []
+
+
+def test_held_lock_is_seen_by_others_and_a_released_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    assert not locks.is_held(path)
+    with locks.lock(path, "it"):
+        assert locks.is_held(path)
+    assert not locks.is_held(path)
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_held_marker_is_seen_by_others_and_a_dead_one_is_not(tmp_path: Path, dead: int) -> None:
+    path = tmp_path / ".lock"
+    with locks.lock(path, "it"):
+        assert locks.is_held(path)
+    assert not locks.is_held(path)
+    marker(tmp_path, dead)
+    assert not locks.is_held(path)
+    marker(tmp_path, dead, "node7")
+    assert locks.is_held(path)

@@ -12,6 +12,8 @@ from typing import Any
 
 HEAD = "ALEXNET_LAB_COMMAND"
 """Environment variable: how the user started the program, as `python src/train.py`; for its child processes too."""
+CALLER = "ALEXNET_LAB_CALLER"
+"""Environment variable: the folder that the user is in."""
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)\Z)[a-z_/][\w/.+-]*", re.IGNORECASE | re.ASCII)
 """Text that Hydra reads as the same text."""
 
@@ -24,6 +26,12 @@ def command(name: str, *overrides: str) -> str:
     """
     *python, script = shlex.split(os.environ.get(HEAD, "python src/train.py"))
     return shlex.join([*python, str(Path(script).with_name(f"{name}.py")), *overrides])
+
+
+def from_here(path: Path) -> str:
+    """A path as the user can type it: relative to their folder where it is below that, else absolute."""
+    here = os.environ.get(CALLER) or os.getcwd()
+    return os.path.relpath(path, here) if Path(os.path.abspath(path)).is_relative_to(here) else os.path.abspath(path)
 
 
 def typed(key: str, value: Any) -> str:

@@ -38,7 +38,8 @@ def lock(path: Path, what: str) -> AbstractContextManager[Any]:
     if (reason := _no_flock(path.parent)) is None:
         native = FileLock(path)
         try:
-            held = native.acquire(blocking=False)
+            # A moment's patience, for those who only look, see `is_held`.
+            held: AbstractContextManager[Any] = native.acquire(timeout=0.2, poll_interval=0.05)
         except Timeout:
             raise UserError(f"{what} is being written by another process ({_read(path)})") from None
         with suppress(OSError):  # a full disk
@@ -48,6 +49,26 @@ def lock(path: Path, what: str) -> AbstractContextManager[Any]:
     held = hold_marker(marker, what, seconds=0.0)
     log.warning("%s has no file locks (%s); the file %s is the lock", path.parent, reason, marker.name)
     return held
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock `path`; nothing is written, and the folder may be read-only.
+
+    A marker that another machine left counts as held, since nobody here can see whether its process is dead.
+    """
+    marker = path.with_name(f"{path.name}{MARKER}")
+    if marker.exists():
+        return not _is_abandoned(_read(marker))
+    try:
+        import fcntl
+
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (OSError, ImportError):  # no lock file, or no flock here and no marker
+        return False
+    return False
 
 
 def _no_flock(folder: Path) -> str | None:

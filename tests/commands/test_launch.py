@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from alexnet_lab.commands import gpus
 from alexnet_lab.commands.launch import local_ranks, started_from_outside
 from alexnet_lab.errors import UserError
 
@@ -16,12 +17,16 @@ def test_number_of_processes_on_the_cpu(devices: Any, ranks: int) -> None:
     assert local_ranks({"accelerator": "cpu", "devices": devices}) == ranks
 
 
-@pytest.mark.parametrize("gpus", [0, 1, 4])
+@pytest.mark.parametrize("count", [0, 1, 4])
 def test_every_visible_device_gets_a_process_and_without_any_the_cpu_gets_one(
-    gpus: int, monkeypatch: pytest.MonkeyPatch
+    count: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    assert local_ranks({"accelerator": "auto", "devices": "auto"}) == max(1, gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpus, "_signs", lambda: True)
+    monkeypatch.setattr(gpus, "ask", lambda: gpus.Gpus(count, "" if count else "none", None, False, "2.14", "13.0"))
+    assert local_ranks({"accelerator": "auto", "devices": "auto"}) == max(1, count)
+    line = "trainer.devices=auto: there is no GPU here, so one process trains on the CPU\n"
+    assert capsys.readouterr().err == ("" if count else line)
 
 
 @pytest.mark.parametrize("devices", [0, -2, "abc", "", "1.5"])

@@ -87,7 +87,7 @@ def test_job_that_cannot_be_is_told_and_the_others_are_run(script: Any, tmp_path
     ("arguments", "message"),
     [
         (["seed=0,1", "hydra.launcher.jobs_at_once=0"], "error: hydra.launcher.jobs_at_once must be above 0, got 0"),
-        (["seed=0,1", "resume=somewhere"], "error: resume=somewhere: a sweep takes resume=auto with run=NAME"),
+        (["seed=0,1", "resume=somewhere"], f"error: resume={ROOT}/somewhere: a sweep takes resume=auto with run=NAME"),
         (
             ["seed=0,1", "hydra.sweeper.max_batch_size=1"],
             "error: hydra.sweeper.max_batch_size is not for this launcher",

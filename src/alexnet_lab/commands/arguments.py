@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab.command_line import HEAD, command, quoted, written
+from alexnet_lab.command_line import CALLER, HEAD, command, quoted, written
 
 PATHS = frozenset({
     *("images", "out", "sheet", "source", "stream", "checkpoint", "runs", "baseline", "add", "resume", "data.dir"),
@@ -39,7 +39,7 @@ given: list[str] = []
 def prepare(caller: Path) -> None:
     """Rewrite `sys.argv` of a user who stands in the folder `caller`, and remember how they started the program."""
     given[:] = sys.argv[1:]
-    os.environ[HEAD] = command_head()
+    os.environ[HEAD], os.environ[CALLER] = command_head(), str(caller)
     sys.argv[1:] = rewritten(given, caller)
 
 

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from alexnet_lab import files
+from alexnet_lab.command_line import from_here
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.metric_rows import FIGURES
 from alexnet_lab.tracking.wandb_artifacts import first_line, upload
@@ -130,7 +131,7 @@ class WandbRun(WandbLogger):
             options.append("--include-online")  # wandb takes the folder of an online run for uploaded
         if not runs:
             return None
-        return shlex.join(["wandb", "sync", *options, *(str(path.absolute()) for path in runs)])
+        return shlex.join(["wandb", "sync", *options, *map(from_here, runs)])
 
     def _usable(self) -> bool:
         _ = self.experiment  # outside of the caller's try: a failure to begin is the user's to know

@@ -1,4 +1,4 @@
-"""What Linux offers and macOS does not: the cores of a process, ending with its parent, when a process started.
+"""What not every machine offers: the cores of a process, ending with its parent, a terminal for any text.
 
 Imports nothing heavy.
 """
@@ -6,8 +6,10 @@ Imports nothing heavy.
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,13 @@ def end_with_parent() -> None:
 
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def print_any_text() -> None:
+    """Escape what the terminal's encoding lacks, as in names of files, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def start_of(process: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 
+from alexnet_lab.commands.folders import ROOT
 from alexnet_lab.commands.resume import continued
 from alexnet_lab.errors import UserError
 
@@ -95,3 +96,17 @@ def test_changed_default_of_a_later_version_does_not_matter_to_a_run_that_only_g
 ) -> None:
     recorded["model"]["dropout"] = 0.25  # as an older conf/model/lenet.yaml would have made it
     assert resume(recorded, "trainer.max_epochs=5")["model"]["dropout"] == 0.25
+
+
+def test_recorded_relative_path_is_the_projects(settings: Callable[..., dict[str, Any]]) -> None:
+    first = ("model=lenet", "data=fashion_mnist", "data.dir=sets", "logger=none")
+    found = resume(settings(*first), *first[:2], f"data.dir={ROOT}/sets", "trainer.max_epochs=5")
+    assert (found["data"]["dir"], found["trainer"]["max_epochs"]) == ("sets", 5)
+    with pytest.raises(UserError, match=r"data\.dir is sets in the recorded run, /elsewhere/sets here"):
+        resume(settings(*first), "data.dir=/elsewhere/sets")
+
+
+@pytest.mark.parametrize("name", ["Été", "猫", "lr=0.1,seed=1", "12"])
+def test_run_of_any_name_takes_other_settings(name: str, recorded: dict[str, Any]) -> None:
+    recorded["run"] = name
+    assert resume(recorded, "trainer.max_epochs=5")["trainer"]["max_epochs"] == 5

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from alexnet_lab import machine
 from alexnet_lab.commands import arguments, folders, slurm
 from alexnet_lab.commands.advice import advice
 from alexnet_lab.commands.folders import ROOT
@@ -36,13 +37,15 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def program() -> None:
+            machine.print_any_text()
             with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
             if _print_help(config_name, with_traceback):
                 return
+            # For the processes of other launchers, which do not begin with this script, and work in the project's root.
+            others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+            paths = [str(ROOT / "src"), *map(os.path.abspath, others)]
             arguments.prepare(_caller())
             os.chdir(ROOT)
-            # For the processes of other launchers, which do not begin with this script.
-            paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
             os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
             # Hydra prints errors itself unless this is set; here they are printed by `report`.
             os.environ["HYDRA_FULL_ERROR"] = "1"

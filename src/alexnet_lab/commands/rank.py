@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from alexnet_lab import machine
 from alexnet_lab.command_line import typed
 from alexnet_lab.commands import folders, gpus, heartbeat, supervisor
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
@@ -71,7 +72,7 @@ def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: str) -> 
 
 def _log_to(path: Path, speak: bool) -> None:
     """What is logged goes to the rank's file; our own lines and others' warnings of rank 0 go to the terminal, too."""
-    file = logging.FileHandler(path)
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers: list[logging.Handler] = [file]
     if speak:
@@ -97,6 +98,7 @@ def _silence_lightning() -> None:
 def main(arguments: list[str]) -> int:
     """Run the rank that the environment describes in the folder that the arguments name."""
     supervisor.end_with_supervisor()
+    machine.print_any_text()
     # A terminal's signals reach every process of its group, and Slurm's every process of a job; the supervisor alone
     # decides what they mean, and sends SIGTERM.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):

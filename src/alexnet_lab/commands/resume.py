@@ -7,6 +7,8 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from alexnet_lab.command_line import override
+from alexnet_lab.commands.arguments import rewritten
+from alexnet_lab.commands.folders import ROOT
 from alexnet_lab.errors import UserError
 
 MAY_CHANGE = ("trainer", "logger", "callbacks", "hang_timeout")
@@ -27,7 +29,9 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
     """
     recorded = _moved(recorded, recorded["folder"], folder)
     before = list(recorded["overrides"])
-    new = [text for text in overrides if text not in before and _key(text) not in OF_THE_COMMAND_LINE]
+    # Older runs recorded relative paths, which were the project's.
+    known = {*before, *rewritten(before, ROOT)}
+    new = [text for text in overrides if text not in known and _key(text) not in OF_THE_COMMAND_LINE]
     if not new:
         return recorded
     replaced = {_key(text) for text in new}

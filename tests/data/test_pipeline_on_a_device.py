@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from alexnet_lab.data.augment import ten_views
@@ -16,13 +16,14 @@ DEVICE = torch.device("meta")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 
 
-class HostTensors(TorchDispatchMode):
-    """Counts the operations that read a tensor in the host's memory, each of which a GPU would wait for."""
+class HostReads(TorchFunctionMode):
+    """Counts the calls that read the host's memory, each of which would wait for a GPU."""
 
     count = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self.count += func in (torch.tensor, torch.as_tensor, Tensor.new_tensor)
         self.count += any(tensor.device.type == "cpu" for tensor in tensors)
         return func(*args, **(kwargs or {}))
 
@@ -62,7 +63,7 @@ def test_constants_are_copied_to_the_device_once(recipe: str) -> None:
     size = 256 if draws.box is not None else 224
     images = on_device(4, 3, size, size, dtype=torch.uint8)
     pipeline(images, draws)
-    with HostTensors() as reads:
+    with HostReads() as reads:
         pipeline(images, draws)
     assert reads.count == 0
 
@@ -70,6 +71,6 @@ def test_constants_are_copied_to_the_device_once(recipe: str) -> None:
 def test_corners_of_ten_views_are_copied_to_the_device_once() -> None:
     images = on_device(4, 3, 256, 256, dtype=torch.uint8)
     ten_views(images, 224)
-    with HostTensors() as reads:
+    with HostReads() as reads:
         ten_views(images, 224)
     assert reads.count == 0

@@ -68,7 +68,7 @@ def test_mean_image_travels_as_text(trained_run) -> None:
     sent = json.loads(json.dumps(described))["mean_image"]
     received = np.frombuffer(base64.b64decode(sent["float32_base64"]), "<f4").reshape(sent["shape"])
     assert np.array_equal(received, pixels.numpy())
-    assert described["steps"][:2] == ["RGB, shorter side to 256", "centre crop of 5"]
+    assert described["steps"][:3] == ["transparency over white", "RGB, shorter side to 256", "centre crop of 5"]
 
 
 def test_network_that_differs_leaves_the_file_that_was_there(composed, trained_run, tmp_path, monkeypatch) -> None:
@@ -113,7 +113,7 @@ def test_without_the_dataset_random_inputs_are_compared_and_it_is_said(script, t
         ("out=network.pth", "out=network.pth: the name must end in .onnx"),
         ("out=nowhere/network.onnx", "there is no folder nowhere"),
         ("images=nowhere", "images=nowhere: there is no such file or folder"),
-        ("images=README.md", "images: README.md: not a file of JPEG"),
+        ("images=README.md", "images: README.md: not an image in a format that Pillow decodes"),
     ],
 )
 def test_wrong_option_is_named_with_its_remedy(composed, trained_run, override, message) -> None:

@@ -248,6 +248,7 @@ def test_preprocessing_is_plain_and_complete():
         "mean": [0.5],
         "std": [0.25],
         "classes": ["class 0", "class 1", "class 2"],
+        "transparency": "white",
     }
 
 

@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import resized_crop
 
 from alexnet_lab.data.encoded import ImageFiles, jpeg_size
 from alexnet_lab.data.sampler import random_order
-from alexnet_lab.data.sources.listing import Blob
+from alexnet_lab.data.sources.blobs import Blob
 from alexnet_lab.data.spec import mean_over_views
 from alexnet_lab.data.store.images import to_square
 from alexnet_lab.data.store.reading import open_store

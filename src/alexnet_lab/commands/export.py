@@ -20,7 +20,8 @@ from alexnet_lab.commands.predictions import printable
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import given_images
-from alexnet_lab.data.store.images import Unreadable
+from alexnet_lab.data.store.images import read_image
+from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError
 
 TOLERANCE = 1e-4
@@ -116,7 +117,7 @@ def _given_inputs(preprocessing: Preprocessing, places: list[Any]) -> tuple[Tens
     squares = []
     for image in images:
         try:
-            squares.append(preprocessing.decode(image.blob.read()))
+            squares.append(preprocessing.decode(read_image(image.blob)))
         except (Unreadable, OSError) as error:
             raise UserError(f"images: {printable(image.path)}: {error}") from error
     return preprocessing.inputs(squares), "given ones"

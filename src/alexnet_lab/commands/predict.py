@@ -1,5 +1,6 @@
 """The most probable classes of images, as a table, a file and a picture."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,11 +22,13 @@ from alexnet_lab.commands import predictions
 from alexnet_lab.commands.evaluate import PROTOCOLS
 from alexnet_lab.commands.predictions import Prediction, printable
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_network
+from alexnet_lab.data.image_kinds import left_out_line
 from alexnet_lab.data.imagenet_classes import names_by_wnid
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import GivenImage, given_images
 from alexnet_lab.data.spec import mean_over_views
-from alexnet_lab.data.store.images import MAX_BYTES, Unreadable
+from alexnet_lab.data.store.images import read_image
+from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.pictures.sheet import sheet
 
@@ -69,10 +72,13 @@ def predict(config: DictConfig) -> list[Prediction]:
     preprocessing = Preprocessing.of(restored.preprocessing)
     if options["protocol"] == "ten_crop":
         _check_ten_crop(restored, preprocessing)
-    images = given_images(places)
+    left_out: Counter[str] = Counter()
+    images = given_images(places, left_out)
     found = _predict_all(images, restored, preprocessing, options)
     network = str(restored.settings["model"]["_target_"]).rpartition(".")[2]
     predictions.show(found.done, f"{network} of run {restored.settings['run']}, {options['protocol']}")
+    if line := left_out_line(left_out):
+        print(line)
     if options["out"]:
         about = {"checkpoint": str(path), "network": network, "protocol": options["protocol"]}
         out = Path(options["out"])
@@ -185,9 +191,7 @@ def _read_batches(images: Sequence[GivenImage], preprocessing: Preprocessing, si
 
     def read(image: GivenImage) -> Read:
         try:
-            if image.blob.size > MAX_BYTES:
-                raise Unreadable(f"{image.blob.size} bytes, at most {MAX_BYTES} are read")
-            return Read(image, preprocessing.decode(image.blob.read()))
+            return Read(image, preprocessing.decode(read_image(image.blob)))
         except (Unreadable, OSError) as error:
             return Read(image, None, str(error))
 

@@ -24,7 +24,8 @@ TEN_CROP = "ten_crop.json"
 OF_ONE_RUN = (
     "run", "seed", "folder", "overrides", "resume", "logger", "sweep", "sweep_name", "checkpoints", "hang_timeout",
 )  # fmt: skip
-OF_ONE_RUNS_DATA = ("seed", "dir", "workers")
+OF_ONE_RUNS_DATA = ("seed", "dir", "workers", "transparency")
+"""Older runs do not state `transparency`, and no published dataset has any."""
 WATCHING = ("progress", "pictures")
 """Callbacks that leave the training as it is; others may change it."""
 

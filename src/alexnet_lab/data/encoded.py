@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.io import decode_jpeg
 
-from alexnet_lab.data.sources.listing import Blob
-from alexnet_lab.data.store.images import MAX_BYTES, MAX_PIXELS, SIZE, Unreadable, orientation_turn, to_square
+from alexnet_lab.data.sources.blobs import Blob
+from alexnet_lab.data.store.images import MAX_PIXELS, SIZE, orientation_turn, read_image, to_square
+from alexnet_lab.data.store.modes import Transparency, Unreadable
 from alexnet_lab.data.store.reading import Jpegs
 from alexnet_lab.errors import UserError
 
@@ -47,12 +48,17 @@ class StoredJpegs:
 
 
 class ImageFiles:
-    """Files of any size and kind, each made 256 x 256 as `prepare` would: what a store holds, anew in every epoch."""
+    """Files of any size and kind, each made 256 x 256 as `prepare` would: what a store holds, anew in every epoch.
+
+    Args:
+        transparency: see `to_square`.
+    """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, blobs: Sequence[Blob]) -> None:
+    def __init__(self, blobs: Sequence[Blob], transparency: Transparency | None = "white") -> None:
         self._blobs = blobs
+        self._transparency = transparency
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -61,12 +67,11 @@ class ImageFiles:
     def window(self, row: int, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         blob = self._blobs[row]
         try:
-            if blob.size > MAX_BYTES:
-                raise Unreadable(f"{blob.size} bytes, at most {MAX_BYTES} are read")
-            data = blob.read()
+            data = read_image(blob)
             image = fast_square(data)
             if image is None:
-                return to_square(data)[top : top + height, left : left + width]
+                square = to_square(data, transparency=self._transparency)
+                return square[top : top + height, left : left + width]
         except (Unreadable, OSError) as error:
             raise UserError(f"{blob.file} cannot be read: {error}") from error
         return window_of(image, top, left, height, width)

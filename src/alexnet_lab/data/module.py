@@ -90,6 +90,7 @@ class ImageDataModule(LightningDataModule):
     def preprocessing(self) -> dict[str, Any]:
         """How pixels become the network's input and outputs become names, in plain containers, for the checkpoint.
 
+        With `transparency`: transparent pixels are composed over that colour first.
         With `crop_size`: the shorter side is resized to `stored_size`, and of its centre square the centre is cropped.
         With `mean_image`, float32 [C, crop_size, crop_size] in [0, 1]: subtracted in place of `mean`. With
         `whole_mean_image`, [C, stored_size, stored_size], the part of it under each crop, the centre or another.
@@ -102,6 +103,8 @@ class ImageDataModule(LightningDataModule):
             "std": list(self.spec.std),
             "classes": list(self.spec.classes),
         }
+        if self.spec.transparency:  # absent in what is made of an older store
+            facts["transparency"] = self.spec.transparency
         if self.augmentation:
             size = self.augmentation.crop_size
             facts |= {"stored_size": self.dataset.split("val").images.shape[2], "crop_size": size}

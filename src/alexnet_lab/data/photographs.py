@@ -14,6 +14,7 @@ from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.pipeline import ColourNoise, InputPipeline, MeanImage
 from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.data.store.images import SIZE
+from alexnet_lab.data.store.modes import Transparency
 from alexnet_lab.data.stored import StoredImages
 from alexnet_lab.errors import UserError
 
@@ -49,7 +50,9 @@ class Photographs:
         # The mean image's own means where that is what is subtracted.
         mean = images.store.meta.mean if isinstance(self._mean, str) else self._mean
         std = images.store.meta.std if isinstance(self._std, str) else self._std
-        return DataSpec(images.name, images.source.classes, images.channels, tuple(mean), tuple(std))
+        return DataSpec(
+            images.name, images.source.classes, images.channels, tuple(mean), tuple(std), images.source.transparency
+        )
 
     def places(self) -> list[str]:
         return [f"folder: {self._images.folder}"]
@@ -98,6 +101,7 @@ def photographs(
     mean: Mean | Sequence[float],
     std: Literal["channels"] | Sequence[float],
     colour_until_epoch: int | None = None,
+    transparency: Transparency | None = None,
     workers: int = 2,
     channels_last: bool = True,
 ) -> ImageDataModule:
@@ -112,7 +116,7 @@ def photographs(
     _check(crop, crop_size, channels, mean)
     amount = 0 if colour == "off" else colour_std
     augmentation = Augmentation(crop, crop_size, flip, rotation, scaling, jitter, amount, colour_until_epoch)
-    images = StoredImages(dir, name, num_classes, val_size, split_seed)
+    images = StoredImages(dir, name, num_classes, val_size, split_seed, transparency)
     if num_classes is None:
         images.prepare()  # refuses, with the true number
     dataset = Photographs(images, mean, std)

@@ -18,6 +18,7 @@ from alexnet_lab.data.augment import ten_views
 from alexnet_lab.data.pipeline import InputPipeline, MeanImage
 from alexnet_lab.data.spec import Draws
 from alexnet_lab.data.store.images import SIZE, to_square
+from alexnet_lab.data.store.modes import Transparency
 from alexnet_lab.errors import UserError
 
 CPU = torch.device("cpu")
@@ -42,6 +43,8 @@ class Preprocessing(BaseModel):
     classes: list[str]
     stored_size: Literal[256] | None = None
     crop_size: Annotated[int, Field(ge=1, le=SIZE)] | None = None
+    transparency: Transparency | None = None
+    """None in checkpoints from before it was recorded."""
     mean_image: Tensor | None = None
     whole_mean_image: Tensor | None = None
 
@@ -61,7 +64,8 @@ class Preprocessing(BaseModel):
         Raises:
             Unreadable: damaged, too large, or no image.
         """
-        square = to_square(data, "L" if self.channels == 1 else "RGB", keep_small=self.crop_size is None)
+        mode: Literal["L", "RGB"] = "L" if self.channels == 1 else "RGB"
+        square = to_square(data, mode, self.crop_size is None, self.transparency)
         return square[None] if square.ndim == 2 else square.transpose(2, 0, 1)
 
     def check_ten_crop(self) -> None:
@@ -106,5 +110,7 @@ class Preprocessing(BaseModel):
             first = ["centre square", *(["grey"] if self.channels == 1 else [])]
         else:
             first = [f"RGB, shorter side to {self.stored_size}", f"centre crop of {self.crop_size}"]
+        if self.transparency:
+            first.insert(0, f"transparency over {self.transparency}")
         subtracted = "mean" if self.mean_image is None else "mean_image"
         return [*first, "divide by 255", f"subtract {subtracted}", "divide by std", f"resize to {self.image_size}"]

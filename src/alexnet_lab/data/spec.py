@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from alexnet_lab.data.store.modes import Transparency
 from alexnet_lab.errors import UserError
 
 
@@ -81,6 +82,8 @@ class DataSpec:
     mean: tuple[float, ...]
     """Per channel or one for all, of pixels in [0, 1]."""
     std: tuple[float, ...]
+    transparency: Transparency | None = "white"
+    """What transparent pixels of image files are composed over, see `to_square`."""
 
     def __post_init__(self) -> None:
         for key, values in (("mean", self.mean), ("std", self.std)):

@@ -12,9 +12,12 @@ from alexnet_lab.command_line import command, override
 from alexnet_lab.data.dataset import Split, SplitName, held_out_rows
 from alexnet_lab.data.encoded import ImageFiles, StoredJpegs
 from alexnet_lab.data.gather import PixelFile, WindowedImages
+from alexnet_lab.data.image_kinds import left_out_line
 from alexnet_lab.data.imagenet_classes import names_by_wnid
+from alexnet_lab.data.sources.listing import is_archive
 from alexnet_lab.data.sources.samples import NoTrainingImages, find_samples
 from alexnet_lab.data.store.format import MEAN_IMAGE, META, NPY_HEADER_BYTES, PIXELS, StoreMeta
+from alexnet_lab.data.store.modes import Transparency
 from alexnet_lab.data.store.reading import open_store
 from alexnet_lab.data.stream.layout import is_stream
 from alexnet_lab.data.stream.reading import StreamSource
@@ -29,6 +32,8 @@ class Source(Protocol):
     classes: tuple[str, ...]
     counts: dict[str, int]
     """Images by split."""
+    transparency: Transparency | None
+    """What transparent pixels are composed over, see `to_square`."""
 
     def images(self, split: str) -> WindowedImages: ...
 
@@ -43,6 +48,7 @@ class StoreSource:
         self.meta: StoreMeta = self._store.meta
         self.classes = tuple(known.name for known in self.meta.classes)
         self.counts = self.meta.counts
+        self.transparency = self.meta.transparency
 
     def images(self, split: str) -> WindowedImages:
         if self.meta.format == "jpeg":
@@ -61,24 +67,31 @@ class StoreSource:
 class FolderSource:
     """Image files as they lie: `train/<class>/*`, `val/<class>/*`, or any other layout that `prepare` takes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, transparency: Transparency | None) -> None:
+        self.transparency = transparency
         found = find_samples([folder])
         if found.left_aside:
             log.info("%s: %s images are in no split and left aside", folder, f"{found.left_aside:,}")
+        if line := left_out_line(found.left_out):
+            log.info("%s: %s", folder, line)
         self._splits = found.splits
         self._labels = {wnid: label for label, wnid in enumerate(found.wnids)}
         self.classes = tuple(names_by_wnid().get(wnid, wnid) for wnid in found.wnids)
         self.counts = {split: len(samples) for split, samples in found.splits.items()}
 
     def images(self, split: str) -> WindowedImages:
-        return ImageFiles([sample.blob for sample in self._splits[split]])
+        return ImageFiles([sample.blob for sample in self._splits[split]], self.transparency)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         return np.array([self._labels[sample.wnid] for sample in self._splits[split]], np.int64)
 
 
-def open_source(place: str, name: str) -> StoreSource | StreamSource | FolderSource:
-    """The store or the stream in the folder `place`, or else the images in it; a stream may lie at an address, too.
+def open_source(
+    place: str, name: str, transparency: Transparency | None = "white"
+) -> StoreSource | StreamSource | FolderSource:
+    """The store or the stream in the folder `place`, or else the images in it or in the archive that it is.
+
+    A stream may be at an address, too. `transparency` applies to images; stores and streams have their own.
 
     Raises:
         UserError: there is neither, with the command that makes a store; or what is there is damaged.
@@ -86,10 +99,11 @@ def open_source(place: str, name: str) -> StoreSource | StreamSource | FolderSou
     if is_stream(place):
         return StreamSource(place, name)
     folder = Path(place)
-    if (folder / META).exists() or (folder / MEAN_IMAGE).exists() or not folder.is_dir():
+    images = folder.is_dir() or (folder.is_file() and is_archive(folder.name))
+    if (folder / META).exists() or (folder / MEAN_IMAGE).exists() or not images:
         return StoreSource(folder, name)
     try:
-        return FolderSource(folder)
+        return FolderSource(folder, transparency)
     except NoTrainingImages:
         return StoreSource(folder, name)  # which says that there is none, and how to make it
 
@@ -102,11 +116,20 @@ class StoredImages:
         val_size: 0 validates on the source's `val`; otherwise so many training images are held out by `split_seed`.
             `test` is the source's `test`, or its `val`, since ImageNet publishes no labels of its test images, or the
             held-out ones.
+        transparency: see `open_source`.
     """
 
     channels = 3
 
-    def __init__(self, folder: str, name: str, num_classes: int | None, val_size: int, split_seed: int) -> None:
+    def __init__(
+        self,
+        folder: str,
+        name: str,
+        num_classes: int | None,
+        val_size: int,
+        split_seed: int,
+        transparency: Transparency | None,
+    ) -> None:
         if val_size < 0:
             raise UserError(f"data.val_size must not be negative, got {val_size}")
         self.folder = folder
@@ -114,12 +137,13 @@ class StoredImages:
         self._num_classes = num_classes
         self._val_size = val_size
         self._split_seed = split_seed
+        self._transparency = transparency
         self._splits: dict[SplitName, Split] = {}
 
     @cached_property
     def source(self) -> StoreSource | StreamSource | FolderSource:
         """UserError when there is none, or when it is not as stated."""
-        source = open_source(self.folder, self.name)
+        source = open_source(self.folder, self.name, self._transparency)
         if len(source.classes) != self._num_classes:
             raise UserError(
                 f"{self.folder} has images of {len(source.classes)} classes, data.num_classes is {self._num_classes}: "

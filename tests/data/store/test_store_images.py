@@ -9,7 +9,8 @@ from tests.data.store.conftest import encoded
 from torchvision.transforms import CenterCrop, Resize
 
 from alexnet_lab.data.store import images
-from alexnet_lab.data.store.images import Unreadable, to_jpeg, to_square
+from alexnet_lab.data.store.images import to_jpeg, to_square
+from alexnet_lab.data.store.modes import Unreadable
 
 
 def reference(image: Image.Image) -> np.ndarray:

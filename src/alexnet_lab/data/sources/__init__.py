@@ -1,1 +1,1 @@
-"""Where labelled images come from: folders and tar archives in the layouts that ImageNet is handed around in."""
+"""Where labelled images come from: folders, tar and zip archives in the layouts that ImageNet is handed around in."""

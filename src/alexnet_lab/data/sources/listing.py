@@ -1,73 +1,72 @@
-"""Every file of interest below folders and in tar archives, read from where it lies: nothing is unpacked.
+"""Every image and label file below folders and in tar and zip archives; nothing is unpacked.
 
 Archives are untrusted. They are only read, member by member, at offsets inside the archive; anything in them that is
-not a plain file or a folder, or is named to lie elsewhere, is refused. Folders are the user's own: links are followed.
+not a plain file or a folder, or is named to be elsewhere, is refused. Folders are the user's own: links are followed.
 """
 
 import os
-import stat
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, NoReturn
 
+from alexnet_lab.data.image_kinds import ARCHIVE_SUFFIXES, HEADER_BYTES, is_image_header, is_image_name, suffix_of
+from alexnet_lab.data.sources.blobs import SIGNATURE, Blob, open_plain
+from alexnet_lab.data.sources.zips import zip_members
 from alexnet_lab.errors import UserError
 
-IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 KAGGLE_VAL_LABELS = "LOC_val_solution.csv"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 DEVKIT_VAL_LABELS = "ILSVRC2012_validation_ground_truth.txt"
 LABEL_FILES = {KAGGLE_VAL_LABELS, DEVKIT, DEVKIT_VAL_LABELS}
 
 TAR_FOLDERS = {"ILSVRC2012_img_train": "train", "ILSVRC2012_img_val": "val"}
-"""A tar is listed as a folder of its own name; these two have a folder's meaning."""
+"""An archive is listed as a folder of its own name; these two have a folder's meaning."""
+NOT_OURS = "__MACOSX"
+"""The folder in which macOS keeps the attributes of the files of an archive."""
 BLOCK = 512
 """Bytes; a tar consists of such blocks, and a block of zeros ends it."""
 
 
-class Blob(NamedTuple):
-    """A file's bytes, where they lie: a whole file on disk, or a part of an archive."""
-
-    file: str
-    offset: int
-    size: int
-
-    def read(self) -> bytes:
-        """OSError when the file is gone, is no plain file, or has become shorter."""
-        with _open_plain(self.file) as file:
-            data = os.pread(file.fileno(), self.size, self.offset)
-        if len(data) != self.size:
-            raise OSError(f"{self.file} ends before byte {self.offset + self.size}")
-        return data
-
-
 class Listed(NamedTuple):
     path: str
-    """Relative to the source, with `/`; the tars on the way count as folders."""
+    """Relative to the source, with `/`; the archives on the way count as folders."""
     blob: Blob
 
 
-def list_files(sources: Sequence[Path]) -> Iterator[Listed]:
+def list_files(sources: Sequence[Path], left_out: Counter[str] | None = None) -> Iterator[Listed]:
     """The images and label files below all sources, in no particular order; a source may be a label file itself.
 
     Files that cannot be read, such as a link that leads nowhere, are listed like others.
 
+    Args:
+        left_out: the files that are none of these are counted in it, by suffix; hidden ones are not.
+
     Raises:
-        UserError: a source is missing, a folder cannot be listed, or an archive is damaged, compressed or has
-            forbidden members.
+        UserError: a source is missing, a folder cannot be listed, or an archive is damaged, compressed as a whole,
+            encrypted, or has forbidden members.
     """
+    left_out = Counter() if left_out is None else left_out
     for source in sources:
         if source.is_dir():
-            yield from _list_folder(source)
+            yield from _list_folder(source, left_out)
         elif not source.is_file():
             raise UserError(f"source: there is no {source}")
         elif source.name in LABEL_FILES:
             yield Listed(source.name, _whole(str(source)))
         else:
-            yield from _list_tar(_whole(str(source)), _tar_folder(source.name), nested=False)
+            yield from _list_archive(str(source), _archive_folder(source.name), left_out)
 
 
-def _list_folder(root: Path) -> Iterator[Listed]:
+def is_archive(name: str) -> bool:
+    """Whether a file of this name is read as the folder that it would unpack to."""
+    return suffix_of(name) in ARCHIVE_SUFFIXES
+
+
+def _list_folder(root: Path, left_out: Counter[str]) -> Iterator[Listed]:
     entered = set()
     for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
         status = os.stat(folder)
@@ -75,16 +74,17 @@ def _list_folder(root: Path) -> Iterator[Listed]:
             subfolders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in names:
             path = name if inside == "." else f"{inside}/{name}"
-            if _is_wanted(name):
-                blob = _whole(os.path.join(folder, name))
-                if _is_tar(name):
-                    yield from _list_tar(blob, _tar_folder(path), nested=False)
-                else:
-                    yield Listed(path, blob)
+            file = os.path.join(folder, name)
+            if not _is_wanted(name, partial(_whole, file), left_out):
+                continue
+            if is_archive(name):
+                yield from _list_archive(file, _archive_folder(path), left_out)
+            else:
+                yield Listed(path, _whole(file))
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
@@ -101,36 +101,49 @@ def _whole(file: str) -> Blob:
         return Blob(file, 0, 0)
 
 
-def _open_plain(file: str) -> BinaryIO:
-    """OSError unless it is a plain file: one would wait for ever for what comes out of a FIFO."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(f"{file} is not a plain file")
-    return os.fdopen(descriptor, "rb")
-
-
-def _list_tar(archive: Blob, folder: str, nested: bool) -> Iterator[Listed]:
-    """The files in an archive, and in the archives in it."""
+def _list_archive(file: str, folder: str, left_out: Counter[str]) -> Iterator[Listed]:
+    """The files in a zip or tar archive on disk; which of the two it is, its content tells."""
     try:
-        file = _open_plain(archive.file)
+        opened = open_plain(file)
     except OSError as error:
-        raise UserError(f"source: {archive.file} cannot be read ({error})") from None
-    with file:
-        for member in tar_members(file, archive):
-            path = _checked_path(member, archive.file)
-            blob = Blob(archive.file, member.offset_data, member.size)
-            if not member.isreg() or not _is_wanted(path):
-                continue
-            if not _is_tar(path):
-                yield Listed(f"{folder}/{path}", blob)
-            elif nested:
-                raise UserError(
-                    f"source: {archive.file} has a tar in a tar in a tar ({folder}/{path}); only two levels are read, "
-                    "unpack the outermost"
-                )
-            else:
-                yield from _list_tar(blob, f"{folder}/{_tar_folder(path)}", nested=True)
+        raise UserError(f"source: {file} cannot be read ({error})") from None
+    with opened:
+        if opened.read(len(SIGNATURE)) == SIGNATURE or suffix_of(file) == ".zip":
+            yield from _list_zip(opened, file, folder, left_out)
+        else:
+            yield from _list_tar(opened, _whole(file), folder, left_out, nested=False)
+
+
+def _list_zip(file: BinaryIO, archive: str, folder: str, left_out: Counter[str]) -> Iterator[Listed]:
+    for member in zip_members(file, archive):
+        if not _is_wanted(member.path, member.blob, left_out):
+            continue
+        if is_archive(member.path):
+            _refuse_nested(archive, f"{folder}/{member.path}")
+        yield Listed(f"{folder}/{member.path}", member.blob())
+
+
+def _list_tar(file: BinaryIO, archive: Blob, folder: str, left_out: Counter[str], nested: bool) -> Iterator[Listed]:
+    """The files in a tar archive, and in the tar archives in it."""
+    for member in tar_members(file, archive):
+        path = _checked_path(member, archive.file)
+        blob = partial(Blob, archive.file, member.offset_data, member.size)
+        if not member.isreg() or not _is_wanted(path, blob, left_out):
+            continue
+        if not is_archive(path):
+            yield Listed(f"{folder}/{path}", blob())
+        elif nested or suffix_of(path) == ".zip":
+            _refuse_nested(archive.file, f"{folder}/{path}")
+        else:
+            with open_plain(archive.file) as again:
+                yield from _list_tar(again, blob(), f"{folder}/{_archive_folder(path)}", left_out, nested=True)
+
+
+def _refuse_nested(archive: str, path: str) -> NoReturn:
+    raise UserError(
+        f"source: {archive} has an archive in an archive ({path}); only a tar in a tar is read, down to two levels: "
+        "unpack the outermost, and name the folder"
+    )
 
 
 def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
@@ -182,18 +195,30 @@ def _checked_path(member: tarfile.TarInfo, archive: str) -> str:
     return str(path)
 
 
-def _is_wanted(path: str) -> bool:
-    """Nothing hidden: "._name" is how macOS keeps a file's attributes, ".ipynb_checkpoints" are Jupyter's copies."""
+def _is_wanted(path: str, blob: Callable[[], Blob], left_out: Counter[str]) -> bool:
+    """Whether it is an image, a label file or an archive. Others are counted, hidden ones are not.
+
+    A file is opened only where its name does not tell what it is.
+    """
     *folders, name = path.split("/")
-    if any(part.startswith(".") for part in folders):
+    if any(map(_is_hidden, folders)) or name.startswith("."):
         return False
-    return name in LABEL_FILES or (Path(name).suffix.lower() in {".tar", *IMAGE_SUFFIXES} and not name.startswith("."))
+    if name in LABEL_FILES or is_archive(name):
+        return True
+    known = is_image_name(name)
+    if known is None:
+        with suppress(OSError):
+            known = is_image_header(blob().start(HEADER_BYTES))
+    if not known:
+        left_out[suffix_of(name)] += 1
+    return bool(known)
 
 
-def _is_tar(path: str) -> bool:
-    return path.lower().endswith(".tar")
+def _is_hidden(folder: str) -> bool:
+    """Such as ".ipynb_checkpoints", Jupyter's copies."""
+    return folder.startswith(".") or folder == NOT_OURS
 
 
-def _tar_folder(path: str) -> str:
+def _archive_folder(path: str) -> str:
     stem = PurePosixPath(path).with_suffix("")
     return str(stem.with_name(TAR_FOLDERS.get(stem.name, stem.name)))

@@ -7,11 +7,12 @@
 | Kaggle's | `ILSVRC/Data/CLS-LOC/{train/<class>,val}/*`, `LOC_val_solution.csv` |
 | plain | `<class>/*`, only when there is none of the others: all of it is `train` |
 
-A tar is read as the folder that it would unpack to.
+A tar or a zip is read as the folder that it would unpack to.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from alexnet_lab.data.sources.listing import LABEL_FILES, Blob, Listed, list_files
+from alexnet_lab.data.sources.blobs import Blob
+from alexnet_lab.data.sources.listing import LABEL_FILES, Listed, list_files
 from alexnet_lab.data.sources.val_labels import read_val_labels
 from alexnet_lab.errors import UserError
 
@@ -46,6 +48,8 @@ class Samples:
     splits: dict[str, list[Sample]]
     left_aside: int
     """Images that are in none of the splits."""
+    left_out: Mapping[str, int]
+    """Files that are not images that can be read, counted by suffix."""
 
     def digest(self) -> str:
         """SHA-256 of the samples' names and sizes in order, the same for the same images in another layout."""
@@ -57,7 +61,7 @@ class Samples:
 
 
 def find_samples(sources: Sequence[Path]) -> Samples:
-    """What lies below folders and in tars, see the module's table.
+    """What is below folders and in archives, see the module's table.
 
     Raises:
         NoTrainingImages: there are none.
@@ -68,7 +72,8 @@ def find_samples(sources: Sequence[Path]) -> Samples:
     found: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     flat_val, plain, labels, in_a_split = [], [], [], []
     left_aside = 0
-    for file in tqdm(list_files(sources), desc="listing the source", unit=" files", delay=2):
+    left_out: Counter[str] = Counter()
+    for file in tqdm(list_files(sources, left_out), desc="listing the source", unit=" files", delay=2):
         *folders, name = file.path.split("/")
         split, wnid = ["", "", *folders][-2:]
         if name in LABEL_FILES:
@@ -97,7 +102,7 @@ def find_samples(sources: Sequence[Path]) -> Samples:
         _check_plain(plain, in_a_split + [file.path for file in flat_val])
     splits = {split: sorted(samples) for split, samples in found.items() if samples}
     _check(splits, sources)
-    return Samples(tuple(sorted({sample.wnid for sample in splits["train"]})), splits, left_aside)
+    return Samples(tuple(sorted({sample.wnid for sample in splits["train"]})), splits, left_aside, left_out)
 
 
 def _check_plain(plain: list[Sample], in_a_split: list[str]) -> None:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from alexnet_lab.data.sources.samples import Sample
 from alexnet_lab.data.store import statistics
-from alexnet_lab.data.store.format import IMAGE_BYTES, IMAGE_SHAPE, Format
-from alexnet_lab.data.store.images import MAX_BYTES, Unreadable, to_jpeg, to_square
+from alexnet_lab.data.store.format import IMAGE_BYTES, IMAGE_SHAPE, TRANSPARENCY, Format
+from alexnet_lab.data.store.images import read_image, to_jpeg, to_square
+from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError
 
 
@@ -56,7 +57,7 @@ def convert(chunk: Chunk) -> Converted:
     unreadable = []
     for sample, label in zip(chunk.samples, chunk.labels, strict=True):
         try:
-            pixels[len(labels)] = _read(sample)
+            pixels[len(labels)] = to_square(read_image(sample.blob), transparency=TRANSPARENCY)
             labels.append(label)
         except (Unreadable, OSError) as error:
             reason = str(error).replace(sample.blob.file, Path(sample.blob.file).name)  # wherever the source lies
@@ -92,12 +93,6 @@ def convert_all(chunks: Iterable[Chunk], workers: int) -> Iterator[Converted]:
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _read(sample: Sample) -> NDArray[np.uint8]:
-    if sample.blob.size > MAX_BYTES:
-        raise Unreadable(f"{sample.blob.size} bytes, at most {MAX_BYTES} are read")
-    return to_square(sample.blob.read())
 
 
 def _printable(text: str) -> str:

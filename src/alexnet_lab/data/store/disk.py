@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from alexnet_lab.data.image_kinds import left_out_line
 from alexnet_lab.data.sources.samples import Samples
 from alexnet_lab.data.store.format import IMAGE_BYTES, Format, split_files
 from alexnet_lab.errors import UserError
@@ -26,6 +27,8 @@ def check_disk(partial: Path, samples: Samples, form: Format) -> None:
     images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     aside = f" ({samples.left_aside:,} others are in no split and left aside)" if samples.left_aside else ""
     log.info("images: %s, of %d classes%s", images, len(samples.wnids), aside)
+    if line := left_out_line(samples.left_out):
+        log.info("%s", line)
     log.info("disk: %.2f GB needed, %.2f GB free on %s", needed / 1e9, free / 1e9, disk)
     if needed > free:
         raise UserError(

@@ -26,9 +26,12 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from alexnet_lab import files
 from alexnet_lab.data.sources.samples import SPLITS
 from alexnet_lab.data.store.images import SIZE
+from alexnet_lab.data.store.modes import Transparency
 from alexnet_lab.errors import UserError
 
 VERSION = 1
+TRANSPARENCY: Transparency = "white"
+"""Of the stores that are made now."""
 META = "meta.json"
 MEAN_IMAGE = "mean_image.npy"
 LABELS = "labels.npy"
@@ -85,6 +88,8 @@ class StoreMeta(Record):
     eigenvalues: Channels
     eigenvectors: Matrix
     skipped: list[Skipped]
+    transparency: Transparency | None = None
+    """What transparent pixels were composed over; None in older stores, see `to_square`."""
     source_sha256: str
     """`Samples.digest` of what it was made of."""
     software: dict[str, str]
@@ -104,8 +109,9 @@ class StoreMeta(Record):
         return self
 
     def digest(self) -> str:
-        """What `meta_sha256` ought to be."""
-        return hashlib.sha256(self.model_copy(update={"meta_sha256": ""}).model_dump_json().encode()).hexdigest()
+        """What `meta_sha256` should be; an entry that is None counts as absent, as it is in older stores."""
+        text = self.model_copy(update={"meta_sha256": ""}).model_dump_json(exclude_none=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def split_files(split: str, form: Format) -> list[str]:
@@ -125,7 +131,7 @@ def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
 def write_meta(folder: Path, meta: StoreMeta) -> StoreMeta:
     """Writes `meta.json` in one step, with its own digest; returns what was written."""
     meta = meta.model_copy(update={"meta_sha256": meta.digest()})
-    files.write(folder / META, (meta.model_dump_json(indent=1) + "\n").encode())
+    files.write(folder / META, (meta.model_dump_json(indent=1, exclude_none=True) + "\n").encode())
     return meta
 
 

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from alexnet_lab.data.image_kinds import FORMATS, unidentified
+from alexnet_lab.data.sources.blobs import Blob
+from alexnet_lab.data.store.modes import Transparency, Unreadable, flattened
+
 SIZE = 256
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-"""Told by the contents, whatever the file is called. Pillow's other readers are not let near untrusted files."""
-MAX_BYTES = 64 * 2**20
-"""Of an image file; ImageNet's largest has 15 MB."""
+MAX_BYTES = 256 * 2**20
+"""Of an image file: `MAX_PIXELS` of 3 bytes, not compressed."""
 MAX_PIXELS = 89_478_485
 """Pillow's own limit, from which it warns of a decompression bomb; ImageNet's largest image has 61 million."""
 JPEG_QUALITY = 90
@@ -35,14 +37,32 @@ TURNS = {
 """What makes an image upright, by the EXIF orientation."""
 
 
-class Unreadable(ValueError):
-    """An image file that is damaged, too large, or no image."""
+def read_image(blob: Blob) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        Unreadable: it is too large.
+        OSError: see `Blob.read`.
+    """
+    if blob.size > MAX_BYTES:
+        raise Unreadable(f"{blob.size} bytes, at most {MAX_BYTES} are read")
+    return blob.read()
 
 
-def to_square(data: bytes, mode: Literal["RGB", "L"] = "RGB", keep_small: bool = False) -> NDArray[np.uint8]:
+def to_square(
+    data: bytes,
+    mode: Literal["RGB", "L"] = "RGB",
+    keep_small: bool = False,
+    transparency: Transparency | None = "white",
+) -> NDArray[np.uint8]:
     """[256, 256, 3], or [256, 256] for mode L: upright as its EXIF data says, RGB or grey whatever the file's mode.
 
-    With `keep_small` an image is never scaled up: where its shorter side S is below 256, the centre [S, S] is taken.
+    The format is that of the content, whatever the file is called. Of an animation the first frame is taken, of several
+    pages the first.
+
+    Args:
+        keep_small: never scale up: where an image's shorter side S is below 256, the centre [S, S] is taken.
+        transparency: what transparent pixels are composed over, before the image is scaled.
 
     Raises:
         Unreadable: see there.
@@ -54,11 +74,15 @@ def to_square(data: bytes, mode: Literal["RGB", "L"] = "RGB", keep_small: bool =
             warnings.simplefilter("ignore")  # about odd metadata, which thousands of ImageNet's files have
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                upright = _upright(image)
-                size = min(SIZE, *upright.size) if keep_small else SIZE
-                return np.asarray(_square(_eight_bits(upright).convert(mode), size))
+                if image.width * image.height > MAX_PIXELS:  # other threads may have changed the warnings' filter
+                    raise Unreadable(f"{image.width} x {image.height} pixels could be a decompression bomb")
+                image.load()
+                turn = orientation_turn(image)
+                flat = flattened(image, data, mode, transparency)
+                upright = flat if turn is None else flat.transpose(turn)
+                return np.asarray(_square(upright, min(SIZE, *upright.size) if keep_small else SIZE))
     except UnidentifiedImageError:  # its own message has an address in memory, which differs between runs
-        raise Unreadable(f"not a file of {', '.join(FORMATS)}") from None
+        raise Unreadable(unidentified(data)) from None
     except MemoryError:  # this machine's trouble, not the file's
         raise
     # Pillow raises nearly anything over damaged files: OSError, SyntaxError, struct.error, zlib.error, ...
@@ -80,23 +104,6 @@ def orientation_turn(image: Image.Image) -> Image.Transpose | None:
     except Exception:  # damaged data about an image that is whole
         return None
     return TURNS.get(orientation) if isinstance(orientation, int) else None
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """`ImageOps.exif_transpose` writes all EXIF data anew, and fails where another tag is odd."""
-    image.load()
-    turn = orientation_turn(image)
-    return image if turn is None else image.transpose(turn)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Of more bits, which Pillow itself would cut off above 255, scaled down."""
-    if image.mode.startswith("I;16"):
-        grey = (np.asarray(image).astype(np.uint32) + 128) // 257  # rounded: 65535 is 255
-        return Image.fromarray(grey.astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise Unreadable(f"pixels of {image.mode}, 32 bits, whose range is not known; expected are 8 or 16 bits")
-    return image
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:

@@ -24,6 +24,7 @@ from alexnet_lab.data.store.disk import check_disk
 from alexnet_lab.data.store.format import (
     IMAGE_SHAPE,
     MEAN_IMAGE,
+    TRANSPARENCY,
     VERSION,
     Format,
     Skipped,
@@ -124,6 +125,7 @@ def _settings(name: str, form: Format, samples: Samples) -> dict[str, Any]:
         "version": VERSION,
         "name": name,
         "format": form,
+        "transparency": TRANSPARENCY,
         "source_sha256": samples.digest(),
         "software": {"pillow": PIL.__version__, "libjpeg": libjpeg},
     }

@@ -60,6 +60,7 @@ class StreamSource:
         self.meta, self._about = read_about(place, name)
         self.classes = tuple(known.name for known in self.meta.classes)
         self.counts = self.meta.counts
+        self.transparency = self.meta.transparency
 
     def images(self, split: str) -> "StreamedImages":
         return StreamedImages(inside(self._place, split), split, self.counts[split], self._about["chunk_images"])

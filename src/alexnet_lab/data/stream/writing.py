@@ -64,9 +64,13 @@ def _made_before(place: str, meta: StoreMeta) -> bool:
             return False
         raise
     # Not `meta_sha256`: it tells the two formats of a store apart, whose streams are the same.
-    if (found.source_sha256, found.counts) != (meta.source_sha256, meta.counts):
+    if _contents(found) != _contents(meta):
         raise UserError(f"stream={place} was made of other images; delete it first, or name another folder")
     return True
+
+
+def _contents(meta: StoreMeta) -> tuple[Any, ...]:
+    return meta.source_sha256, meta.counts, meta.transparency
 
 
 def _write_folder(store: Store, target: Path, chunk_images: int) -> None:

@@ -253,8 +253,20 @@ def test_own_machine_is_recorded_as_filelock_records_it(tmp_path: Path) -> None:
 
 def test_disk_that_is_full_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "open", refusal(errno.ENOSPC))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        UserError, match=r"^.* cannot be written: No space left on device\nto put runs elsewhere: hydra"
+    ):
         folders.lock(tmp_path)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_claim_that_the_file_system_refuses_is_a_line_and_leaves_nothing(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "write_bytes", refusal(number))
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be written: {os.strerror(number)}"):
+        folders.claim(tmp_path, {"seed": 1})
     assert names(tmp_path) == []
 
 

@@ -86,7 +86,8 @@ def _no_flock(folder: Path) -> str | None:
             raise
         return error.strerror
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink()
     return None
 
 

@@ -7,7 +7,8 @@ import hashlib
 import os
 import re
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,13 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
     """Write `config.yaml` into a folder that holds no run yet; the first writer wins.
 
     Raises:
-        UserError: a run lives there already.
+        UserError: a run lives there already, or nothing can be written there.
     """
-    try:
-        files.create(folder / CONFIG, _yaml(config))
-    except FileExistsError:
-        raise taken(folder) from None
+    with writing(folder):
+        try:
+            files.create(folder / CONFIG, as_yaml(config))
+        except FileExistsError:
+            raise taken(folder) from None
 
 
 def taken(folder: Path) -> UserError:
@@ -123,7 +125,8 @@ def taken(folder: Path) -> UserError:
 
 def rewrite(folder: Path, config: dict[str, Any]) -> None:
     """Replace `config.yaml` at once, as when a run is continued by another trainer."""
-    files.write(folder / CONFIG, _yaml(config))
+    with writing(folder):
+        files.write(folder / CONFIG, as_yaml(config))
 
 
 def discard(folder: Path) -> None:
@@ -131,13 +134,30 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Write what begins a run or a sweep in `folder`.
+
+    Raises:
+        UserError: the file system refuses it, as when it is read-only or full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror}\nto put runs elsewhere: hydra.run.dir=FOLDER (a sweep: "
+            "hydra.sweep.dir=FOLDER), or make logs a link to another disk"
+        ) from error
+
+
 def lock(folder: Path) -> AbstractContextManager[Any]:
     """Hold the folder against other writers until the returned lock is closed or the process ends.
 
     Raises:
-        UserError: another process writes there.
+        UserError: another process writes there, or nothing can be written there.
     """
-    held = locks.lock(folder / LOCK, f"run {folder.name}")
+    with writing(folder):
+        held = locks.lock(folder / LOCK, f"run {folder.name}")
     for place in (folder, folder / CHECKPOINTS):
         files.remove_unfinished(place)
     return held
@@ -154,5 +174,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def _yaml(config: dict[str, Any]) -> str:
+def as_yaml(config: dict[str, Any]) -> str:
+    """As `config.yaml` has it."""
     return OmegaConf.to_yaml(OmegaConf.create(config))

@@ -51,7 +51,7 @@ def launch(config: DictConfig) -> float | None:
             print(f"run {folder.name} has finished already; its results are in {folder}")
             return objective(folder)
         status = _join(todo) if started_from_outside() else start(todo)
-    except (UserError, OSError, OmegaConfBaseException):
+    except (UserError, OmegaConfBaseException):
         with suppress(OSError):
             folder.rmdir()  # Hydra made it; it goes when nothing is in it
         raise
@@ -149,8 +149,8 @@ def _own(plan: Plan, run: Callable[[], int]) -> int:
         result = record.read_result(plan.folder / folders.RESULT)
         try:
             _record(plan)
-        except OSError:
-            if was_empty:
+        except UserError as error:
+            if was_empty and isinstance(error.__cause__, OSError):
                 folders.discard(plan.folder)
             raise
         status = run()

@@ -69,7 +69,7 @@ def add(folder: Path, runs: Path) -> Path:
             raise UserError(f"add={folder}: seed {run.config['seed']} is recorded already, as {other.name}")
     target = runs / run.config["recipe"]["name"] / run.name
     target.mkdir(parents=True, exist_ok=True)
-    folders.rewrite(target, run.config)
+    files.write(target / folders.CONFIG, folders.as_yaml(run.config))
     files.write(target / folders.RESULT, json.dumps(run.result, indent=2) + "\n")
     shutil.copyfile(folder / folders.METRICS, target / folders.METRICS)
     # Those of a run that is recorded again are of other weights.

@@ -54,12 +54,12 @@ class Sweep:
                 raise UserError(f"hydra.launcher.{name} must be above 0, got {value}")
         if launch.started_from_outside():
             raise UserError("a sweep starts the ranks of its jobs itself: run it without torchrun or srun")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self._lock = folders.lock(folder)
-        atexit.register(self._discard_if_new)
-        self.code = folder / CODE
-        snapshot.take(self.code)
+        self.folder, self.code = folder, folder / CODE
+        with folders.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = folders.lock(folder)
+            atexit.register(self._discard_if_new)
+            snapshot.take(self.code)
         self._per_job, self._timeout, self._fail_fast = devices_per_job, job_timeout, fail_fast
         self._slots = Slots(jobs_at_once, machine.cores())
         self._jobs: dict[Path, Job] = {}

@@ -178,6 +178,12 @@ def test_unreadable_list_is_answered_with_a_list(typed: str, right: list[str], a
     assert value(shlex.split(answer().splitlines()[1])[2]) == right
 
 
+def test_everything_that_is_unreadable_is_quoted_at_once(as_typed: Any) -> None:
+    as_typed("data.dir=/é", "model=lenet", "model.pretrained=/a#b", "--cfg", "job")
+    line = answer().splitlines()[1]
+    assert line == """python src/train.py 'data.dir="/é"' model=lenet 'model.pretrained="/a#b"' --cfg job"""
+
+
 def test_value_that_the_shell_has_cut_is_answered_with_the_whole(as_typed: Any) -> None:
     as_typed("model=lenet", "data.dir=/my", "photos", "(1)", "seed=1")
     first, line = answer().splitlines()

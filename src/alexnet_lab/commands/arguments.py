@@ -126,20 +126,13 @@ def absolute(text: str, key: str, caller: Path) -> str:
 
 
 def correction(argument: str) -> str:
-    """The command line with `argument` quoted so that Hydra reads it as text; '' where no quotes help."""
-    found = ASSIGNMENT.fullmatch(argument)
-    if found is None:
+    """The command line with what Hydra cannot read quoted as text, `argument` first of all; '' where no quotes help."""
+    if ASSIGNMENT.fullmatch(argument) is None:
         return _joined(argument)
-    text = found["text"]
-    if not re.search(r"\w", text):
-        return ""
-    items = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if items != text or "-m" in given or "--multirun" in given:
-        listed = ",".join(quoted(item.strip().strip("'\"")) for item in items.split(","))
-        new = f"[{listed}]" if items != text else listed
-    else:
-        new = quoted(text)
-    return _line({argument: found["head"] + new})
+    fixed = _as_text(argument)
+    if fixed is None or argument not in given:
+        return shlex.join([fixed]) if fixed else ""
+    return command(Path(sys.argv[0]).stem, *(_as_text(word) or word for word in given))
 
 
 def corrections_of_commas(argument: str) -> list[str]:
@@ -147,7 +140,36 @@ def corrections_of_commas(argument: str) -> list[str]:
     found = ASSIGNMENT.fullmatch(argument)
     if found is None:
         return []
-    return [_line({argument: found["head"] + new}) for new in (quoted(found["text"]), f"[{found['text']}]")]
+    words = [found["head"] + new for new in (quoted(found["text"]), f"[{found['text']}]")]
+    if argument not in given:
+        return [shlex.join([word]) for word in words]
+    name = Path(sys.argv[0]).stem
+    return [command(name, *(word if one == argument else one for one in given)) for word in words]
+
+
+def _as_text(argument: str) -> str | None:
+    """An argument with its value in Hydra's quotes; None where Hydra can read it, or quotes do not help."""
+    found = ASSIGNMENT.fullmatch(argument)
+    if found is None or not re.search(r"\w", found["text"]) or _readable(argument):
+        return None
+    text = found["text"]
+    is_list = text.startswith("[") and text.endswith("]")
+    if is_list or "-m" in given or "--multirun" in given:
+        items = (text[1:-1] if is_list else text).split(",")
+        text = ",".join(quoted(item.strip().strip("'\"")) for item in items)
+        return found["head"] + (f"[{text}]" if is_list else text)
+    return found["head"] + quoted(text)
+
+
+def _readable(argument: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
 
 
 def _joined(argument: str) -> str:
@@ -162,10 +184,3 @@ def _joined(argument: str) -> str:
     found = ASSIGNMENT.fullmatch(" ".join(given[first:last]))
     words = [*given[:first], found["head"] + quoted(found["text"]), *given[last:]] if found else []
     return command(Path(sys.argv[0]).stem, *words) if words else ""
-
-
-def _line(replaced: dict[str, str]) -> str:
-    """The user's command line with some arguments replaced; the new arguments alone where it is not known."""
-    if not set(replaced) & set(given):
-        return shlex.join(replaced.values())
-    return command(Path(sys.argv[0]).stem, *(replaced.get(word, word) for word in given))

@@ -189,6 +189,13 @@ def test_unfinished_files_of_killed_processes_are_removed_by_the_next_owner(tmp_
         assert names(tmp_path / "checkpoints") == []
 
 
+def test_file_that_a_killed_process_had_put_aside_comes_back(tmp_path: Path) -> None:
+    for name in (".last.ckpt.0badcafe.old", ".best.ckpt.0badcafe.old", "best.ckpt"):
+        (tmp_path / name).touch()
+    files.tidy(tmp_path)
+    assert names(tmp_path) == ["best.ckpt", "last.ckpt"]
+
+
 @pytest.mark.parametrize("number", REFUSALS)
 def test_folder_is_locked_without_flock(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -213,6 +220,14 @@ def test_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: 
     with folders.lock(tmp_path):
         assert (tmp_path / ".lock.held").read_text().startswith(f"{os.getpid()}\n")
     assert names(tmp_path) == []
+
+
+@pytest.mark.usefixtures("no_flock", "no_exchange")
+def test_released_marker_that_could_not_be_removed_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / ".lock.held").write_text("filelock/released\n")
+    assert not locks.is_held(tmp_path / ".lock")
+    with folders.lock(tmp_path):
+        assert names(tmp_path) == [".lock.held"]
 
 
 @pytest.mark.usefixtures("no_flock", "no_exchange")

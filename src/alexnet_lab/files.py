@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab.locks import MARKER, UNFINISHED, beside, hold_marker
+from alexnet_lab.locks import ASIDE, MARKER, UNFINISHED, beside, hold_marker
 
 NO_SYNC = {
     getattr(errno, name)
@@ -103,11 +103,15 @@ def rename_folder(source: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes were writing into `folder`; only for who holds its lock."""
+def tidy(folder: Path) -> None:
+    """Remove what killed processes were writing into `folder`; only the process that holds its lock may do so."""
     for path in folder.glob(f"*{UNFINISHED}"):
         with suppress(OSError):
             path.unlink()
+    for path in folder.glob(f".*{ASIDE}"):  # of `_rename_over`, killed in the middle
+        original = folder / path.name[1:].rsplit(".", 2)[0]
+        with suppress(OSError):
+            path.unlink() if original.exists() else os.rename(path, original)
 
 
 def copy_tree(source: Path, target: Path, ignore: Callable[[Any, list[str]], set[str]] | None = None) -> None:
@@ -131,7 +135,7 @@ def _rename_over(source: Path, target: Path) -> None:
         if not target.is_file():
             raise
         # Some file systems rename to a free name only.
-        aside = beside(target, ".old")
+        aside = beside(target, ASIDE)
         os.rename(target, aside)
         try:
             os.rename(source, target)

@@ -17,7 +17,9 @@ from alexnet_lab.errors import UserError
 log = logging.getLogger(__name__)
 
 MARKER = ".held"
-UNFINISHED = ".writing"
+RELEASED = "filelock/released"
+"""What filelock writes into a marker that it cannot remove."""
+UNFINISHED, ASIDE = ".writing", ".old"
 
 
 def lock(path: Path, what: str) -> AbstractContextManager[Any]:
@@ -108,18 +110,18 @@ def hold_marker(marker: Path, what: str, seconds: float) -> AbstractContextManag
 
 
 def _is_abandoned(record: str) -> bool:
-    """Whether the process that wrote `record` is dead for sure.
+    """Whether the process that wrote `record` has released the lock, or is dead for sure.
 
     filelock removes such a marker by itself, but only where two names can be exchanged, which NFS, SMB and FUSE refuse.
     """
     number, host = _holder(record)
-    if not number.isdecimal() or host != _host():
-        return False
+    if record == RELEASED or not number.isdecimal() or host != _host():
+        return record == RELEASED
     try:
         os.kill(int(number), 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):  # another user's process, or no process number
         return False
     return False
 
@@ -141,7 +143,7 @@ def _host() -> str:
 
 def _take_away(marker: Path, record: str) -> None:
     """Remove a dead process's marker; of several processes that try, one removes it."""
-    aside = beside(marker, ".old")
+    aside = beside(marker, ASIDE)
     with suppress(OSError):
         os.rename(marker, aside)
         if _read(aside) == record:

@@ -159,7 +159,7 @@ def lock(folder: Path) -> AbstractContextManager[Any]:
     with writing(folder):
         held = locks.lock(folder / LOCK, f"run {folder.name}")
     for place in (folder, folder / CHECKPOINTS):
-        files.remove_unfinished(place)
+        files.tidy(place)
     return held
 
 

@@ -57,7 +57,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locks.lock(folder / LOCK, f"the store {folder}"):
-        files.remove_unfinished(folder)
+        files.tidy(folder)
         yield
 
 

@@ -18,6 +18,7 @@ from alexnet_lab.callbacks.outputs import Outputs
 from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands.build import build
+from alexnet_lab.commands.memory import remedies_when_full
 from alexnet_lab.commands.rank import NOISE
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
 from alexnet_lab.data.module import ImageDataModule
@@ -119,7 +120,8 @@ def _measure(path: Path, restored: Restored, options: dict[str, Any]) -> Measure
     outputs = Outputs(keep=isinstance(options["checkpoint"], list))
     trainer = _trainer(options["trainer"], restored, outputs)
     measure = trainer.test if options["split"] == "test" else trainer.validate
-    measure(classifier, data, verbose=False)
+    with remedies_when_full(UserError, "a smaller data.eval_batch_size"):
+        measure(classifier, data, verbose=False)
     # Lightning's own figures are rounded to 32 bits.
     figures = classifier.eval_metrics.compute()
     images = int(figures.pop("count"))

@@ -20,6 +20,7 @@ from torch import Tensor
 from alexnet_lab import files
 from alexnet_lab.commands import predictions
 from alexnet_lab.commands.evaluate import PROTOCOLS
+from alexnet_lab.commands.memory import remedies_when_full
 from alexnet_lab.commands.predictions import Prediction, printable
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_network
 from alexnet_lab.data.image_kinds import left_out_line
@@ -160,7 +161,7 @@ def _predict_all(
         good = [(image, square) for image, square, _ in batch if square is not None]
         if not good:
             continue
-        with torch.inference_mode():
+        with torch.inference_mode(), remedies_when_full(UserError, "a smaller batch_size, or accelerator=cpu"):
             inputs = preprocessing.inputs([square for _, square in good], ten_crop, fabric.device)
             logits = mean_over_views(net(inputs.contiguous(memory_format=layout)), len(good))
         if logits.shape[1] != len(preprocessing.classes):

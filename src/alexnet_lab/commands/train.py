@@ -19,10 +19,11 @@ from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands import folders
 from alexnet_lab.commands.build import build, check_run_settings, refusal
+from alexnet_lab.commands.memory import TRAINING_REMEDIES, remedies_when_full
 from alexnet_lab.commands.summary import print_summary
 from alexnet_lab.commands.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
-from alexnet_lab.errors import RunInterrupted, UserError
+from alexnet_lab.errors import RunFailed, RunInterrupted, UserError
 from alexnet_lab.models.table import count_macs, count_parameters
 from alexnet_lab.models.two_towers import TwoTowers
 from alexnet_lab.tracking import metric_rows, metrics_csv, record
@@ -76,8 +77,9 @@ def train(
     status: record.Status = "failed"
     try:
         log_config(trainer.loggers, {**settings, **facts})
-        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-        _test(settings, trainer, classifier, data, checkpoints)
+        with remedies_when_full(RunFailed, TRAINING_REMEDIES.format(twice=2 * trainer.accumulate_grad_batches)):
+            trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+            _test(settings, trainer, classifier, data, checkpoints)
         status = "finished"
     except RunInterrupted:
         status = "interrupted"
@@ -180,6 +182,8 @@ def _trainer(
     if int(os.environ.get("RANK", "0")) == 0:
         loggers = [build(node, f"logger.{name}") for name, node in settings["logger"].items() if node]
         loggers.insert(0, metrics_csv.MetricsCsv(folder / folders.METRICS))
+    # Convolutions on a GPU are timed and the fastest chosen; deterministic=true or benchmark=false turns that off.
+    torch.backends.cudnn.benchmark = True
     trainer: pl.Trainer = build(
         settings["trainer"],
         "trainer",

@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from warm import PROCESSES
 
 from alexnet_lab.commands.folders import job_name, read_config
 from alexnet_lab.tracking.metric_rows import read_rows
@@ -21,38 +21,41 @@ TINY = (
     *("model.image_size=67", "trainer.max_epochs=1", "checkpoints=none", "logger=none"),
 )
 LENET = ("model=lenet", "data=synthetic", "logger=none", "trainer=cpu")
-MARK = "ALEXNET_LAB_TEST_SWEEP"
 
 
-def own(mark: str) -> str:
-    """Of this process: others may run the same tests on this machine."""
-    return f"{mark} of {os.getpid()}"
+class Watched:
+    """An environment whose processes are known by their numbers, and which finds `faults.py`."""
+
+    def __init__(self, script: Any, folder: Path) -> None:
+        self._numbers = folder / "processes"
+        paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+        self.environment = script.environment | {PROCESSES: str(self._numbers), "PYTHONPATH": paths}
+
+    @property
+    def started(self) -> list[int]:
+        return [int(line) for line in self._numbers.read_text().splitlines()] if self._numbers.exists() else []
+
+    @property
+    def living(self) -> list[int]:
+        return [number for number in self.started if is_alive(number)]
+
+    def wait_for_none(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.living:
+            assert time.monotonic() < deadline, f"still there after {seconds} s: {self.living}"
+            time.sleep(0.1)
 
 
-def marked(script: Any, mark: str) -> dict[str, str]:
-    """An environment by which all processes of a sweep can be found, and which knows `faults.py`."""
-    paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
-    environment: dict[str, str] = script.environment | {MARK: own(mark), "PYTHONPATH": paths}
-    return environment
+@pytest.fixture
+def watched(script: Any, tmp_path: Path) -> Watched:
+    return Watched(script, tmp_path)
 
 
-def processes(mark: str) -> list[int]:
-    """The processes of the sweep so marked that still live."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if f"{MARK}={own(mark)}\0".encode() in path.read_bytes() + b"\0":
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def wait_for_none(mark: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while processes(mark):
-        assert time.monotonic() < deadline, f"still there after {seconds} s: {processes(mark)}"
-        time.sleep(0.1)
+def is_alive(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def test_four_jobs_of_two_ranks_make_one_tree_and_are_not_run_again(script: Any,
 
 
 @pytest.mark.system
-def test_jobs_whose_rank_fails_in_any_way_fail_alone(script: Any, tmp_path: Path) -> None:
+def test_jobs_whose_rank_fails_in_any_way_fail_alone(script: Any, watched: Watched, tmp_path: Path) -> None:
     fault = "+callbacks.fault={_target_:faults.Fault,kind:KIND}"
     kinds = {name: [fault.replace("KIND", name)] for name in ("raises", "is_killed", "stops", "hangs")}
     kinds["hangs"].append("hang_timeout=10")
@@ -135,16 +138,15 @@ def test_jobs_whose_rank_fails_in_any_way_fail_alone(script: Any, tmp_path: Path
     conf.mkdir(parents=True)
     content = {"defaults": [{"override /hydra/sweeper": "jobs"}], "hydra": {"sweeper": {"jobs": kinds | {"good": []}}}}
     (conf / "faults.yaml").write_text("# @package _global_\n" + yaml.safe_dump(content))
-    started = time.monotonic()
     process = script.start(
         *("-m", "--config-dir", str(conf.parent), "sweep=faults", "model=lenet", "trainer=ddp_cpu", *TINY),
         *(f"hydra.sweep.dir={tmp_path}/sweep", "hydra.launcher.jobs_at_once=2"),
-        env=marked(script, "faults"),
+        env=watched.environment,
     )
     ended = script.finish(process, seconds=400)
     assert ended.returncode == 1
-    assert time.monotonic() - started < 300
-    wait_for_none("faults", 5)
+    watched.wait_for_none(5)
+    assert len(watched.started) == 1 + 5 * 3  # the sweep, and five jobs of two ranks
     found = {name.split(",")[0]: one for name, one in results(tmp_path / "sweep").items()}
     assert {name: one["status"] for name, one in found.items()} == dict.fromkeys(kinds, "failed") | {"good": "finished"}
     assert "ZeroDivisionError: on purpose" in found["raises"]["error"]
@@ -155,7 +157,7 @@ def test_jobs_whose_rank_fails_in_any_way_fail_alone(script: Any, tmp_path: Path
 
 @pytest.mark.system
 def test_sweep_killed_in_the_middle_goes_on_where_it_was_and_with_the_code_of_its_start(
-    script: Any, tmp_path: Path
+    script: Any, watched: Watched, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
     for name in ("src", "conf"):
@@ -163,7 +165,7 @@ def test_sweep_killed_in_the_middle_goes_on_where_it_was_and_with_the_code_of_it
     sweep = tmp_path / "sweep"
     long = ("data.train_size=4096", "trainer.max_epochs=2", "checkpoints.every_minutes=0.005", "test_on=none")
     command = ("-m", *LENET, *long, "seed=0,1,2", "trainer.log_every_n_steps=1", "run=n", "resume=auto")
-    start = {"program": (str(project / "src" / "train.py"),), "env": marked(script, "killed"), "cwd": project}
+    start = {"program": (str(project / "src" / "train.py"),), "env": watched.environment, "cwd": project}
     first, second, third = (sweep / name for name in names_of(long))
     process = script.start(*command, f"hydra.sweep.dir={sweep}", **start)
     script.wait(process, (first / "config.yaml").exists, "the first job")
@@ -171,14 +173,14 @@ def test_sweep_killed_in_the_middle_goes_on_where_it_was_and_with_the_code_of_it
     lenet = project / "src" / "alexnet_lab" / "models" / "lenet.py"
     lenet.write_text("raise RuntimeError('an edit in the middle')")
     (project / "conf" / "optimizer" / "sgd.yaml").write_text("lr: 1000")
-    refused = script.run(*command, f"hydra.sweep.dir={sweep}", env=marked(script, "killed"))
+    refused = script.run(*command, f"hydra.sweep.dir={sweep}", env=watched.environment)
     assert refused.returncode == 2
     assert "is being written by another process" in refused.stderr
     script.wait(process, lambda: len(read_rows(second / "metrics.csv")) > 20, "the second job")
     before = result(first)
     process.kill()
     process.wait()
-    wait_for_none("killed", 10)
+    watched.wait_for_none(10)
     assert not third.exists()
 
     for name in ("src", "conf"):
@@ -200,31 +202,35 @@ def names_of(long: tuple[str, ...]) -> list[str]:
 
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_request_to_stop_ends_all_jobs_with_their_ranks(number: signal.Signals, script: Any, tmp_path: Path) -> None:
+def test_request_to_stop_ends_all_jobs_with_their_ranks(
+    number: signal.Signals, script: Any, watched: Watched, tmp_path: Path
+) -> None:
     sweep = tmp_path / "sweep"
     process = script.start(
         *("-m", "model=lenet", "data=synthetic", "logger=none", "trainer=ddp_cpu", "seed=0,1,2"),
         *("trainer.max_epochs=1000", "hydra.launcher.jobs_at_once=2", f"hydra.sweep.dir={sweep}"),
-        env=marked(script, f"stop{number}"),
+        env=watched.environment,
     )
     script.wait(process, lambda: len(list(sweep.glob("*/checkpoints/last.ckpt"))) == 2, "two jobs in training")
     process.send_signal(number)
     ended = script.finish(process, seconds=60)
     assert ended.returncode == 3
-    assert processes(f"stop{number}") == []
+    assert watched.living == []
     assert [one["status"] for one in results(sweep).values()] == ["interrupted", "interrupted"]
 
 
 @pytest.mark.system
-def test_job_beyond_its_time_is_ended_and_fail_fast_ends_the_sweep(script: Any, tmp_path: Path) -> None:
+def test_job_beyond_its_time_is_ended_and_fail_fast_ends_the_sweep(
+    script: Any, watched: Watched, tmp_path: Path
+) -> None:
     sweep = tmp_path / "sweep"
     ended = script.run(
         *("-m", *LENET, "trainer.max_epochs=100000", "seed=0,1"),
         *("hydra.launcher.job_timeout=15", "hydra.launcher.fail_fast=true", f"hydra.sweep.dir={sweep}"),
-        env=marked(script, "timeout"),
+        env=watched.environment,
     )
     assert ended.returncode == 1
-    assert processes("timeout") == []
+    assert watched.living == []
     (one,) = results(sweep).values()
     assert one["status"] == "failed"
     assert one["error"].startswith("did not end within hydra.launcher.job_timeout=15 s; the last lines of job.log:")
@@ -232,7 +238,9 @@ def test_job_beyond_its_time_is_ended_and_fail_fast_ends_the_sweep(script: Any, 
 
 
 @pytest.mark.system
-def test_optuna_gets_each_jobs_value_and_every_rank_its_parameters(script: Any, tmp_path: Path) -> None:
+def test_optuna_gets_each_jobs_value_and_every_rank_its_parameters(
+    script: Any, watched: Watched, tmp_path: Path
+) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="the extra optuna is not installed")
     sweep = tmp_path / "sweep"
     tell = "+callbacks.tell._target_=faults.Tell"
@@ -240,7 +248,7 @@ def test_optuna_gets_each_jobs_value_and_every_rank_its_parameters(script: Any, 
         *("sweep=optuna_search", "model=lenet", "trainer=ddp_cpu", tell, *TINY, f"hydra.sweep.dir={sweep}"),
         *("hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra.launcher.jobs_at_once=2"),
         *("optimizer=sgd", "model.dropout=choice(0.5, 7)"),  # 7 cannot be: a trial that fails
-        env=marked(script, "optuna"),
+        env=watched.environment,
     )
     ended = script.finish(process, seconds=400)
     found = results(sweep)
@@ -258,10 +266,11 @@ def test_optuna_gets_each_jobs_value_and_every_rank_its_parameters(script: Any, 
     assert len({read_config(sweep / name)["optimizer"]["lr"] for name in values}) == len(values)
 
 
-def test_gone_processes_are_not_found() -> None:
-    assert processes("nobody") == []
-    sleeping = subprocess.Popen(["sleep", "30"], env={MARK: own("somebody"), "PATH": os.environ["PATH"]})
-    time.sleep(0.2)
-    assert processes("somebody") == [sleeping.pid]
+def test_processes_are_found_as_long_as_they_live(script: Any, watched: Watched, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import time; time.sleep(60)")
+    sleeping = script.start(program=(str(tmp_path / "program.py"),), env=watched.environment)
+    script.wait(sleeping, lambda: watched.started, "its number is known")
+    assert watched.living == [sleeping.pid]
     sleeping.kill()
     sleeping.wait()
+    assert watched.living == []

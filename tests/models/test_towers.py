@@ -5,6 +5,7 @@ The two processes are started once; what they compute is compared here.
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,16 @@ def one_tower(rank: int, port: int, folder: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def towers(script: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What tower 0 and tower 1 found."""
     folder = tmp_path_factory.mktemp("towers")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(one_tower, (port, str(folder)), nprocs=2)
+    arguments = [(str(rank), str(port), str(folder)) for rank in range(2)]
+    for process in [script.start(*words, program=("tests/models/test_towers.py",)) for words in arguments]:
+        ended = script.finish(process)
+        assert ended.returncode == 0, ended.stderr
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
@@ -195,3 +199,7 @@ def test_what_cannot_be_trained_is_refused(
         net = lenet() if "net" in facts else alexnet_original()
     with pytest.raises(UserError, match=message):
         strategy.check(net, compiled)
+
+
+if __name__ == "__main__":
+    one_tower(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -10,10 +10,10 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
@@ -235,25 +235,30 @@ def test_other_ranks_start_nothing(bare: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_killed_process_loses_no_figures_older_than_two_seconds(bare: pytest.MonkeyPatch) -> None:
-    script = (
-        "import os, time; from alexnet_lab.tracking.wandb import wandb_logger as w; r = w('run')\n"
-        "r.log_metrics({'val/top1': 0.5, 'epoch': 0}, step=9); time.sleep(2); os.kill(os.getpid(), 9)"
-    )
-    bare.setenv("PYTHONPATH", SOURCE)
-    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == -signal.SIGKILL
+def start(script: Any, program: str, **streams: int) -> subprocess.Popen:
+    """A process of its own that makes a run `r` and does the rest of `program`, in the bare environment."""
+    begin = "from alexnet_lab.tracking.wandb import wandb_logger\nr = wandb_logger('run')\n"
+    Path("program.py").write_text(begin + program)
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    process: subprocess.Popen = script.start(program=("program.py",), cwd=Path.cwd(), env=environment, **streams)
+    return process
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_killed_process_loses_no_figures_older_than_two_seconds(script: Any) -> None:
+    log = "r.log_metrics({'val/top1': 0.5, 'epoch': 0}, step=9)"
+    process = start(script, f"import os, time\n{log}\ntime.sleep(2)\nos.kill(os.getpid(), 9)")
+    assert script.finish(process).returncode == -signal.SIGKILL
     (record,) = records(next(Path("run/wandb").glob("offline-run-*")), "history")
     assert record["item"]["val/top1"] == 0.5
 
 
-def test_without_a_login_a_terminal_is_not_asked(bare: pytest.MonkeyPatch) -> None:
-    script = (
-        "from alexnet_lab.tracking.wandb import wandb_logger as w; r = w('run'); r.log_metrics({'a': 1}); r.finish()"
-    )
-    bare.setenv("PYTHONPATH", SOURCE)
+@pytest.mark.usefixtures("bare")
+def test_without_a_login_a_terminal_is_not_asked(script: Any) -> None:
     controller, terminal = pty.openpty()
     try:
-        process = subprocess.Popen([sys.executable, "-c", script], stdin=terminal, stdout=terminal, stderr=terminal)
+        log = "r.log_metrics({'a': 1})\nr.finish()"
+        process = start(script, log, stdin=terminal, stdout=terminal, stderr=terminal)
         assert process.wait(timeout=60) == 0
         os.close(terminal)
         output = b""

@@ -5,7 +5,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -46,19 +45,23 @@ if __name__ == "__main__":
 """
 
 
-def start(folder: Path, source: Path, target: Path, form: str, workers: int, last_call: int) -> subprocess.Popen:
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
-    command = [sys.executable, program, source, target, form, str(workers), str(last_call)]
-    environment = os.environ | {"PYTHONPATH": str(Path("src").absolute())}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+@pytest.fixture
+def start(script, tmp_path):
+    """Begin to prepare a store in a process that kills itself at the `last_call`."""
+
+    def begin(source: Path, target: Path, form: str, workers: int, last_call: int) -> subprocess.Popen:
+        (tmp_path / "program.py").write_text(PROGRAM)
+        environment = script.environment | {"PYTHONPATH": str(Path("src").absolute())}
+        words = [str(word) for word in (source, target, form, workers, last_call)]
+        return script.start(*words, program=(str(tmp_path / "program.py"),), env=environment)
+
+    return begin
 
 
 @pytest.mark.parametrize("form", ["uint8", "jpeg"])
-def test_a_kill_at_any_step_of_the_writing_ends_byte_identical(small_images, tmp_path, contents, form):
+def test_a_kill_at_any_step_of_the_writing_ends_byte_identical(small_images, tmp_path, contents, form, start):
     source = tree(tmp_path / "source", small_images)
-    whole = start(tmp_path, source, tmp_path / "whole", form, 1, 0)
+    whole = start(source, tmp_path / "whole", form, 1, 0)
     output, errors = whole.communicate(timeout=60)
     assert whole.returncode == 0, errors
     steps = int(output)
@@ -66,7 +69,7 @@ def test_a_kill_at_any_step_of_the_writing_ends_byte_identical(small_images, tmp
     target = tmp_path / "store"
     kills = 0
     while kills < 10:
-        process = start(tmp_path, source, target, form, 1, rng.randint(1, steps))
+        process = start(source, target, form, 1, rng.randint(1, steps))
         _, errors = process.communicate(timeout=60)
         if process.returncode == -signal.SIGKILL:
             kills += 1
@@ -82,17 +85,17 @@ def test_a_kill_at_any_step_of_the_writing_ends_byte_identical(small_images, tmp
 
 
 @pytest.mark.system
-def test_kills_at_random_times_end_byte_identical_and_leave_no_process(photographs, tmp_path, contents):
+def test_kills_at_random_times_end_byte_identical_and_leave_no_process(photographs, tmp_path, contents, start):
     source = tree(tmp_path / "source", as_imagenet(photographs))
     begin = time.monotonic()
-    whole = start(tmp_path, source, tmp_path / "whole", "uint8", 2, 0)
+    whole = start(source, tmp_path / "whole", "uint8", 2, 0)
     assert whole.wait(120) == 0
     seconds = time.monotonic() - begin
     rng = random.Random(0)
     target = tmp_path / "store"
     kills = finished = 0
     while kills < 10 or not finished:
-        process, begin = start(tmp_path, source, target, "uint8", 2, 0), time.monotonic()
+        process, begin = start(source, target, "uint8", 2, 0), time.monotonic()
         try:
             process.wait(rng.uniform(0, seconds) if kills < 10 else 120)
             # On a machine whose speed changes the first duration says little; later moments should meet a process.

@@ -174,7 +174,7 @@ MOST_CALLS = {
 def answers(script: Any) -> dict[str, Any]:
     """What `count_calls.py` counts in one interpreter: by extras and question, and of Hydra's import."""
     questions = {name: arguments for name, (arguments, _) in QUICK.items()}
-    ended = script.run(json.dumps(questions), *MOST_CALLS, program=("tests/count_calls.py",))
+    ended = script.run(json.dumps(questions), *MOST_CALLS, program=("tests/count_calls.py",), fresh=True)
     assert ended.returncode == 0, ended.stderr
     counted: dict[str, Any] = json.loads(ended.stdout)
     return counted

@@ -193,6 +193,7 @@ def _become(start: Start, files: Sequence[int]) -> NoReturn:
     os.chdir(start.folder)
     os.environ.clear()
     os.environ.update(start.environment)
+    _open_streams(os.environ.get("PYTHONIOENCODING", ""))
     if PROCESSES in os.environ:
         with open(os.environ[PROCESSES], "a") as file:
             file.write(f"{os.getpid()}\n")
@@ -208,6 +209,15 @@ def _take_files(files: Sequence[int], numbers: Sequence[int]) -> None:
     for file, number in zip(kept, numbers, strict=True):
         os.dup2(file, number)
     os.closerange(above, os.sysconf("SC_OPEN_MAX"))
+
+
+def _open_streams(wanted: str) -> None:
+    """Standard streams of the files 0, 1 and 2, as `wanted`, ENCODING:ERRORS, has it."""
+    encoding, _, errors = wanted.partition(":")
+    encoding = encoding or "utf-8"
+    sys.stdin = sys.__stdin__ = os.fdopen(0, encoding=encoding, errors=errors or None, closefd=False)
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding=encoding, errors=errors or None, closefd=False)
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding=encoding, errors="backslashreplace", closefd=False)
 
 
 def _run(words: Sequence[str]) -> int:

@@ -67,4 +67,4 @@ def test_changing_a_batch_leaves_the_store_and_the_order_alone():
 
 def test_a_batch_of_any_size_takes_the_same_few_calls():
     few, many = (loader(num_samples=100 * size, batch_size=size, side=28) for size in (2, 256))
-    assert calls(lambda: list(many)) == calls(lambda: list(few)) < 100 * 50
+    assert calls(lambda: list(many)) < 1.1 * calls(lambda: list(few)) < 100 * 50

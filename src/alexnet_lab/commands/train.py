@@ -17,14 +17,13 @@ from alexnet_lab.callbacks.finite_loss import FiniteLoss
 from alexnet_lab.callbacks.heartbeat import Heartbeat
 from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
-from alexnet_lab.commands import folders
+from alexnet_lab.commands import folders, run_facts
 from alexnet_lab.commands.build import build, check_run_settings, refusal
 from alexnet_lab.commands.memory import TRAINING_REMEDIES, remedies_when_full
 from alexnet_lab.commands.summary import print_summary
 from alexnet_lab.commands.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import RunFailed, RunInterrupted, UserError
-from alexnet_lab.models.table import count_macs, count_parameters
 from alexnet_lab.models.two_towers import TwoTowers
 from alexnet_lab.tracking import metric_rows, metrics_csv, record
 from alexnet_lab.tracking.loggers import finish_loggers, log_config
@@ -53,7 +52,7 @@ def train(
     pl.seed_everything(settings["seed"], verbose=False)
     data: ImageDataModule = build(settings["data"], "data")
     net: nn.Module = build(settings["model"], "model")
-    facts = _facts(settings, net)
+    facts = run_facts.known_before(settings, net)
     classifier = _classifier(settings, net)
     callbacks = [build(node, f"callbacks.{name}") for name, node in settings["callbacks"].items() if node]
     stopwatch = Stopwatch(started)
@@ -73,7 +72,7 @@ def train(
 
     if trainer.is_global_zero:
         print_tree(settings)
-    facts |= {"world_size": trainer.world_size, "hardware": _hardware(trainer)}
+    facts |= {"world_size": trainer.world_size, "hardware": run_facts.hardware(trainer)}
     status: record.Status = "failed"
     try:
         log_config(trainer.loggers, {**settings, **facts})
@@ -90,16 +89,6 @@ def train(
     finally:
         if trainer.is_global_zero:
             _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts | {"images": classifier.images})
-
-
-def _facts(settings: dict[str, Any], net: nn.Module) -> dict[str, Any]:
-    """What is known of the run before it begins; the network is still contiguous and not compiled."""
-    return {
-        "parameters": count_parameters(net),
-        "macs": count_macs(net, settings["data"]["channels"], settings["model"]["image_size"]),
-        "git": record.git_revision(folders.ROOT),
-        "versions": record.versions(),
-    }
 
 
 def _end(
@@ -240,14 +229,4 @@ def _figures(folder: Path, stopwatch: Stopwatch) -> dict[str, Any]:
         "seconds": stopwatch.seconds,
         "seconds_to_best": stopwatch.seconds_to_best,
         "images_per_second": stopwatch.images_per_second,
-    }
-
-
-def _hardware(trainer: pl.Trainer) -> dict[str, Any]:
-    gpu = trainer.strategy.root_device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(trainer.strategy.root_device) if gpu else record.processor(),
-        "accelerator": trainer.strategy.root_device.type,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
     }

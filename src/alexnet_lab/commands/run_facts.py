@@ -1,0 +1,32 @@
+"""What a run records about itself besides its metrics: the network's size, versions, hardware."""
+
+import os
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from alexnet_lab.commands import folders
+from alexnet_lab.models.table import count_macs, count_parameters
+from alexnet_lab.tracking import record
+
+
+def known_before(settings: dict[str, Any], net: nn.Module) -> dict[str, Any]:
+    """What is known before the run begins; the network is still contiguous and not compiled."""
+    return {
+        "parameters": count_parameters(net),
+        "macs": count_macs(net, settings["data"]["channels"], settings["model"]["image_size"]),
+        "git": record.git_revision(folders.ROOT),
+        "versions": record.versions(),
+    }
+
+
+def hardware(trainer: pl.Trainer) -> dict[str, Any]:
+    gpu = trainer.strategy.root_device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(trainer.strategy.root_device) if gpu else record.processor(),
+        "accelerator": trainer.strategy.root_device.type,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }

@@ -95,7 +95,7 @@ def render(rows: Sequence[LayerRow]) -> Table:
 def _row(name: str, layer: nn.Module, output: Tensor) -> LayerRow:
     return LayerRow(
         name=name,
-        kind=type(layer).__name__,
+        kind=_kind(layer),
         kernel=_numbers(layer, "kernel_size"),
         stride=_numbers(layer, "stride"),
         padding=_numbers(layer, "padding"),
@@ -104,6 +104,13 @@ def _row(name: str, layer: nn.Module, output: Tensor) -> LayerRow:
         parameters=count_parameters(layer),
         macs=layer.weight[0].numel() * output[0].numel() if isinstance(layer, nn.Conv2d | nn.Linear) else 0,
     )
+
+
+def _kind(layer: nn.Module) -> str:
+    """PyTorch's name, also of a subclass that computes the same in another way; else the layer's own."""
+    names = (kind.__name__ for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules."))
+    name = next(names)
+    return type(layer).__name__ if name == "Module" else name
 
 
 def _numbers(layer: nn.Module, attribute: str) -> tuple[int, ...]:

@@ -212,6 +212,29 @@ def test_experiment_takes_a_step_on_small_data(
     assert 0 <= result["final"]["test/top1"] <= result["final"]["test/top5"] <= 1
 
 
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize("data", [name for name in names("data") if name != "imagenet"])  # that one, see above
+def test_training_of_the_article_takes_a_step_on_any_data(
+    data: str, photographs: Path, settings: Settings, tmp_path: Path
+) -> None:
+    of_photographs = ("data.name=imagenette", "data.num_classes=10", f"data.dir={photographs / 'store'}")
+    place = () if data in ("fashion_mnist", "synthetic") else of_photographs
+    small = (f"model.image_size={SMALL_ALEXNET}", "checkpoints=none", *place)
+    found = settings(*TINY, "experiment=article_ungrouped", f"data={data}", *small)
+    article = {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0}
+    assert {key: found["optimizer"][key] for key in article} == article
+    assert np.isfinite(run(found, tmp_path)["final"]["train/loss"])
+
+
+def test_training_of_the_article_has_its_numbers(settings: Settings) -> None:
+    found = settings("experiment=article_ungrouped")
+    assert found["model"]["_target_"].endswith(".alexnet_ungrouped")
+    assert found["optimizer"]["_target_"] == "torch.optim.SGD"
+    assert found["scheduler"]["_target_"].endswith(".constant")
+    # Ten epochs, the accuracy after each.
+    assert (found["trainer"]["max_epochs"], found["trainer"]["check_val_every_n_epoch"]) == (10, 1)
+
+
 def test_the_2012_recipe_has_the_numbers_of_the_paper(settings: Settings) -> None:
     found = settings("experiment=krizhevsky_2012")
     stated = {

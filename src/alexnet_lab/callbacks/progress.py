@@ -1,105 +1,239 @@
-"""A bar per pass over the data with images per second, time left and top-1; one line per epoch without a terminal."""
+"""How far a run is, on standard error: a bar on a terminal, lines elsewhere, and how long it will take."""
 
 import sys
 import time
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 from tqdm import tqdm
 
+from alexnet_lab.callbacks.pace import Meter, Pace, Work, clock, rough
 from alexnet_lab.data.spec import Batch
 from alexnet_lab.metrics import ClassificationMetrics
 
 REFRESH_SECONDS = 0.2
+LINE_SECONDS = 60.0
+WARM_UP_STEPS = 3
+"""Steps that no estimate uses: in them threads start, algorithms are chosen, networks are compiled."""
+ESTIMATE_STEPS = 5
+ESTIMATE_SECONDS = 2.0
+"""The estimate uses at least this many steps, and at least this much time."""
+
+
+class Counts(NamedTuple):
+    """Sums over the images of an epoch or an evaluation so far, on this rank."""
+
+    loss: float = 0.0
+    top1: int = 0
+    images: int = 0
+
+    @classmethod
+    def of(cls, metrics: ClassificationMetrics) -> "Counts":
+        """Fetched from the device, which must finish all steps for it."""
+        return cls(float(metrics.loss_sum), int(metrics.top1), int(metrics.count))
+
+    def since(self, before: "Counts") -> list[str]:
+        """Mean loss and top-1 of the images after `before`; nothing if there were none."""
+        images = self.images - before.images
+        means = {"loss": self.loss - before.loss, "top1": self.top1 - before.top1}
+        return [f"{name} {total / images:.4f}" for name, total in means.items()] if images else []
 
 
 class Progress(pl.Callback):
-    """Shows on standard error how far rank 0 is.
+    """Shows how far rank 0 is in a fit or a test.
 
-    The figures are fetched from the device at most five times a second, so that watching does not slow the training.
+    - On a terminal: a bar with images per second, time left and top-1, drawn at most five times a second.
+    - Elsewhere: a line each minute, and in a fit one at each tenth of its steps, with the means since the line before.
+    - Once, after the first steps: how long the run will take, with its validations and its test.
+    - After each epoch: a line with its metrics.
+
+    Metrics are fetched from the device only when they are shown. `test_on`: the setting of that name; `none` where no
+    test follows the fit.
     """
 
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-        self._images = 0
-        self._shown_at = 0.0
-        self._title = ""
-        self._started = 0.0
+    def __init__(self, test_on: Literal["best", "last", "none"] = "none") -> None:
+        self._tested = test_on != "none"
+        self._bar = Bar()
+        self._work: Work | None = None
+        self._pace = Pace()
+        self._meter = Meter()  # of the training since it was last read
+        self._images_per_second: float | None = None
+        self._warm_at: float | None = None
+        self._estimated = False
+        self._title = ""  # of the epoch that trains; empty between epochs
+        self._started = self._epoch_started = self._evaluation_started = self._line_at = 0.0
+        self._tenth = 0
+        self._counts = Counts()  # at the last line
+        self._evaluated = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = self._epoch_started = self._line_at = time.monotonic()
+        if trainer.is_global_zero:
+            self._work = Work.of(trainer, self._tested)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._say_epoch(trainer)
-        self._title, self._started = _epoch(trainer), time.monotonic()
+        self._end_epoch(trainer)
+        self._epoch_started, self._counts = time.monotonic(), Counts()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._say_epoch(trainer)
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._meter.start(time.monotonic())
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        metrics = cast(ClassificationMetrics, pl_module.train_metrics)
-        self._advance(trainer, _epoch(trainer), batch, batch_idx, trainer.num_training_batches, metrics)
+        if self._work is None:
+            return
+        self._title = _epoch(trainer)
+        metrics: Any = pl_module.train_metrics
+        images = batch.global_size / trainer.accumulate_grad_batches
+        self._meter.images += images
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._after_step(self._work, trainer.global_step, metrics, batch_idx + 1 >= trainer.num_training_batches)
+        self._bar.advance(self._title, images, batch_idx, trainer.num_training_batches, metrics)
+
+    def _after_step(self, work: Work, step: int, metrics: ClassificationMetrics, last_of_epoch: bool) -> None:
+        """Print what is due after an optimizer step."""
+        done, now, tenth = step - work.first_step, time.monotonic(), work.tenth(step)
+        if done == WARM_UP_STEPS:
+            self._measure(metrics)
+            self._warm_at = time.monotonic()
+        elif not self._estimated and self._has_measured_enough(done, now):
+            self._measure(metrics)
+            self._print_estimate(work, step)
+        if tenth > self._tenth or now - self._line_at >= LINE_SECONDS:
+            self._tenth, self._line_at = tenth, now
+            if not last_of_epoch and not sys.stderr.isatty():  # else the epoch's line or the bar shows the same
+                before, self._counts = self._counts, self._measure(metrics)
+                _print(self._title, *self._position(work, step), *self._counts.since(before))
+
+    def _has_measured_enough(self, done: int, now: float) -> bool:
+        warm = self._warm_at is not None and now - self._warm_at >= ESTIMATE_SECONDS
+        return warm and done >= WARM_UP_STEPS + ESTIMATE_STEPS
+
+    def _measure(self, metrics: ClassificationMetrics) -> Counts:
+        """Read the meter when the device has done all steps that it has counted."""
+        counts = Counts.of(metrics)
+        self._read_meter()
+        return counts
+
+    def _read_meter(self) -> None:
+        taken = self._meter.take(time.monotonic())
+        self._images_per_second = taken.images_per_second or self._images_per_second
+        if self._warm_at is not None:
+            self._pace.training.add(taken)
+
+    def _print_estimate(self, work: Work, step: int) -> None:
+        self._estimated = True
+        left = self._pace.seconds_left(work, step)
+        if left is not None:
+            seconds = time.monotonic() - self._started + left
+            _print(f"{rough(seconds)} for {work} at {self._pace.training.images_per_second:,.0f} images/s")
+
+    def _position(self, work: Work, step: int) -> Iterable[str]:
+        yield f"step {step:,}/{work.steps:,}"
+        if self._images_per_second:
+            yield f"{self._images_per_second:,.0f} images/s"
+        left = self._pace.seconds_left(work, step)
+        if left is not None:
+            yield f"{clock(left)} left"
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._meter.stop(time.monotonic())
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._end_epoch(trainer)
+
+    def _end_epoch(self, trainer: pl.Trainer) -> None:
+        """Print the line of the epoch that has ended; its training metrics are complete only after its last hook."""
+        if self._work is None or not self._title:
+            return
+        self._read_meter()
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        shown = [f"{name} {metrics[name]:.4f}" for name in sorted(metrics)]
+        seconds = time.monotonic() - self._epoch_started
+        _print(self._title, *self._position(self._work, trainer.global_step), *shown, f"{seconds:.1f} s")
+        self._title, self._line_at = "", time.monotonic()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin_evaluation()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin_evaluation()
+
+    def _begin_evaluation(self) -> None:
+        self._evaluation_started = self._line_at = time.monotonic()
+        self._meter.stop(self._evaluation_started)
+        self._evaluated = 0
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
     ) -> None:
-        metrics = cast(ClassificationMetrics, pl_module.eval_metrics)
-        self._advance(trainer, "validation", batch, batch_idx, trainer.num_val_batches[0], metrics)
+        self._after_evaluated(trainer, pl_module, "validation", batch, batch_idx, trainer.num_val_batches[0])
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int, *_: Any
     ) -> None:
-        metrics = cast(ClassificationMetrics, pl_module.eval_metrics)
-        self._advance(trainer, "test", batch, batch_idx, trainer.num_test_batches[0], metrics)
+        self._after_evaluated(trainer, pl_module, "test", batch, batch_idx, trainer.num_test_batches[0])
 
-    def _say_epoch(self, trainer: pl.Trainer) -> None:
-        """A line about the epoch that has ended; its training figures are complete only after its last hook."""
-        if trainer.is_global_zero and self._title:
-            figures = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
-            shown = "  ".join(f"{name} {figures[name]:.4f}" for name in sorted(figures))
-            tqdm.write(f"{self._title}  {shown}  {time.monotonic() - self._started:.1f} s", file=sys.stderr)
-        self._title = ""
+    def _after_evaluated(
+        self, trainer: pl.Trainer, pl_module: Any, title: str, batch: Batch, batch_idx: int, batches: int | float
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._evaluated += batch.global_size
+        now, done = time.monotonic(), batch_idx + 1
+        if now - self._line_at >= LINE_SECONDS and not sys.stderr.isatty() and done < batches:
+            self._line_at, spent = now, now - self._evaluation_started
+            rate, left = f"{self._evaluated / spent:,.0f} images/s", f"{clock(spent / done * (batches - done))} left"
+            _print(title, f"batch {done:,}/{batches:,}", rate, left, *Counts.of(pl_module.eval_metrics).since(Counts()))
+        self._bar.advance(title, batch.global_size, batch_idx, batches, pl_module.eval_metrics)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._line_at = time.monotonic()
+        self._pace.evaluation.add(Meter(self._evaluated, self._line_at - self._evaluation_started))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._close()
+        self._bar.close()
 
-    def _advance(
-        self,
-        trainer: pl.Trainer,
-        title: str,
-        batch: Batch,
-        batch_idx: int,
-        batches: int | float,
-        metrics: ClassificationMetrics,
+
+class Bar:
+    """A bar over the images of one pass over the data, on a terminal only."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._images = 0.0  # since it was drawn
+        self._drawn_at = 0.0
+
+    def advance(
+        self, title: str, images: float, batch_idx: int, batches: int | float, metrics: ClassificationMetrics
     ) -> None:
-        if not trainer.is_global_zero or not sys.stderr.isatty():
+        """Count the `images` of batch `batch_idx` of `batches`; close the bar after the last one."""
+        if not sys.stderr.isatty():
             return
         if self._bar is None:
-            size = batch.global_size
-            self._bar = tqdm(
-                total=int(batches) * size,
-                initial=batch_idx * size,
-                desc=title,
-                unit="image",
-                unit_scale=True,
-                leave=False,
-                dynamic_ncols=True,
-                mininterval=0,
-            )
-        self._images += batch.global_size
+            whole = {"total": int(batches) * images, "initial": batch_idx * images}
+            look = {"unit": "image", "unit_scale": True, "leave": False, "dynamic_ncols": True, "mininterval": 0}
+            self._bar = tqdm(desc=title, **whole, **look)
+        self._images += images
         now = time.monotonic()
-        if now - self._shown_at > REFRESH_SECONDS:
-            self._shown_at = now
+        if now - self._drawn_at > REFRESH_SECONDS:
+            self._drawn_at = now
             count = max(1, int(metrics.count))
             self._bar.set_postfix_str(f"top1 {int(metrics.top1) / count:.3f}", refresh=False)
             self._bar.update(self._images)
-            self._images = 0
+            self._images = 0.0
         if batch_idx + 1 >= batches:
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-        self._bar, self._images = None, 0
+        self._bar, self._images = None, 0.0
+
+
+def _print(*parts: str) -> None:
+    tqdm.write("  ".join(parts), file=sys.stderr)
 
 
 def _epoch(trainer: pl.Trainer) -> str:

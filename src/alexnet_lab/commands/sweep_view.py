@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alexnet_lab.callbacks.pace import clock
 from alexnet_lab.commands import folders
 from alexnet_lab.tracking.metric_rows import read_rows
 
@@ -148,8 +149,8 @@ def progress(job: "Job") -> tuple[str, ...]:
     return (
         "" if known.epoch is None else f"{known.epoch + 1}",
         "" if known.best is None else f"{known.best:.4f}",
-        _clock(spent),
-        _clock(left),
+        "" if spent is None else clock(spent),
+        "" if left is None else clock(left),
     )
 
 
@@ -161,10 +162,3 @@ def time_left(job: "Job", known: Figures, spent: float) -> float | None:
         total = known.steps_per_epoch * (trainer.get("max_epochs") or 0) if known.steps_per_epoch else -1
     done = known.step - job.steps_before
     return spent / done * (total - known.step) if total >= known.step and done > 0 else None
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -1,6 +1,5 @@
 """The callbacks where they can be tried without a run; what they do in one is in tests/test_runs.py."""
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from alexnet_lab.callbacks.finite_loss import FiniteLoss
-from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.data.spec import Batch
 from alexnet_lab.errors import RunFailed
@@ -162,19 +160,3 @@ def test_time_to_best_is_that_of_the_first_highest_top1_over_all_sessions(clock:
         clock.seconds = 1600.0 + seconds
         second.on_validation_end(trainer_at(1, callback_metrics={"val/top1": torch.tensor(top1)}), ON_CPU)
     assert second.seconds_to_best == 37
-
-
-def test_without_a_terminal_an_epoch_is_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
-    progress = Progress()
-    facts = {"is_global_zero": True, "max_epochs": 2, "callback_metrics": {"val/top1": torch.tensor(0.75), "lr": 1.0}}
-    for epoch in (0, 1):
-        trainer: Any = SimpleNamespace(current_epoch=epoch, num_training_batches=1, **facts)
-        progress.on_train_epoch_start(trainer, ON_CPU)
-        progress.on_train_batch_end(trainer, SimpleNamespace(train_metrics=None), None, batch(), 0)  # type: ignore[arg-type]
-    progress.on_train_end(trainer, ON_CPU)
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("epoch 1/2  val/top1 0.7500  ")
-    assert second.startswith("epoch 2/2  val/top1 0.7500  ")

@@ -96,3 +96,26 @@ def test_figures_are_read_again_only_when_they_changed_and_never_after_the_end(
     file.unlink()
     assert look(one).step == 200
     assert len(read) == 2
+
+
+def test_without_a_terminal_each_running_job_has_a_line_a_minute(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = SimpleNamespace(seconds=time.monotonic())
+    monkeypatch.setattr(sweep_view, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    first, second, third = (job(tmp_path / f"seed={seed}", f"seed={seed}") for seed in range(3))
+    first.started = second.started = now.seconds
+    second.state, third.state = "finished", "waiting"
+    view = sweep_view.View(tmp_path, [first, second, third])
+    for _ in range(2 * 60 * 20):  # looked at 20 times a second, for two minutes
+        now.seconds += 0.05
+        view.show()
+        if now.seconds - first.started > 90:
+            (first.folder / "metrics.csv").write_text(HEADER + "0,100,1.0,\n0,100,,0.75\n")
+    view.show()
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[1/3]")]
+    assert printed == [
+        "[1/3] seed=0 running",
+        "[1/3] seed=0  running for 1:00",
+        "[1/3] seed=0  epoch 1  val/top1 0.7500  running for 2:00  18:00 left",
+    ]

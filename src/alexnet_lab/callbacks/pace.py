@@ -74,15 +74,20 @@ class Work:
             test_images=_evaluated(trainer, "test", trainer.limit_test_batches) if tested else 0,
         )
 
-    def __str__(self) -> str:
-        """What this session does: `10 epochs, with validation and test`, `the remaining 120 steps`."""
-        epochs, rest = divmod(self.steps, self.steps_per_epoch)
-        text = f"{self.steps:,} step{'s' * (self.steps != 1)}" if rest else f"{epochs} epoch{'s' * (epochs != 1)}"
+    @property
+    def length(self) -> str:
+        """What this session trains: `10 epochs`, `500 steps`, `the remaining 120 steps`."""
         if self.first_step:
-            text = f"the remaining {self.steps - self.first_step:,} steps"
-        validations = self.val_images and self.validations_per_step
-        evaluations = [name for name, images in (("validation", validations), ("test", self.test_images)) if images]
-        return ", with ".join([text, *[" and ".join(evaluations)] * bool(evaluations)])
+            return f"the remaining {self.steps - self.first_step:,} steps"
+        epochs, rest = divmod(self.steps, self.steps_per_epoch)
+        number, unit = (self.steps, "step") if rest else (epochs, "epoch")
+        return f"{number:,} {unit}{'s' * (number != 1)}"
+
+    @property
+    def evaluations(self) -> str:
+        """What it evaluates: `validation and test`, or one of them, or nothing."""
+        validation = ["validation"] * bool(self.val_images and self.validations_per_step)
+        return " and ".join([*validation, *["test"] * bool(self.test_images)])
 
     def tenth(self, step: int) -> int:
         """How many tenths of this session's steps are done."""

@@ -1,4 +1,4 @@
-"""How far a run is, on standard error: a bar on a terminal, lines elsewhere, and how long it will take."""
+"""How far a run is, on standard error: a bar on a terminal, lines elsewhere, and how long the run will take."""
 
 import sys
 import time
@@ -8,11 +8,11 @@ from typing import Any, Literal, NamedTuple
 import lightning.pytorch as pl
 from tqdm import tqdm
 
+from alexnet_lab.callbacks.bar import Bar
 from alexnet_lab.callbacks.pace import Meter, Pace, Work, clock, rough
 from alexnet_lab.data.spec import Batch
 from alexnet_lab.metrics import ClassificationMetrics
 
-REFRESH_SECONDS = 0.2
 LINE_SECONDS = 60.0
 WARM_UP_STEPS = 3
 """Steps that no estimate uses: in them threads start, algorithms are chosen, networks are compiled."""
@@ -128,7 +128,8 @@ class Progress(pl.Callback):
         left = self._pace.seconds_left(work, step)
         if left is not None:
             seconds = time.monotonic() - self._started + left
-            _print(f"{rough(seconds)} for {work} at {self._pace.training.images_per_second:,.0f} images/s")
+            rate = f"{self._pace.training.images_per_second:,.0f} images/s"
+            _print(", with ".join(filter(None, [f"{rough(seconds)} for {work.length} at {rate}", work.evaluations])))
 
     def _position(self, work: Work, step: int) -> Iterable[str]:
         yield f"step {step:,}/{work.steps:,}"
@@ -181,12 +182,19 @@ class Progress(pl.Callback):
     ) -> None:
         if not trainer.is_global_zero:
             return
-        self._evaluated += batch.global_size
         now, done = time.monotonic(), batch_idx + 1
+        if batch_idx == 0:  # the warm-up, which no rate counts
+            self._evaluation_started = now
+        else:
+            self._evaluated += batch.global_size
         if now - self._line_at >= LINE_SECONDS and not sys.stderr.isatty() and done < batches:
-            self._line_at, spent = now, now - self._evaluation_started
-            rate, left = f"{self._evaluated / spent:,.0f} images/s", f"{clock(spent / done * (batches - done))} left"
-            _print(title, f"batch {done:,}/{batches:,}", rate, left, *Counts.of(pl_module.eval_metrics).since(Counts()))
+            self._line_at = now
+            counts, shown = Counts.of(pl_module.eval_metrics), []
+            if self._evaluated:
+                spent = time.monotonic() - self._evaluation_started
+                left = spent / batch_idx * (batches - done)
+                shown = [f"{self._evaluated / spent:,.0f} images/s", f"{clock(left)} left"]
+            _print(title, f"batch {done:,}/{batches:,}", *shown, *counts.since(Counts()))
         self._bar.advance(title, batch.global_size, batch_idx, batches, pl_module.eval_metrics)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -195,41 +203,6 @@ class Progress(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._bar.close()
-
-
-class Bar:
-    """A bar over the images of one pass over the data, on a terminal only."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-        self._images = 0.0  # since it was drawn
-        self._drawn_at = 0.0
-
-    def advance(
-        self, title: str, images: float, batch_idx: int, batches: int | float, metrics: ClassificationMetrics
-    ) -> None:
-        """Count the `images` of batch `batch_idx` of `batches`; close the bar after the last one."""
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            whole = {"total": int(batches) * images, "initial": batch_idx * images}
-            look = {"unit": "image", "unit_scale": True, "leave": False, "dynamic_ncols": True, "mininterval": 0}
-            self._bar = tqdm(desc=title, **whole, **look)
-        self._images += images
-        now = time.monotonic()
-        if now - self._drawn_at > REFRESH_SECONDS:
-            self._drawn_at = now
-            count = max(1, int(metrics.count))
-            self._bar.set_postfix_str(f"top1 {int(metrics.top1) / count:.3f}", refresh=False)
-            self._bar.update(self._images)
-            self._images = 0.0
-        if batch_idx + 1 >= batches:
-            self.close()
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar, self._images = None, 0.0
 
 
 def _print(*parts: str) -> None:

@@ -121,3 +121,11 @@ def mean(values: Sequence[float], digits: int = 4, sign: str = "-") -> str:
     """With the sample's standard deviation where there are several; `sign` as of format specifications."""
     text = f"{statistics.mean(values):{sign}.{digits}f}"
     return f"{text} +- {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+
+
+def published_text(figure: Mapping[str, Any] | None) -> str:
+    """A published metric as it is shown, `0.803 +- 0.016`; empty for None."""
+    if figure is None:
+        return ""
+    deviation = figure.get("deviation")
+    return f"{figure['value']}" + (f" +- {deviation}" if deviation is not None else "")

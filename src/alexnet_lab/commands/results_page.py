@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.commands.ablations import ablations
 from alexnet_lab.commands.ensembles import ensembles
-from alexnet_lab.commands.recorded import FIGURES, NOT_MEASURED, Run, changes, command, groups_of, mean
+from alexnet_lab.commands.recorded import FIGURES, NOT_MEASURED, Run, changes, command, groups_of, mean, published_text
 
 PROTOCOLS = {"test": "centre", "ten_crop": "ten"}
 """How a metric's first word looks at an image, and what the page calls it."""
@@ -76,7 +76,7 @@ def _rows(group: Sequence[Run]) -> Iterable[str]:
         cells = [name, network, config["data"]["name"], views, str(len(measured))]
         for metric in metrics:
             values = [value for run in measured if (value := run.figure(metric)) is not None]
-            cells += [_published(published.get(metric)), mean(values) if values else NOT_MEASURED]
+            cells += [published_text(published.get(metric)), mean(values) if values else NOT_MEASURED]
         yield f"| {' | '.join(cells)} |"
 
 
@@ -86,7 +86,7 @@ def _missing(recipe: Mapping[str, Any]) -> Iterable[str]:
     for protocol in protocols or ["test"]:
         cells = [recipe["name"], recipe["network"], recipe["data"], PROTOCOLS[protocol], "0"]
         for figure in FIGURES:
-            cells += [_published(published.get(f"{protocol}/{figure}")), NOT_MEASURED]
+            cells += [published_text(published.get(f"{protocol}/{figure}")), NOT_MEASURED]
         yield f"| {' | '.join(cells)} |"
 
 
@@ -101,7 +101,7 @@ def _section(group: Sequence[Run]) -> Iterable[str]:
     yield ""
     yield f"- Source: {recipe['source']}"
     for metric, published in recipe["published"].items():
-        yield f"- Published {metric}: {_published(published)}{_range(published)}"
+        yield f"- Published {metric}: {published_text(published)}{_range(published)}"
     for metric in (f"{protocol}/{figure}" for protocol in PROTOCOLS for figure in FIGURES):
         values = [value for run in group if (value := run.figure(metric)) is not None]
         if values:
@@ -134,13 +134,6 @@ def _lost_by_ten_views(run: Run) -> Iterable[str]:
             which = "within" if centre - ten < error else "beyond"
             lost = f"ten views have {round((centre - ten) * images)} of {images:,} images fewer right than the centre"
             yield f"- In {name}, seed {run.config['seed']}, {lost}: {which} the standard error of {error:.4f}"
-
-
-def _published(figure: Mapping[str, Any] | None) -> str:
-    if figure is None:
-        return ""
-    deviation = figure.get("deviation")
-    return f"{figure['value']}" + (f" +- {deviation}" if deviation is not None else "")
 
 
 def _range(figure: Mapping[str, Any]) -> str:

@@ -1,11 +1,11 @@
-"""What a sweep shows: a live table on a terminal, a line per job that starts or ends elsewhere; at its end a table.
+"""What a sweep shows: a live table on a terminal, elsewhere lines of its jobs; at its end a table.
 
 Imports nothing heavy before it shows something.
 """
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,18 +18,21 @@ if TYPE_CHECKING:
     from alexnet_lab.commands.sweep_job import Job
 
 REFRESH_SECONDS = 1.0
+LINE_SECONDS = 60.0
 COLUMNS = ("job", "overrides", "state", "epoch", "val/top1", "time", "left")
 COLORS = {"running": "yellow", "finished": "green", "failed": "red", "interrupted": "magenta"}
 
 
 class View:
-    """Shows `jobs`; on a terminal the table is drawn anew each second."""
+    """Shows `jobs`: on a terminal a table that is drawn each second; elsewhere a line of each job that starts or ends,
+    and one a minute of each job that runs."""
 
     def __init__(self, folder: Path, jobs: "Sequence[Job]") -> None:
         self._folder = folder
         self._jobs = jobs
         self._states = {job.name: "waiting" for job in jobs}
         self._drawn_at = 0.0
+        self._said_at = time.monotonic()
         self._live: Any = None
         print(f"sweep {folder.name}: {len(jobs)} jobs in {folder}", flush=True)
         if sys.stdout.isatty():
@@ -42,6 +45,7 @@ class View:
         """Bring what is shown up to date."""
         if self._live is None:
             self._say_changes()
+            self._say_progress()
         elif time.monotonic() - self._drawn_at > REFRESH_SECONDS:
             self._drawn_at = time.monotonic()
             self._live.update(table(self._folder, self._jobs), refresh=True)
@@ -62,10 +66,25 @@ class View:
                 console.print(f"  {job.folder}", markup=False, highlight=False, soft_wrap=True)
 
     def _say_changes(self) -> None:
-        for number, (job, label) in enumerate(zip(self._jobs, labels(self._jobs), strict=True), 1):
+        for head, job in self._heads():
             if job.state != self._states[job.name]:
                 self._states[job.name] = job.state
-                print(f"[{number}/{len(self._jobs)}] {label} {job.state}", flush=True)
+                print(f"{head} {job.state}", flush=True)
+
+    def _say_progress(self) -> None:
+        if time.monotonic() - self._said_at < LINE_SECONDS:
+            return
+        self._said_at = time.monotonic()
+        for head, job in self._heads():
+            if job.state == "running":
+                epoch, best, spent, left = progress(job)
+                known = {"epoch ": epoch, "val/top1 ": best, "running for ": spent}
+                parts = [name + text for name, text in known.items() if text] + [f"{left} left"] * bool(left)
+                print("  ".join([head, *parts]), flush=True)
+
+    def _heads(self) -> "Iterable[tuple[str, Job]]":
+        for number, (job, label) in enumerate(zip(self._jobs, labels(self._jobs), strict=True), 1):
+            yield f"[{number}/{len(self._jobs)}] {label}", job
 
 
 def table(folder: Path, jobs: "Sequence[Job]") -> Any:

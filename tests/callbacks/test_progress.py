@@ -189,7 +189,7 @@ def test_long_test_prints_a_line_a_minute(running: list[Run], capsys: pytest.Cap
     running.append(run := Run(epochs=1, batches=1))
     run.test(batch_seconds=32.0)
     assert lines(capsys) == [
-        f"test  batch {done}/10  1 images/s  {left} left  loss 0.5000  top1 0.2500"
+        f"test  batch {done}/10  1.0 images/s  {left} left  loss 0.5000  top1 0.2500"
         for done, left in ((2, "4:16"), (4, "3:12"), (6, "2:08"), (8, "1:04"))
     ]
 

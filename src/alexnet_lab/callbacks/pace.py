@@ -143,6 +143,11 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
+def speed(images_per_second: float) -> str:
+    """`1,250 images/s`, `5.3 images/s`."""
+    return f"{images_per_second:,.{0 if images_per_second >= 10 else 1}f} images/s"
+
+
 def rough(seconds: float) -> str:
     """`about 40 s`, `about 3 min`, `about 2 h 10 min`, `about 3 days 4 h`: as exact as an estimate deserves."""
     if seconds < 90:

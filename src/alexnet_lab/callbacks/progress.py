@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from tqdm import tqdm
 
 from alexnet_lab.callbacks.bar import Bar
-from alexnet_lab.callbacks.pace import Meter, Pace, Work, clock, rough
+from alexnet_lab.callbacks.pace import Meter, Pace, Work, clock, rough, speed
 from alexnet_lab.data.spec import Batch
 from alexnet_lab.metrics import ClassificationMetrics
 
@@ -125,16 +125,15 @@ class Progress(pl.Callback):
 
     def _print_estimate(self, work: Work, step: int) -> None:
         self._estimated = True
-        left = self._pace.seconds_left(work, step)
-        if left is not None:
-            seconds = time.monotonic() - self._started + left
-            rate = f"{self._pace.training.images_per_second:,.0f} images/s"
-            _print(", with ".join(filter(None, [f"{rough(seconds)} for {work.length} at {rate}", work.evaluations])))
+        left, rate = self._pace.seconds_left(work, step), self._pace.training.images_per_second
+        if left is not None and rate is not None:
+            text = f"{rough(time.monotonic() - self._started + left)} for {work.length} at {speed(rate)}"
+            _print(", with ".join(filter(None, [text, work.evaluations])))
 
     def _position(self, work: Work, step: int) -> Iterable[str]:
         yield f"step {step:,}/{work.steps:,}"
         if self._images_per_second:
-            yield f"{self._images_per_second:,.0f} images/s"
+            yield speed(self._images_per_second)
         left = self._pace.seconds_left(work, step)
         if left is not None:
             yield f"{clock(left)} left"
@@ -193,7 +192,7 @@ class Progress(pl.Callback):
             if self._evaluated:
                 spent = time.monotonic() - self._evaluation_started
                 left = spent / batch_idx * (batches - done)
-                shown = [f"{self._evaluated / spent:,.0f} images/s", f"{clock(left)} left"]
+                shown = [speed(self._evaluated / spent), f"{clock(left)} left"]
             _print(title, f"batch {done:,}/{batches:,}", *shown, *counts.since(Counts()))
         self._bar.advance(title, batch.global_size, batch_idx, batches, pl_module.eval_metrics)
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_lab.callbacks.pace import speed
 from alexnet_lab.command_line import command, from_here, override
 from alexnet_lab.commands import folders
 from alexnet_lab.commands.recorded import NOT_MEASURED, Run, changes, published_text
@@ -56,8 +57,8 @@ def _metrics(
 def _facts(result: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
     yield "time", f"{result['seconds']:.1f} s", ""
     if result["images_per_second"]:
-        rate = f"{result['images_per_second']:,.0f} images/s on {result['world_size']} process(es)"
-        yield "training rate", rate, ""
+        rate = speed(result["images_per_second"])
+        yield "training rate", f"{rate} on {result['world_size']} process(es)", ""
     yield "parameters, MACs", f"{result['parameters']:,}, {result['macs']:,}", ""
 
 

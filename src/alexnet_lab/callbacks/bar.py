@@ -26,9 +26,16 @@ class Bar:
         if not sys.stderr.isatty():
             return
         if self._bar is None:
-            whole = {"total": int(batches) * images, "initial": batch_idx * images}
-            look = {"unit": "image", "unit_scale": True, "leave": False, "dynamic_ncols": True, "mininterval": 0}
-            self._bar = tqdm(desc=title, **whole, **look)
+            self._bar = tqdm(
+                total=int(batches) * images,
+                initial=batch_idx * images,
+                desc=title,
+                unit="image",
+                unit_scale=True,
+                leave=False,
+                dynamic_ncols=True,
+                mininterval=0,
+            )
         self._images += images
         now = time.monotonic()
         if now - self._drawn_at > REFRESH_SECONDS:

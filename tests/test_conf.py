@@ -11,8 +11,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from alexnet_lab.commands.build import build, check, check_run_settings
+from alexnet_lab.commands.build import build, build_factory, check
+from alexnet_lab.commands.schema import check_run_settings
 from alexnet_lab.commands.train import train
 from alexnet_lab.data import fashion_mnist_files
 from alexnet_lab.data.store.prepare import prepare
@@ -181,9 +184,10 @@ def test_experiment_has_no_stray_key_and_all_its_factories_can_be_called(experim
     # Recipes on large images cost memory and nothing is learned from it: the layers are made, their weights are not.
     with torch.device("meta"):
         net = build(found["model"], "model")
-    optimizer = build(found["optimizer"], "optimizer", late=("params",))(net.named_parameters())
+    optimizer = build_factory(found["optimizer"], "optimizer", ("params",), Optimizer)(net.named_parameters())
     late = ("optimizer", "steps_per_epoch", "total_steps")
-    build(found["scheduler"], "scheduler", late=late)(optimizer, 10, 10 * max(1, found["trainer"]["max_epochs"]))
+    scheduler = build_factory(found["scheduler"], "scheduler", late, LRScheduler)
+    scheduler(optimizer, 10, 10 * max(1, found["trainer"]["max_epochs"]))
     check(found["trainer"], "trainer")
     for group in ("callbacks", "logger"):
         for name, node in found[group].items():

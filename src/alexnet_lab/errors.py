@@ -1,5 +1,7 @@
 """How a command can end: exit statuses, and the exceptions that are no defects."""
 
+from collections.abc import Sequence
+
 FINISHED, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 3
 """Exit statuses of every command."""
 
@@ -9,6 +11,14 @@ class UserError(ValueError):
 
     The entry wrapper prints the message without a traceback and exits with status 2. Any other exception is a defect.
     """
+
+
+class WrongOption(UserError):
+    """`key` of a configuration's `group` does not exist or has a wrong value; `options` are the keys that exist."""
+
+    def __init__(self, message: str, group: str, key: str, options: Sequence[str]) -> None:
+        super().__init__(message)
+        self.group, self.key, self.options = group, key, options
 
 
 class RunFailed(RuntimeError):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab.commands.advice import advice, did_you_mean
@@ -14,14 +15,14 @@ from alexnet_lab.errors import UserError
 CONF = str(Path(__file__).parents[2] / "conf")
 
 
-def told(*overrides: str) -> str:
+def told(*overrides: str, command: str = "train") -> str:
     register_resolvers()
     with (
         initialize_config_dir(CONF, version_base="1.3"),
-        pytest.raises((HydraException, OmegaConfBaseException)) as raised,
+        pytest.raises((HydraException, OmegaConfBaseException, ValueError)) as raised,
     ):
-        compose("train", list(overrides))
-    return advice(raised.value, CONF)
+        OmegaConf.to_container(compose(command, list(overrides)), resolve=True)
+    return advice(raised.value, CONF, command)
 
 
 def test_unknown_option_names_the_close_one_and_all_there_are() -> None:
@@ -38,18 +39,78 @@ def test_unknown_experiment_is_told_likewise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "line"),
+    ("override", "suggested"),
     [
-        ("optimizer.lrr=1", "there is no option 'optimizer.lrr', did you mean lr?"),
-        ("trainer.max_epoch=1", "there is no option 'trainer.max_epoch', did you mean max_epochs?"),
-        ("sede=1", "there is no option 'sede', did you mean seed?"),
-        ("optimzer.lr=1", "there is no option 'optimzer', did you mean optimizer?"),
-        ("modl=lenet", "there is no option 'modl', did you mean model?"),
-        ("xyzzy=1", "there is no option 'xyzzy'"),
+        ("optimizer.lrr=1", "optimizer.lr"),
+        ("trainer.max_epoch=1", "trainer.max_epochs"),
+        ("logger.wandb.projct=x", "logger.wandb.project"),
+        ("hydra.lancher=x", "hydra.launcher"),
+        ("sede=1", "seed"),
+        ("optimzer.lr=1", "optimizer"),
+        ("modl=lenet", "model"),
+        ("expriment=quickstart", "experiment"),
+        ("lr=1", "optimizer.lr"),
+        ("max_epochs=1", "trainer.max_epochs"),
+        ("num_classes=5", "data.num_classes"),
+        ("image_size=64", "model.image_size"),
     ],
 )
-def test_unknown_key_names_the_close_one(override: str, line: str) -> None:
-    assert told(override).splitlines() == [line, "`--cfg job` prints every option"]
+def test_suggestion_is_an_option_of_the_composed_configuration(override: str, suggested: str) -> None:
+    key = override.partition("=")[0]
+    wrong = "optimzer" if key == "optimzer.lr" else key
+    assert told(override).splitlines() == [
+        f"there is no option {wrong!r}, did you mean {suggested}?",
+        "`--cfg job` prints every option",
+    ]
+
+
+@pytest.mark.parametrize("override", ["xyzzy=1", "out=x", "source=x", "defaults=x"])
+def test_nothing_is_suggested_that_only_other_commands_have(override: str) -> None:
+    key = override.partition("=")[0]
+    assert told(override).splitlines() == [f"there is no option {key!r}", "`--cfg job` prints every option"]
+
+
+@pytest.mark.parametrize("deleted", ["callbacks", "logger", "checkpoints"])
+def test_what_was_typed_is_never_suggested(deleted: str) -> None:
+    assert "did you mean" not in told(f"~{deleted}", f"{deleted}.x=1")
+
+
+def test_option_of_other_choices_is_reported_with_those() -> None:
+    assert told("data.flip=0.5", "data=fashion_mnist").startswith(
+        "there is no option 'data.flip'; it is one of data=image_folder, data=imagenet, data=imagenette\n"
+    )
+    assert "did you mean" not in told("data.crop_size=3", "data=synthetic")
+    # evaluate has `data.dir`, but no group `data` to choose from
+    assert told("data.flip=0.5", command="evaluate").splitlines()[0] == "there is no option 'data.flip'"
+
+
+def test_option_that_is_not_printed_can_be_added() -> None:
+    assert told("callbacks.ema=1").endswith("one that is not printed is added with a +: +callbacks.ema=...")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["~data.channels"], "model.in_channels refers to data.channels, which does not exist"),
+        (["~model"], "data.image_size refers to model.image_size, which does not exist"),
+        (["model.dropout=${nope:1}"], "model.dropout: Unsupported interpolation type nope"),
+        (["+model=lenet"], "+model: one is chosen already; to exchange it, leave the + out: model=NAME"),
+        (["seed=???"], "data.seed: MissingMandatoryValue while resolving"),
+    ],
+)
+def test_error_of_a_composition_names_the_key_in_one_line(overrides: list[str], line: str) -> None:
+    said = told(*overrides)
+    assert said.startswith(line)
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("override", ["model=null", "logger=null", "data=3"])
+def test_group_without_a_name_is_answered_with_the_choices(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", "seed=3", override])
+    group = override.partition("=")[0]
+    first, second = told(override).splitlines()
+    assert first == f"{override}: {group} takes a name"
+    assert second.startswith("choose from: ")
 
 
 def test_unreadable_override_is_told_in_few_lines() -> None:
@@ -60,7 +121,7 @@ def test_unreadable_override_is_told_in_few_lines() -> None:
 def test_users_error_is_told_as_it_is_however_deep_it_lies() -> None:
     error = RuntimeError("outer")
     error.__cause__ = UserError("what is wrong")
-    assert advice(error, CONF) == "what is wrong"
+    assert advice(error, CONF, "train") == "what is wrong"
 
 
 def test_nothing_is_suggested_where_nothing_is_close() -> None:

@@ -146,7 +146,7 @@ def answer(*words: str) -> str:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(HydraException) as raised:
         compose("train", [word for word in sys.argv[1:] if not word.startswith("-")])
-    return advice(raised.value, str(CONF))
+    return advice(raised.value, str(CONF), "train")
 
 
 @pytest.mark.parametrize(

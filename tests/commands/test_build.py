@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
-from alexnet_lab.commands.build import build, check, check_origin, check_run_settings
+from alexnet_lab.commands.build import build, build_factory, check, check_origin
+from alexnet_lab.commands.schema import check_run_settings
 from alexnet_lab.errors import UserError
 
 LENET = {
@@ -55,11 +57,82 @@ def test_whole_number_is_a_rate_too() -> None:
     build(LENET | {"dropout": 0}, "model")
 
 
-def test_partial_may_leave_out_what_it_is_given_late_but_no_key_may_be_unknown() -> None:
-    factory: Callable[..., torch.optim.Optimizer] = build(SGD, "optimizer", late=("params",))
+def test_factory_is_given_late_what_its_settings_leave_out_and_no_key_may_be_unknown() -> None:
+    factory = build_factory(SGD, "optimizer", ("params",), torch.optim.Optimizer)
     assert factory([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.1
     with pytest.raises(UserError, match=r"optimizer\.momentun: torch\.optim\.SGD has no such option, did you mean mom"):
-        build(SGD | {"momentun": 0.9}, "optimizer", late=("params",))
+        build_factory(SGD | {"momentun": 0.9}, "optimizer", ("params",), torch.optim.Optimizer)
+
+
+STEP = {"_target_": "torch.optim.lr_scheduler.StepLR", "_partial_": True, "step_size": 1}
+SCHEDULE = ("optimizer", "steps_per_epoch", "total_steps")
+
+
+@pytest.mark.parametrize(
+    ("settings", "late", "message"),
+    [
+        (SGD | {"_partial_": False}, ("params",), r"^optimizer\._partial_ must be true"),
+        (without(SGD, "_partial_"), ("params",), r"^optimizer\._partial_ must be true"),
+        # given by position, the steps of an epoch and of the run would become the step size and the factor
+        (STEP, SCHEDULE, r"StepLR does not take steps_per_epoch, total_steps, which the run itself gives$"),
+        ({"_target_": "builtins.print", "_partial_": True}, ("params",), r"print does not take params"),
+        (
+            {"_target_": "torch.nn.ReLU", "_partial_": True},
+            ("params",),
+            r"^optimizer: torch\.nn\.ReLU does not take params",
+        ),
+    ],
+)
+def test_factory_that_cannot_take_what_it_is_given_is_refused(
+    settings: dict[str, Any], late: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build_factory(settings, "optimizer", late, object)
+
+
+def test_what_a_factory_refuses_later_is_the_users_error_too() -> None:
+    factory = build_factory(SGD | {"fused": True, "foreach": True}, "optimizer", ("params",), torch.optim.Optimizer)
+    with pytest.raises(UserError, match=r"^optimizer: `fused` and `foreach` cannot be `True` together"):
+        factory([torch.nn.Parameter(torch.zeros(1))])
+
+
+CALLBACKS = "lightning.pytorch.callbacks"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("torch.nn.ReLU", r"^x: torch\.nn\.ReLU is not a subclass of Callback$"),
+        ("os.getcwd", r"^x: os\.getcwd makes str, not Callback$"),
+        ("subprocess.Popen", r"^x: subprocess\.Popen is not a subclass of Callback$"),
+        ("builtins.dict", r"^x: builtins\.dict is not a subclass of Callback$"),
+        (CALLBACKS, r"^x\._target_: lightning\.pytorch\.callbacks is not a class or a function$"),
+        (f"{CALLBACKS}.EarlyStoping", r"^x\._target_: there is no \S+EarlyStoping, did you mean EarlyStopping\?$"),
+        ("EarlyStopping", r"^x\._target_: there is no EarlyStopping \(.*\)$"),
+        ("5", r"^x\._target_: there is no 5 \(.*\)$"),
+        (None, r"^x: there is no _target_"),
+        (f"{CALLBACKS}.progress.rich_progress.RichProgressBarTheme", r"is not a subclass of Callback$"),
+    ],
+)
+def test_target_of_another_kind_is_refused_in_one_line(
+    target: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        build({"_target_": target}, "x", pl.Callback)
+    assert len(str(raised.value).splitlines()) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_node_within_a_node_must_be_of_the_kind_that_is_wanted_there() -> None:
+    settings = {"_target_": "lightning.pytorch.Trainer", "profiler": {"_target_": "torch.nn.ReLU"}}
+    with pytest.raises(UserError, match=r"^trainer\.profiler: torch\.nn\.ReLU is not a subclass of Profiler$"):
+        check(settings, "trainer")
+    check(settings | {"profiler": {"_target_": "lightning.pytorch.profilers.SimpleProfiler"}}, "trainer")
+
+
+def test_network_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^model: .*allocat"):
+        build(LENET | {"image_size": 10**6}, "model")
 
 
 def test_list_is_right_where_a_tuple_is_wanted() -> None:
@@ -79,7 +152,7 @@ def test_librarys_refusal_is_told_as_the_users_error_and_a_defect_is_not() -> No
     with pytest.raises(UserError, match=r"^trainer: No supported gpu backend found"):
         build({"_target_": "lightning.pytorch.Trainer", "accelerator": "gpu"}, "trainer", logger=False)
     with pytest.raises(ZeroDivisionError):
-        build({"_target_": "operator.truediv", "_args_": [1, 0]}, "x", late=("a", "b"))
+        build({"_target_": "operator.truediv", "_args_": [1, 0], "_partial_": False}, "x")
 
 
 def test_top_level_of_a_run_is_checked(settings: Callable[..., dict[str, Any]]) -> None:
@@ -92,10 +165,16 @@ def test_top_level_of_a_run_is_checked(settings: Callable[..., dict[str, Any]]) 
         ({"test_on": "first"}, "test_on: 'first' does not fit"),
         ({"checkpoints": {"keep": True, "every_minutes": 0.0}}, "checkpoints.every_minutes: 0.0 does not fit"),
         ({"checkpoints": {"keep": True, "every_minutes": 1.0, "top_k": 3}}, "checkpoints.top_k"),
+        ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: nan is not a finite number"),
+        ({"data": {"mean": [0.0, float("inf")]}}, "data.mean: inf is not a finite number"),
+        ({"trainer": {"check_val_every_n_epoch": 0}}, "trainer.check_val_every_n_epoch: 0 does not fit"),
+        ({"trainer": {"barebones": True}}, "trainer.barebones: True does not fit: it records nothing"),
     ):
         with pytest.raises(UserError) as raised:
             check_run_settings(good | change)
         assert message in str(raised.value)
+    with pytest.raises(UserError, match=r"^scheduler is missing$"):
+        check_run_settings(without(good, "scheduler"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,12 @@
+import os
+from pathlib import Path
+
 import pytest
+from hydra import compose, initialize_config_dir
 
 from alexnet_lab.commands.describe import describe
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +46,25 @@ def test_table_has_each_layer_with_kernel_stride_and_shape(composed, capsys) -> 
     (conv1,) = (line for line in capsys.readouterr().out.splitlines() if " conv1 " in line)
     cells = [cell.strip() for cell in conv1.strip("│").split("│")]
     assert cells == ["conv1", "Conv2d", "11x11", "4", "1", "1", "96 x 54 x 54", "11,712", "33,872,256"]
+
+
+def test_command_that_does_not_sweep_says_so_and_leaves_nothing(script, tmp_path) -> None:
+    before = sorted(os.listdir(ROOT))
+    ended = script.run("-m", "model=lenet,caffenet", program=(str(ROOT / "src/describe.py"),), cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: describe.py cannot sweep (-m, --multirun): run it once for each value\n"
+    assert ended.stdout == ""
+    assert os.listdir(tmp_path) == []
+    assert sorted(os.listdir(ROOT)) == before
+
+
+def test_only_train_sweeps() -> None:
+    sweeping = {}
+    for path in (ROOT / "conf").glob("*.yaml"):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            target = compose(path.stem, return_hydra_config=True).hydra.launcher._target_
+        sweeping[path.stem] = target.rpartition(".")[2] != "NoLauncher"
+    assert [name for name, sweeps in sweeping.items() if sweeps] == ["train"]
 
 
 def test_scripts_answer_wrong_names_in_a_few_lines(script) -> None:

@@ -2,25 +2,32 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from alexnet_lab.commands import arguments
 from alexnet_lab.errors import UserError
 
-UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' is not in struct\s+full_key: (?P<full>\S+)")
 AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)'\n1\. ", re.DOTALL)
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '(?P<group>[^']+)/(?P<option>[^'/]*)'")
+NOT_A_NAME = re.compile(r"Config group override must be a string or a list")
+CHOSEN_TWICE = re.compile(r"Multiple values for (?P<group>[^. ]+)\.")
+DANGLING = re.compile(r"Interpolation key '(?P<key>[^']+)' not found")
+GROUP_IN_DEFAULTS = re.compile(r"^  - (?:override )?/?(\w+):", re.MULTILINE)
 LONGEST_LINE = 240
 EXTRAS = {"optuna": "optuna", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """The extra of pyproject.toml that brings a plugin of Hydra's."""
 UNKNOWN_GROUP = re.compile(r"Could not override '(?P<group>[^']+)'\.\s*\n?.*No match in the defaults list", re.DOTALL)
 
 
-def advice(error: BaseException, conf: str) -> str:
-    """One or a few lines for `error`; `conf` is the folder of the configuration groups."""
+def advice(error: BaseException, conf: str, command: str) -> str:
+    """One or a few lines for `error` of the `command`; `conf` is the folder of the configuration groups."""
     for cause in _causes(error, hidden=True):
         if isinstance(cause, UserError):
             return str(cause)
@@ -28,28 +35,63 @@ def advice(error: BaseException, conf: str) -> str:
             if line := arguments.correction(cause.override or ""):
                 return f"{cause.override}: this cannot be read; quoted for the shell and for Hydra, it can:\n{line}"
             return f"{cause.override}: this cannot be read, {str(cause.message).splitlines()[0]}"
-    text = "\n".join(str(cause) for cause in _causes(error))
+        if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+            return _unknown_key(str(cause.full_key), str(cause.key), cause.parent_node, conf, command)
+    text = "\n".join(_message(cause) for cause in _causes(error))
     if match := AMBIGUOUS.search(text):
         given = match["argument"]
         lines = arguments.corrections_of_commas(given)
         return "\n".join([f"{given}: a comma makes a list, or a sweep (-m); as one text, and as a list:", *lines])
     if match := UNKNOWN_OPTION.search(text):
-        group, option = match["group"], match["option"]
-        if group.startswith("hydra/"):
-            remedy = f"; pip install -e '.[{EXTRAS[option]}]' brings it" if option in EXTRAS else ""
-            return f"{group}={option}: there is no such plugin{remedy}"
-        options = sorted(path.stem for path in Path(conf, group).glob("*.yaml"))
-        hint = did_you_mean(option, options)
-        return f"{group}={option}: there is no such {group}{hint}\nchoose from: {', '.join(options)}"
-    if match := UNKNOWN_KEY.search(text):
-        return _unknown_key(match["full"], conf)
+        return _unknown_option(match["group"], match["option"], conf)
+    if NOT_A_NAME.search(text):
+        return _not_a_name(conf)
+    if match := CHOSEN_TWICE.search(text):
+        return f"+{match['group']}: one is chosen already; to exchange it, leave the + out: {match['group']}=NAME"
     if match := UNKNOWN_GROUP.search(text):
         group = match["group"]
-        groups = sorted(path.name for path in Path(conf).iterdir() if path.is_dir())
+        groups = _groups(conf)
         if group in groups:
-            return f"this command has no {group}; --help tells what it takes"
+            return f"this command has no {group}; --help lists what it takes"
         return f"there is no option group {group!r}{did_you_mean(group, groups)}; groups: {', '.join(groups)}"
     return "\n".join(dict.fromkeys(line[:LONGEST_LINE] for line in text.splitlines() if line.strip()))
+
+
+def _message(error: BaseException) -> str:
+    """What the error says, with the key that it is about in front and without OmegaConf's internals."""
+    if not isinstance(error, OmegaConfBaseException) or not error.full_key:
+        return str(error)
+    reason = str(error.msg or error).splitlines()[0]
+    if match := DANGLING.search(reason):
+        return f"{error.full_key} refers to {match['key']}, which does not exist"
+    return f"{error.full_key}: {reason}"
+
+
+def _unknown_option(group: str, option: str, conf: str) -> str:
+    if group.startswith("hydra/"):
+        remedy = f"; pip install -e '.[{EXTRAS[option]}]' brings it" if option in EXTRAS else ""
+        return f"{group}={option}: there is no such plugin{remedy}"
+    options = _options(group, conf)
+    hint = did_you_mean(option, options)
+    return f"{group}={option}: there is no such {group}{hint}\nchoose from: {', '.join(options)}"
+
+
+def _not_a_name(conf: str) -> str:
+    """A group that was set to null or to a number; Hydra does not say which."""
+    groups = {*_groups(conf)} - {"hydra"}
+    for argument in sys.argv[1:]:
+        group, _, value = argument.partition("=")
+        if group in groups and re.fullmatch(r"null|[\d.]*|true|false", value, re.IGNORECASE):
+            return f"{argument}: {group} takes a name\nchoose from: {', '.join(_options(group, conf))}"
+    return "an option group takes a name, as in model=lenet; --help lists the groups and their names"
+
+
+def _groups(conf: str) -> list[str]:
+    return sorted(path.name for path in Path(conf).iterdir() if path.is_dir())
+
+
+def _options(group: str, conf: str) -> list[str]:
+    return sorted(path.stem for path in Path(conf, group).glob("*.yaml"))
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
@@ -58,17 +100,50 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
-def _unknown_key(key: str, conf: str) -> str:
-    head, _, last = key.rpartition(".")
-    return f"there is no option {key!r}{did_you_mean(last, _siblings(head, conf))}\n`--cfg job` prints every option"
+def _unknown_key(full: str, key: str, parent: DictConfig, conf: str, command: str) -> str:
+    """`full` is the key that does not exist, `key` its last part; `parent` is the composed node that lacks it."""
+    head = full.removesuffix(key)
+    group = head.removesuffix(".")
+    groups = GROUP_IN_DEFAULTS.findall(Path(conf, f"{command}.yaml").read_text())
+    others = _choices_with(group, key, conf) if group in groups else ""
+    hint = f"; it is one of {others}" if others else _close_to(full, key, parent, head, groups)
+    addition = f"; one that is not printed is added with a +: +{full}=..." if group in groups and not hint else ""
+    return f"there is no option {full!r}{hint}\n`--cfg job` prints every option{addition}"
 
 
-def _siblings(head: str, conf: str) -> set[str]:
-    """The keys that files of the configuration declare below `head` ('' is the top level)."""
-    folder = Path(conf, *head.split(".")) if head else Path(conf)
-    keys = {key for path in folder.glob("*.yaml") for key in re.findall(r"^(\w+):", path.read_text(), re.MULTILINE)}
-    groups = set() if head else {path.name for path in folder.iterdir() if path.is_dir()}
-    return (keys | groups) - {"defaults", "hydra"}
+def _close_to(full: str, key: str, parent: DictConfig, head: str, groups: Iterable[str]) -> str:
+    names = {str(name) for name in parent} - {"hydra"}
+    if head:
+        return _closest(full, key, {name: f"{head}{name}" for name in names}, 0.6)
+    owners = _owners(parent)
+    near = "" if key in owners else _closest(full, key, {name: name for name in {*names, *groups}}, 0.6)
+    return near or _closest(full, key, owners, 0.75)
+
+
+def _closest(typed: str, key: str, names: Mapping[str, str], cutoff: float) -> str:
+    """', did you mean ...?' with the value of the name that is closest to `key`; never what was typed."""
+    known = [name for name, full in names.items() if full != typed]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=cutoff)
+    return f", did you mean {names[close[0]]}?" if close else ""
+
+
+def _owners(root: DictConfig) -> dict[str, str]:
+    """`lr` -> `optimizer.lr`: the options of the composed groups, each in the group that does not refer to another."""
+    raw: dict[Any, Any] = OmegaConf.to_container(root)  # type: ignore[assignment]
+    groups = {head: node for head, node in raw.items() if head != "hydra" and isinstance(node, dict)}
+    options = ((head, name, value) for head, node in groups.items() for name, value in node.items())
+    return {str(name): f"{head}.{name}" for head, name, value in options if not str(value).startswith("${")}
+
+
+def _choices_with(group: str, key: str, conf: str) -> str:
+    """`data=imagenet, data=imagenette`: the choices of `group` that have the option `key`."""
+    return ", ".join(
+        f"{group}={path.stem}" for path in sorted(Path(conf, group).glob("*.yaml")) if _declares(path, key)
+    )
+
+
+def _declares(path: Path, key: str) -> bool:
+    return re.search(rf"^{re.escape(key)}:", path.read_text(), re.MULTILINE) is not None
 
 
 def _causes(error: BaseException | None, hidden: bool = False) -> Iterable[BaseException]:

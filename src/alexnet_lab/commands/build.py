@@ -2,179 +2,127 @@
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, get_type_hints
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from alexnet_lab.commands.advice import did_you_mean
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, WrongOption
 
 OURS = "alexnet_lab."
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+REFUSALS = (ValueError, TypeError, RuntimeError, AssertionError, OSError, ImportError, MisconfigurationException)
+"""What libraries raise for a value that they do not take."""
+OUT_OF_MEMORY = re.compile(r"allocat|overflow", re.IGNORECASE)
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a target that does not exist is reported below
 
 
-class CheckpointSettings(BaseModel):
-    """What is kept of a run, see `conf/checkpoints`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    keep: bool
-    every_minutes: Annotated[float, Field(gt=0)]
-
-
-def build(settings: Mapping[str, Any], path: str, late: Iterable[str] = (), **more: Any) -> Any:
-    """The object that the node `settings` describes, at `path` in the configuration.
-
-    `more` are further arguments; `late` names those that a partial gets when it is called.
+def build(settings: Mapping[str, Any], path: str, kind: type = object, **more: Any) -> Any:
+    """The object that the node `settings` describes, at `path` in the configuration; `more` are further arguments.
 
     Raises:
-        UserError: a key that the target does not have, a value of another type, or one that the target refuses.
+        UserError: a key that the target does not have, a value of another type, or one that the target refuses; or
+            the target does not make a `kind`.
     """
-    check(settings, path, {*late, *more})
-    target = str(settings["_target_"])
+    check(settings, path, more, kind)
+    made = _made(settings, path, more)
+    _check_kind(made, path, settings, kind)
+    return made
+
+
+def build_factory(settings: Mapping[str, Any], path: str, late: Sequence[str], kind: type) -> Callable[..., Any]:
+    """What makes the object that the node describes from the `late` arguments, given in this order.
+
+    Raises:
+        UserError: as of `build`; also the factory raises it.
+    """
+    if isinstance(settings, Mapping) and settings.get("_partial_") is not True:
+        raise UserError(f"{path}._partial_ must be true: the run itself gives {', '.join(late)}")
+    check(settings, path, late, kind)
+    partial = _made(settings, path, {})
+
+    def factory(*arguments: Any) -> Any:
+        try:
+            made = partial(**dict(zip(late, arguments, strict=True)))
+        except Exception as error:
+            raise refusal(path, str(settings["_target_"]), error) from error
+        _check_kind(made, path, settings, kind)
+        return made
+
+    return factory
+
+
+def _made(settings: Mapping[str, Any], path: str, more: Mapping[str, Any]) -> Any:
     try:
         return instantiate(dict(settings), **more, _convert_="all")
     except InstantiationException as error:
-        raise refusal(path, target, error.__cause__ or error) from error
+        if error.__cause__ is None:  # a target that Hydra itself refuses, as os.system
+            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+        raise refusal(path, str(settings["_target_"]), error.__cause__) from error
 
 
 def refusal(path: str, target: str, error: BaseException) -> BaseException:
-    """What to raise when `target` raised `error`: a `UserError` where it is a library that refuses a value."""
-    expected = (ValueError, TypeError, MisconfigurationException, ModuleNotFoundError)
-    if isinstance(error, UserError) or target.startswith(OURS) or not isinstance(error, expected):
+    """What to raise when `target` raised `error`: a `UserError` where a value is to blame, and no defect of ours."""
+    if isinstance(error, UserError):
         return error
-    return UserError(f"{path}: {error}")
+    too_large = isinstance(error, MemoryError | RuntimeError) and OUT_OF_MEMORY.search(str(error))
+    if too_large or (isinstance(error, REFUSALS) and not target.startswith(OURS)):
+        return UserError(f"{path}: {error}")
+    return error
 
 
-def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = ()) -> None:
+def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = (), kind: type = object) -> None:
     """Compare the keys and values of a node, and of the nodes in it, with what its target takes.
+
+    `late` names what it is given besides; it makes a `kind`.
 
     Raises:
         UserError: see `build`.
     """
-    target = str(settings.get("_target_", "")) if isinstance(settings, Mapping) else ""
+    target = str(settings.get("_target_") or "") if isinstance(settings, Mapping) else ""
     if not target:
         raise UserError(f"{path}: there is no _target_ that says what to make")
-    parameters, hints = _signature(target, path)
+    found = _target(target, path)
+    if inspect.isclass(found) and not issubclass(found, kind):
+        raise UserError(f"{path}: {target} is not a subclass of {kind.__name__}")
+    parameters, hints = _signature(found, target, path)
+    if missing := [name for name in late if name not in parameters and not _takes_any(parameters)]:
+        raise UserError(f"{path}: {target} does not take {', '.join(missing)}, which the run itself gives")
+    known = [name for name in parameters if name not in late]
     for key, value in settings.items():
         if key in HYDRA_KEYS:
             continue
         if key in late or (key not in parameters and not _takes_any(parameters)):
-            known = [name for name in parameters if name not in late]
-            raise UserError(
-                f"{path}.{key}: {target} has no such option{did_you_mean(key, known)}\noptions: {', '.join(known)}"
-            )
+            lines = f"{path}.{key}: {target} has no such option{did_you_mean(key, known)}\noptions: {', '.join(known)}"
+            raise WrongOption(lines, path, key, known)
         if isinstance(value, Mapping) and "_target_" in value:
-            check(value, f"{path}.{key}")
-        elif key in hints:
-            _check_value(value, hints[key], f"{path}.{key}")
+            check(value, f"{path}.{key}", kind=_kind_of(hints.get(key)))
+        elif key in hints and (reason := _misfit(value, hints[key])):
+            raise WrongOption(f"{path}.{key}: {value!r} does not fit: {reason}", path, key, known)
     if not settings.get("_partial_"):
         _check_complete(parameters, {*settings, *late}, path)
 
 
-class Published(BaseModel):
-    """A figure as its source gives it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    value: float
-    deviation: float | None = None
-    """Standard deviation over the source's runs."""
-    range: tuple[float, float] | None = Field(default=None, strict=False)
-    """Lowest and highest of the source's runs."""
+def _check_kind(made: Any, path: str, settings: Mapping[str, Any], kind: type) -> None:
+    if not isinstance(made, kind):
+        raise UserError(f"{path}: {settings['_target_']} makes {type(made).__name__}, not {kind.__name__}")
 
 
-class Ablation(BaseModel):
-    """What leaving a part out changed, as the source of the whole gives it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    published: dict[str, float] = {}
-    """Differences of accuracy, fractions of 1, by `top1` and `top5`."""
-    note: str = ""
-
-
-class Ensemble(BaseModel):
-    """What was published of several networks whose predictions are averaged, in fractions of 1."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    networks: str
-    top1: float
-    top5: float
-
-
-class Recipe(BaseModel):
-    """What an experiment says about itself, see `conf/experiment`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    source: str
-    published: dict[str, Published]
-    """By metric, `test/top1` or, of ten views, `ten_crop/top1`; empty where nothing was published."""
-    ablations: dict[str, Ablation] = {}
-    """By job of a sweep."""
-    ensembles: list[Ensemble] = []
-
-
-class RunSettings(BaseModel):
-    """The top level of a training run's configuration; the groups are checked against what they make."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    run: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    test_on: Literal["best", "last", "none"]
-    compile: bool
-    channels_last: bool
-    hang_timeout: Annotated[float, Field(gt=0)] | None = None
-    folder: str
-    sweep_name: str | None = None
-    overrides: list[str]
-    recipe: Recipe | None
-    resume: str | None
-    checkpoints: CheckpointSettings
-    model: dict[str, Any]
-    data: dict[str, Any]
-    optimizer: dict[str, Any]
-    scheduler: dict[str, Any]
-    trainer: dict[str, Any]
-    callbacks: dict[str, Any]
-    logger: dict[str, Any]
-
-
-def check_run_settings(settings: Mapping[str, Any]) -> None:
-    """Compare the top level of a run's configuration with `RunSettings`, and the trainer's values that go together.
-
-    Raises:
-        UserError: an unknown key, a missing one, or a value that does not fit.
-    """
-    try:
-        RunSettings.model_validate(settings)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        key = ".".join(str(part) for part in detail["loc"])
-        if detail["type"] == "extra_forbidden":
-            hint = did_you_mean(key, RunSettings.model_fields)
-            raise UserError(f"there is no option {key!r}{hint}") from error
-        raise UserError(f"{key}: {detail['input']!r} does not fit: {detail['msg']}") from error
-    _check_trainer(settings["trainer"])
-
-
-def _check_trainer(trainer: Mapping[str, Any]) -> None:
-    accumulate = trainer.get("accumulate_grad_batches", 1)
-    if not isinstance(accumulate, int) or accumulate < 1:
-        raise UserError(f"trainer.accumulate_grad_batches must be a whole number of at least 1, got {accumulate!r}")
-    if trainer.get("limit_train_batches") == 0:
-        raise UserError("trainer.limit_train_batches=0 leaves nothing to train on")
-    if trainer.get("fast_dev_run"):
-        raise UserError("trainer.fast_dev_run records nothing; debug=fast_dev_run runs one batch of everything")
+def _kind_of(hint: Any) -> type:
+    """The one class that a hint such as `Profiler | str | None` wants of a node; `object` where it wants several."""
+    wanted = {one for one in (get_args(hint) or (hint,)) if inspect.isclass(one) and one not in (str, type(None))}
+    (kind,) = wanted if len(wanted) == 1 else {object}
+    return object if getattr(kind, "_is_protocol", False) else kind
 
 
 def check_origin(settings: Any, path: str, package: str) -> None:
@@ -205,18 +153,33 @@ def _definition(found: Any) -> str:
 
 def _target(name: str, path: str) -> Any:
     try:
-        return get_object(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{path}._target_: there is no {name} ({error})") from error
+        found = get_object(name)
+    except Exception as error:  # also what a module of the user's raises when it is imported
+        hint = _suggestion(name) or f" ({' '.join(str(error).split())})"
+        raise UserError(f"{path}._target_: there is no {name}{hint}") from error
+    if isinstance(found, ModuleType) or not callable(found):
+        raise UserError(f"{path}._target_: {name} is not a class or a function")
+    return found
 
 
-def _signature(target: str, path: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
-    found = _target(target, path)
+def _suggestion(name: str) -> str:
+    """A name of the same module that is close."""
+    module, _, last = name.rpartition(".")
+    try:
+        return did_you_mean(last, vars(import_module(module)))
+    except Exception:  # there is no such module either, or it cannot be imported
+        return ""
+
+
+def _signature(found: Any, target: str, path: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
     try:
         hints = get_type_hints(found.__init__ if inspect.isclass(found) else found)
-    except (NameError, TypeError):
+    except (NameError, TypeError, AttributeError):
         hints = {}
-    return inspect.signature(found).parameters, hints
+    try:
+        return inspect.signature(found).parameters, hints
+    except ValueError as error:  # of some that are written in C
+        raise UserError(f"{path}._target_: which options {target} takes is not known") from error
 
 
 def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
@@ -230,17 +193,17 @@ def _check_complete(parameters: Mapping[str, inspect.Parameter], given: set[str]
             raise UserError(f"{path}.{name} is missing")
 
 
-def _check_value(value: Any, hint: Any, path: str) -> None:
+def _misfit(value: Any, hint: Any) -> str:
+    """Why `value` is not of the type `hint`; '' where it is, or where that cannot be told."""
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticSchemaGenerationError, PydanticUserError):
-        return
+        return ""
     try:
         # As JSON, since YAML has no tuples either: a list is right where a tuple is wanted.
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         # Of a type that YAML cannot write, as a tensor, pydantic says only that it cannot check it.
-        reasons = list(
-            dict.fromkeys(detail["msg"] for detail in error.errors() if detail["type"] != "needs_python_object")
-        )
-        raise UserError(f"{path}: {value!r} does not fit: {'; or '.join(reasons[:4])}") from error
+        reasons = [detail["msg"] for detail in error.errors() if detail["type"] != "needs_python_object"]
+        return "; or ".join(list(dict.fromkeys(reasons))[:4])
+    return ""

@@ -7,8 +7,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import nn
 
-from alexnet_lab.commands.build import build
-from alexnet_lab.models.table import layer_table, render
+from alexnet_lab.commands.agreement import agreeing_layers
+from alexnet_lab.commands.build import build, check
+from alexnet_lab.models.table import render
 
 WIDTH = 160
 
@@ -23,10 +24,11 @@ def describe(config: DictConfig) -> None:
     model, data = settings["model"], settings["data"]
     if "pretrained" in model:
         model["pretrained"] = False  # the same layers, and nothing to fetch
+    check(data, "data")
     with torch.device("meta"):
-        net: nn.Module = build(model, "model")
-    channels, side = data["channels"], model["image_size"]
-    table = render(layer_table(net, channels, side))
+        net: nn.Module = build(model, "model", nn.Module)
+    channels, side = data["channels"], data["image_size"]
+    table = render(agreeing_layers(net, model, channels, side, data["num_classes"]))
     name = model["_target_"].rpartition(".")[2]
     table.title = f"{name} on {data['name']}: {channels} x {side} x {side} -> {data['num_classes']} classes"
     table.title_justify = "left"

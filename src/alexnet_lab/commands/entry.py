@@ -6,6 +6,7 @@ Nothing here imports torch or lightning, so `--help`, `--cfg job` and wrong opti
 import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
             start = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
             try:
-                start(_quiet(function, with_traceback))()
+                start(_quiet(function, config_name, with_traceback))()
             except RunFailed as error:  # the first job that failed, when the sweep has ended
                 print(f"error: {error}", file=sys.stderr)
                 sys.exit(FAILED)
@@ -70,14 +71,15 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 # Rank 0 tells how the run ended; where Slurm kills at the first bad status, another would cut it short.
                 sys.exit(FINISHED if slurm.rank() else INTERRUPTED)
             except (UserError, HydraException, OmegaConfBaseException) as error:
-                report(error, with_traceback)
+                report(error, config_name, with_traceback)
             except (PermissionError, FileExistsError, NotADirectoryError) as error:
-                # What Hydra meets when it makes the run's folder.
-                report(UserError(f"{error.filename}: {error.strerror}"), with_traceback)
-            except ValueError as error:
-                if not str(error).startswith("Only one of --run, --multirun"):  # the one that Hydra's start raises
+                report(UserError(f"{error.filename}: {error.strerror}"), config_name, with_traceback)
+            except (OSError, ValueError) as error:
+                if not _is_of_hydra(error):
                     raise
-                report(UserError(str(error)), with_traceback)
+                # A run's folder that it cannot make, or an override that it cannot apply.
+                reason = UserError(f"{error.filename}: {error.strerror}") if isinstance(error, OSError) else error
+                report(reason, config_name, with_traceback)
             sweep = sys.modules.get("alexnet_lab.commands.sweep")  # loaded where there was a sweep
             if sweep and sweep.failures:
                 sys.exit(FAILED)
@@ -92,7 +94,7 @@ def _print_help(config_name: str, with_traceback: bool) -> bool:
     try:
         text = requested_help(ROOT / "conf", config_name)
     except UserError as error:
-        report(error, with_traceback)
+        report(error, config_name, with_traceback)
     else:
         if text is not None:
             print(text)
@@ -121,22 +123,30 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("first", folders.first, replace=True)
 
 
-def _quiet(function: Callable[[DictConfig], Any], with_traceback: bool) -> Callable[[DictConfig], Any]:
+def _is_of_hydra(error: BaseException) -> bool:
+    """Whether Hydra raised it, and not the function of the command."""
+    frames = {frame.filename for frame in traceback.extract_tb(error.__traceback__)[1:]}
+    return not any(Path(name).is_relative_to(Path(__file__).parents[1]) for name in frames - {__file__})
+
+
+def _quiet(
+    function: Callable[[DictConfig], Any], config_name: str, with_traceback: bool
+) -> Callable[[DictConfig], Any]:
     """Report a user's error before Hydra adds its own line about the job that raised it."""
 
     @functools.wraps(function)
     def job(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _run_elsewhere(function, config)
+            return _run_elsewhere(function, config, config_name)
         try:
             return function(config)
         except (UserError, HydraException, OmegaConfBaseException) as error:
-            return report(error, with_traceback)
+            return report(error, config_name, with_traceback)
 
     return job
 
 
-def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig) -> Any:
+def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, config_name: str) -> Any:
     """Run a job of another launcher than ours, which calls this in a process of Slurm's or Ray's.
 
     Raises:
@@ -154,7 +164,7 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig) ->
     try:
         return function(config)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        raise RunFailed(f"{folder.name} failed: {advice(error, str(ROOT / 'conf'))}") from None
+        raise RunFailed(f"{folder.name} failed: {advise(error, config_name)}") from None
     except SystemExit as end:
         if end.code == INTERRUPTED:
             slurm.requeue()
@@ -163,12 +173,16 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig) ->
         raise RunFailed(f"{folder.name} {result.get('status', 'failed')}: {why}") from None
 
 
-def report(error: Exception, with_traceback: bool = False) -> None:
+def report(error: Exception, config_name: str, with_traceback: bool = False) -> None:
     """Print what is wrong and what would be right, and end the program with status 2."""
     if with_traceback:
         raise error
-    print(f"error: {advice(error, str(ROOT / 'conf'))}", file=sys.stderr)
+    print(f"error: {advise(error, config_name)}", file=sys.stderr)
     sys.exit(USER_ERROR)
+
+
+def advise(error: Exception, config_name: str) -> str:
+    return advice(error, str(ROOT / "conf"), config_name)
 
 
 # When this module is imported, and not when a program starts: the processes of other launchers only unpickle a job.

@@ -15,6 +15,7 @@ from typing import Any
 from alexnet_lab import machine
 from alexnet_lab.command_line import typed
 from alexnet_lab.commands import folders, gpus, heartbeat, supervisor
+from alexnet_lab.commands.recipes import naming_recipes
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 
@@ -42,7 +43,8 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
 
         gpus.check(settings["trainer"], gpus.look())
         _silence_lightning()
-        train(settings, folder, checkpoint, started, pulse.progress)
+        with naming_recipes(settings["overrides"]):
+            train(settings, folder, checkpoint, started, pulse.progress)
     except UserError as error:
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)

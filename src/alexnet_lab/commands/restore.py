@@ -3,24 +3,54 @@
 A checkpoint may come from anybody: reading it runs nothing that it names but our own factories.
 """
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from alexnet_lab.commands import folders
+from alexnet_lab.commands.agreement import agreeing_layers
 from alexnet_lab.commands.build import build, check_origin
+from alexnet_lab.commands.checkpoint_file import read_file
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
 
 PREFIX = "wandb:"
 ARTIFACTS = "logs/wandb_artifacts"
 """Downloaded checkpoints, below the project's root."""
+LONGEST_REASON = 300
+
+
+class RecordedTrainer(BaseModel):
+    """What is needed of a recorded trainer."""
+
+    precision: str | int | None
+
+
+class RecordedConfig(BaseModel):
+    """What is needed of a recorded configuration."""
+
+    run: str
+    channels_last: bool
+    model: dict[str, Any]
+    data: dict[str, Any]
+    trainer: RecordedTrainer
+
+
+class Content(BaseModel):
+    """What is needed of a checkpoint."""
+
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+    config: RecordedConfig
+    state_dict: dict[str, Tensor]
+    global_step: int
+    preprocessing: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -41,17 +71,22 @@ def read_checkpoint(path: Path) -> Restored:
     A `path` like `wandb:ENTITY/PROJECT/ARTIFACT:best` is downloaded first, unless it has been before.
 
     Raises:
-        UserError: there is no such file, it is truncated, or it is something else; for W&B see `download`.
+        UserError: it is not a checkpoint of ours, see also `read_file`; for W&B see `download`.
     """
     if str(path).startswith(PREFIX):
         path = _downloaded(str(path))
-    content = _load(path)
+    named = f"checkpoint={path}"
+    content = read_file(path, named)
     if not isinstance(content, Mapping) or not {"config", "state_dict", "global_step"} <= content.keys():
-        raise UserError(f"checkpoint={path}: it records no configuration; only checkpoints of our runs can be used")
+        raise UserError(f"{named}: it records no configuration; only checkpoints of AlexNet Lab's runs can be used")
+    try:
+        Content.model_validate(content)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(map(str, detail["loc"]))
+        raise UserError(f"{named}: not an AlexNet Lab checkpoint; {key}: {detail['msg']}") from error
     settings = content["config"]
     for part, package in (("model", "models"), ("data", "data")):
-        if not isinstance(settings, Mapping) or not isinstance(settings.get(part), Mapping):
-            raise UserError(f"checkpoint={path}: its configuration has no {part}")
         check_origin(settings[part], part, package)
     return Restored(settings, content["state_dict"], content["global_step"], content.get("preprocessing", {}))
 
@@ -66,11 +101,18 @@ def restored_network(restored: Restored) -> nn.Module:
     if "pretrained" in settings:
         settings["pretrained"] = False  # what was loaded then is in the checkpoint now
     with torch.device("meta"):
-        net: nn.Module = build(settings, "model")
+        net: nn.Module = build(settings, "model", nn.Module)
+    if restored.preprocessing:
+        facts = Preprocessing.of(restored.preprocessing)
+        try:
+            agreeing_layers(net, settings, facts.channels, facts.image_size, len(facts.classes))
+        except UserError as error:
+            raise UserError(f"the checkpoint's network does not fit its preprocessing: {error}") from error
     try:
         net.load_state_dict(restored.state, assign=True)
     except RuntimeError as error:
-        raise UserError(f"the weights do not fit the recorded network: {error}") from error
+        reasons = " ".join(str(error).split())[:LONGEST_REASON]
+        raise UserError(f"the checkpoint's weights do not fit its network: {reasons}") from error
     if restored.settings["channels_last"]:
         net.to(memory_format=torch.channels_last)
     return net.eval()
@@ -83,7 +125,7 @@ def restored_data(restored: Restored, changes: Mapping[str, Any]) -> ImageDataMo
         UserError: the dataset has no such setting, or refuses its value.
     """
     changed = {key: value for key, value in changes.items() if value is not None}
-    data: ImageDataModule = build({**restored.settings["data"], **changed}, "data")
+    data: ImageDataModule = build({**restored.settings["data"], **changed}, "data", ImageDataModule)
     return data
 
 
@@ -91,21 +133,3 @@ def _downloaded(reference: str) -> Path:
     from alexnet_lab.tracking.wandb_artifacts import download  # here, since wandb takes a second to import
 
     return download(reference, folders.ROOT / ARTIFACTS)
-
-
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        what = "that is a folder; name the file in it" if path.is_dir() else "there is no such file"
-        raise UserError(f"checkpoint={path}: {what}, like logs/train/runs/NAME/checkpoints/best.ckpt")
-    with path.open("rb") as file:
-        if file.read(4) != b"PK\x03\x04":
-            raise UserError(f"checkpoint={path}: that is no checkpoint")
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"checkpoint={path}: the file is truncated")
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise UserError(f"checkpoint={path}: the file is damaged, in {damaged}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(f"checkpoint={path}: that is no checkpoint of ours ({str(error).splitlines()[0]})") from error

@@ -1,6 +1,7 @@
 """What a run records about itself besides its metrics: the network's size, versions, hardware."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -8,15 +9,15 @@ import torch
 from torch import nn
 
 from alexnet_lab.commands import folders
-from alexnet_lab.models.table import count_macs, count_parameters
+from alexnet_lab.models.table import LayerRow, count_parameters, total_macs
 from alexnet_lab.tracking import record
 
 
-def known_before(settings: dict[str, Any], net: nn.Module) -> dict[str, Any]:
+def known_before(net: nn.Module, layers: Sequence[LayerRow]) -> dict[str, Any]:
     """What is known before the run begins; the network is still contiguous and not compiled."""
     return {
         "parameters": count_parameters(net),
-        "macs": count_macs(net, settings["data"]["channels"], settings["model"]["image_size"]),
+        "macs": total_macs(layers),
         "git": record.git_revision(folders.ROOT),
         "versions": record.versions(),
     }

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from alexnet_lab.callbacks.finite_loss import FiniteLoss
@@ -18,8 +19,11 @@ from alexnet_lab.callbacks.heartbeat import Heartbeat
 from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands import folders, run_facts
-from alexnet_lab.commands.build import build, check_run_settings, refusal
+from alexnet_lab.commands.agreement import agreeing_layers
+from alexnet_lab.commands.build import build, build_factory
+from alexnet_lab.commands.checkpoint_file import steps_done
 from alexnet_lab.commands.memory import TRAINING_REMEDIES, remedies_when_full
+from alexnet_lab.commands.schema import check_run_settings
 from alexnet_lab.commands.summary import print_summary
 from alexnet_lab.commands.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
@@ -48,13 +52,14 @@ def train(
         RunInterrupted: somebody asked it to stop.
     """
     check_run_settings(settings)
-    step = _check_checkpoint(checkpoint, settings) if checkpoint else 0
+    step = steps_done(checkpoint, settings["trainer"]) if checkpoint else 0
     pl.seed_everything(settings["seed"], verbose=False)
-    data: ImageDataModule = build(settings["data"], "data")
-    net: nn.Module = build(settings["model"], "model")
-    facts = run_facts.known_before(settings, net)
+    data: ImageDataModule = build(settings["data"], "data", ImageDataModule)
+    net: nn.Module = build(settings["model"], "model", nn.Module)
+    layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
+    facts = run_facts.known_before(net, layers)
     classifier = _classifier(settings, net)
-    callbacks = [build(node, f"callbacks.{name}") for name, node in settings["callbacks"].items() if node]
+    callbacks = [build(node, f"callbacks.{name}", pl.Callback) for name, node in settings["callbacks"].items() if node]
     stopwatch = Stopwatch(started)
     checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **settings["checkpoints"])
     writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing()})
@@ -118,34 +123,11 @@ def _classifier(settings: dict[str, Any], net: nn.Module) -> ImageClassifier:
         net.to(memory_format=torch.channels_last)
     if settings["compile"]:
         net.compile()
-    optimizer = build(settings["optimizer"], "optimizer", late=("params",))
-    try:
-        # A rate that the optimizer refuses is said now, not when the training has begun.
-        optimizer(net.named_parameters())
-    except (TypeError, ValueError) as error:
-        raise refusal("optimizer", settings["optimizer"]["_target_"], error) from error
-    scheduler = build(settings["scheduler"], "scheduler", late=("optimizer", "steps_per_epoch", "total_steps"))
+    optimizer = build_factory(settings["optimizer"], "optimizer", ("params",), Optimizer)
+    optimizer(net.named_parameters())  # a rate that it refuses is reported now, not when the training has begun
+    late = ("optimizer", "steps_per_epoch", "total_steps")
+    scheduler = build_factory(settings["scheduler"], "scheduler", late, LRScheduler)
     return ImageClassifier(net, optimizer, scheduler, settings["seed"])
-
-
-def _check_checkpoint(path: Path, settings: dict[str, Any]) -> int:
-    """The optimizer steps done at a checkpoint that the run can go on from; nothing has been touched yet.
-
-    Raises:
-        UserError: it is damaged, holds no optimizer state, or is beyond the end that the trainer is given.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        step, epoch, complete = content["global_step"], content["epoch"], "optimizer_states" in content
-    except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged or no checkpoint of ours ({str(error).splitlines()[0]})") from error
-    if not complete:
-        raise UserError(f"{path} holds weights only; a run goes on from checkpoints/last.ckpt")
-    for name, done in (("max_epochs", epoch + 1), ("max_steps", step)):
-        limit = settings["trainer"].get(name)
-        if limit is not None and 0 <= limit < done:
-            raise UserError(f"the run is in epoch {epoch + 1}, at step {step}: it cannot end at trainer.{name}={limit}")
-    return int(step)
 
 
 def _check_ranks(trainer: pl.Trainer) -> None:
@@ -169,13 +151,14 @@ def _trainer(
 ) -> pl.Trainer:
     loggers: list[Any] = []
     if int(os.environ.get("RANK", "0")) == 0:
-        loggers = [build(node, f"logger.{name}") for name, node in settings["logger"].items() if node]
+        loggers = [build(node, f"logger.{name}", Logger) for name, node in settings["logger"].items() if node]
         loggers.insert(0, metrics_csv.MetricsCsv(folder / folders.METRICS))
     # Convolutions on a GPU are timed and the fastest chosen; deterministic=true or benchmark=false turns that off.
     torch.backends.cudnn.benchmark = True
     trainer: pl.Trainer = build(
         settings["trainer"],
         "trainer",
+        pl.Trainer,
         callbacks=callbacks,
         logger=loggers,
         plugins=[writer],

@@ -3,7 +3,7 @@
 Shapes: C channels, H W height and width; without the batch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,27 +35,36 @@ class LayerRow:
 
 
 def layer_table(net: nn.Module, in_channels: int, image_size: int) -> list[LayerRow]:
-    """One row per layer in the order of the forward pass, measured with one empty image on the network's own device.
+    """One row per layer in the order of the forward pass, see `run_once`; `nn.Identity` has no row."""
+    return run_once(net, in_channels, image_size)[0]
+
+
+def run_once(net: nn.Module, in_channels: int, image_size: int) -> tuple[list[LayerRow], Any]:
+    """The rows of `layer_table` and the output of one empty image, [1, C, S, S], on the network's own device.
 
     The network is left as it was: its training flags, gradients and the random state. A network on the meta device,
-    which holds no numbers, will do. A layer that passes its input on unchanged (`nn.Identity`) has no row.
+    which holds no numbers, will do.
     """
     rows: list[LayerRow] = []
 
     def record(name: str) -> Any:
-        return lambda layer, inputs, output: rows.append(_row(name, layer, output))
+        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):  # another network's layer may give several
+                rows.append(_row(name, layer, output))
+
+        return hook
 
     leaves = {name: m for name, m in net.named_modules() if not list(m.children()) and not isinstance(m, nn.Identity)}
     hooks = [layer.register_forward_hook(record(name)) for name, layer in leaves.items()]
-    parameter = next(net.parameters())
+    parameter = next(net.parameters(), torch.empty(0))
     image = torch.zeros(1, in_channels, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
     try:
         with torch.no_grad(), _evaluating(net):
-            net(image)
+            output = net(image)
     finally:
         for hook in hooks:
             hook.remove()
-    return rows
+    return rows, output
 
 
 def count_parameters(net: nn.Module) -> int:
@@ -65,7 +74,12 @@ def count_parameters(net: nn.Module) -> int:
 
 def count_macs(net: nn.Module, in_channels: int, image_size: int) -> int:
     """Multiply-accumulates of the convolutions and linear layers for one image."""
-    return sum(row.macs for row in layer_table(net, in_channels, image_size))
+    return total_macs(layer_table(net, in_channels, image_size))
+
+
+def total_macs(rows: Iterable[LayerRow]) -> int:
+    """Multiply-accumulates of all layers for one image."""
+    return sum(row.macs for row in rows)
 
 
 def render(rows: Sequence[LayerRow]) -> Table:
@@ -76,7 +90,7 @@ def render(rows: Sequence[LayerRow]) -> Table:
     for heading in ("kernel", "stride", "pad", "groups", "output"):
         table.add_column(heading, justify="right")
     table.add_column("parameters", f"{sum(row.parameters for row in rows):,}", justify="right")
-    table.add_column("MACs", f"{sum(row.macs for row in rows):,}", justify="right")
+    table.add_column("MACs", f"{total_macs(rows):,}", justify="right")
     for row in rows:
         table.add_row(
             row.name,

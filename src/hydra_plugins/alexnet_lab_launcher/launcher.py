@@ -1,4 +1,5 @@
-"""`hydra/launcher=processes`: every job of a sweep is a process of its own, see `alexnet_lab.commands.sweep`.
+"""`hydra/launcher=processes`: every job of a sweep is a process of its own, see `alexnet_lab.commands.sweep`; and
+`hydra/launcher=none`, of the commands that do not sweep.
 
 Hydra imports this module at each start, so at its top it imports nothing but Hydra.
 """
@@ -37,9 +38,15 @@ class ProcessLauncherConfig:
     """Whether the first job that fails ends the sweep."""
 
 
-ConfigStore.instance().store(
-    group="hydra/launcher", name="processes", node=ProcessLauncherConfig, provider="alexnet_lab"
-)
+@dataclass
+class NoLauncherConfig:
+    """It has no settings."""
+
+    _target_: str = "hydra_plugins.alexnet_lab_launcher.launcher.NoLauncher"
+
+
+for name, node in (("processes", ProcessLauncherConfig), ("none", NoLauncherConfig)):
+    ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="alexnet_lab")
 
 
 class ProcessLauncher(Launcher):
@@ -98,6 +105,20 @@ class ProcessLauncher(Launcher):
             return returned, job
         finally:
             HydraConfig.instance().cfg = outer
+
+
+class NoLauncher(Launcher):
+    """Refuses to sweep, before anything is written."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Raises UserError."""
+        from alexnet_lab.errors import UserError
+
+        name = config.hydra.job.name
+        raise UserError(f"{name}.py cannot sweep (-m, --multirun): run it once for each value")
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        raise AssertionError("setup refuses every sweep")
 
 
 def _loader_of(context: HydraContext, conf: Path) -> Any:

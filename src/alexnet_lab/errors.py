@@ -25,5 +25,10 @@ class RunFailed(RuntimeError):
     """The run cannot go on although the program works as it should, as when the loss becomes infinite."""
 
 
+def cannot_be_written(path: object, error: OSError) -> RunFailed:
+    """What to raise when the system refused to write `path`, as on a full disk."""
+    return RunFailed(f"{path} cannot be written: {error.strerror or error}")
+
+
 class RunInterrupted(Exception):
     """Somebody asked the run to stop (Ctrl-C, SIGTERM); it saved what it had and can be continued."""

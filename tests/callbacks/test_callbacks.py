@@ -1,5 +1,6 @@
 """The callbacks where they can be tried without a run; what they do in one is in tests/test_runs.py."""
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,11 +63,12 @@ def test_save_that_fails_half_way_leaves_the_older_checkpoint_whole(
 
     def half(content: Any, file: Any) -> None:
         file.write(b"half a checkpoint")
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(RunFailed, match=r"last\.ckpt cannot be written: no space left on device"):
         io.save_checkpoint({"global_step": 2}, path)
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]  # what was written has made room
     found = torch.load(path, weights_only=True)
     assert (found["global_step"], found["config"]) == (1, {"seed": 1})
     assert torch.equal(found["weights"], torch.arange(3))

@@ -1,7 +1,8 @@
-"""Callbacks that the tests put into runs: ranks that fail or are stopped, and ranks that tell of themselves."""
+"""Callbacks that the tests put into runs: ranks and files that fail, and ranks that report about themselves."""
 
 import json
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -9,21 +10,67 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 
+from alexnet_lab.errors import UserError
+
 
 class Fault(pl.Callback):
-    """Rank 1 fails after its first batch."""
+    """A rank fails after its first batch of an epoch."""
 
-    def __init__(self, kind: Literal["raises", "is_killed", "stops", "hangs"]) -> None:
-        self._kind = kind
+    def __init__(
+        self, kind: Literal["raises", "exits", "is_killed", "stops", "hangs"], rank: int = 1, epoch: int = 0
+    ) -> None:
+        self._kind, self._rank, self._epoch = kind, rank, epoch
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_rank != 1:
+        if (trainer.global_rank, trainer.current_epoch) != (self._rank, self._epoch):
             return
         if self._kind == "raises":
             raise ZeroDivisionError("on purpose")
+        if self._kind == "exits":
+            raise SystemExit(0)
         if self._kind == "hangs":
             time.sleep(600)
         os.kill(os.getpid(), signal.SIGKILL if self._kind == "is_killed" else signal.SIGSTOP)
+
+
+class Refuses(pl.Callback):
+    """A rank meets a user's error before training begins."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.global_rank == self._rank:
+            raise UserError(f"rank {self._rank} has no data")
+
+
+class Loses(pl.Callback):
+    """Files vanish, or lose their content, when the first epoch has ended."""
+
+    def __init__(self, paths: list[str], how: Literal["vanish", "are_cut", "are_zeroed"]) -> None:
+        self._paths, self._how = [Path(path) for path in paths], how
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.current_epoch > 0:
+            return
+        for path in self._paths:
+            if self._how == "vanish":
+                path.unlink()
+            elif self._how == "are_cut":
+                os.truncate(path, path.stat().st_size - 60)
+            else:
+                path.write_bytes(bytes(path.stat().st_size))
+
+
+class FullDisk(pl.Callback):
+    """After the first epoch, rank 0 can write no file of more than `most_bytes`."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and trainer.current_epoch == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._most_bytes, resource.RLIM_INFINITY))
 
 
 class Late(pl.Callback):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from alexnet_lab.commands import supervisor
+from alexnet_lab.commands import starting, supervisor
 from alexnet_lab.commands.supervisor import supervise
 from alexnet_lab.errors import INTERRUPTED
 
@@ -97,7 +97,8 @@ def test_what_a_rank_recorded_itself_is_kept(tmp_path: Path) -> None:
     assert result(tmp_path)["error"] == "the loss became nan"
 
 
-def test_users_error_leaves_no_result(tmp_path: Path) -> None:
+def test_users_error_before_training_leaves_no_result(tmp_path: Path) -> None:
+    (tmp_path / starting.NOTE).touch()
     assert supervise(program("sys.exit(2)"), tmp_path, ranks=2) == 2
     assert not (tmp_path / "result.json").exists()
 

@@ -335,7 +335,7 @@ def test_a_stored_jpeg_of_another_size_is_named(stores, tmp_path):
     data = images.read_bytes()
     assert data.count(b"\xff\xc0\x00\x11\x08\x01\x00\x01\x00") == TRAIN  # the headers: 256 x 256
     images.write_bytes(data.replace(b"\xff\xc0\x00\x11\x08\x01\x00", b"\xff\xc0\x00\x11\x08\x00\x80", 1))
-    with pytest.raises(UserError, match=r"image 0 of the store is damaged \(its size is \[3, 128, 256\]"):
+    with pytest.raises(UserError, match=r"images.bin: image 0 is damaged \(its size is \[3, 128, 256\]"):
         epoch_of(module(folder))
 
 

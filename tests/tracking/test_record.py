@@ -1,11 +1,15 @@
 """`result.json`: who may write it, what it says of an error, and the facts about code and machine."""
 
+import errno
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from alexnet_lab import files
+from alexnet_lab.commands import folders
 from alexnet_lab.errors import RunFailed
 from alexnet_lab.tracking import record
 
@@ -16,23 +20,56 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_of_several_failures_the_first_is_kept(path: Path) -> None:
-    record.write_failure(path, "the reason", seconds=1.5)
-    record.write_failure(path, "a consequence")
+    record.write_first(path, "failed", error="the reason", seconds=1.5)
+    record.write_first(path, "failed", error="a consequence")
     assert record.read_result(path) == {"status": "failed", "error": "the reason", "seconds": 1.5}
 
 
 def test_result_replaces_an_older_one_and_leaves_no_other_file(path: Path) -> None:
-    record.write_failure(path, "once")
+    record.write_first(path, "failed", error="once")
     record.write_result(path, "finished", error=None)
     assert record.read_result(path) == {"status": "finished", "error": None}
-    record.write_failure(path, "too late")
+    record.write_first(path, "failed", error="too late")
     assert json.loads(path.read_text())["status"] == "finished"
     assert list(path.parent.iterdir()) == [path]
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+@pytest.mark.parametrize("write", [record.write_result, record.write_first])
+def test_reserved_room_lets_a_full_disk_take_the_result(
+    write: Callable[..., None], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record.reserve(path)
+    reserved = path.with_name(record.RESERVE)
+    assert reserved.stat().st_size == 65536
+    whole = files.write
+
+    def full(to: Path, text: str) -> None:
+        if reserved.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(to, text)
+
+    monkeypatch.setattr(files, "write", full)
+    write(path, "failed", error="the disk is full")
+    assert record.read_result(path) == {"status": "failed", "error": "the disk is full"}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_result_that_cannot_be_written_is_named(path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"result\.json cannot be written: No such file or directory"):
+        record.write_result(path.parent / "gone" / "result.json", "failed")
+
+
 def test_no_file_is_no_result(path: Path) -> None:
     assert record.read_result(path) is None
+
+
+def test_run_without_a_result_was_killed_unless_a_process_still_writes_it(path: Path) -> None:
+    assert record.read_end(path) == {"status": "failed", "error": "the process was killed (out of memory?)"}
+    with folders.lock(path.parent):
+        assert record.read_end(path) is None
+    record.write_result(path, "finished")
+    assert record.read_end(path) == {"status": "finished"}
 
 
 def test_expected_failure_is_its_message_and_a_defect_names_its_type() -> None:

@@ -17,7 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from alexnet_lab import files
-from alexnet_lab.errors import RunInterrupted
+from alexnet_lab.errors import RunInterrupted, cannot_be_written
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ GO_ON, SAVE, STOP = 0, 1, 2
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place, flushes it to disk, and renames it: a kill leaves the older one whole.
 
+    On a full disk the older one stays, too, and RunFailed is raised.
     `payload` are plain entries added to every checkpoint; lightning's hook for it leaves weights-only ones out.
     """
 
@@ -36,9 +37,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._payload = payload
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
-            torch.save({**checkpoint, **self._payload}, file)
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with files.replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
+                torch.save({**checkpoint, **self._payload}, file)
+        except Exception as error:
+            cause = error if isinstance(error, OSError) else error.__context__  # torch raises an error of its own
+            if isinstance(cause, OSError):
+                raise cannot_be_written(path, cause) from error
+            raise
 
 
 class Checkpoints(Checkpoint):

@@ -18,6 +18,7 @@ from yaml import YAMLError
 from alexnet_lab import files, locks, machine
 from alexnet_lab.commands import slurm
 from alexnet_lab.errors import UserError
+from alexnet_lab.tracking import record
 
 ROOT = Path(__file__).resolve().parents[3]
 CHECKPOINTS = "checkpoints"
@@ -27,7 +28,7 @@ CONFIG = "config.yaml"
 RESULT = "result.json"
 METRICS = "metrics.csv"
 JOB_LOG = "job.log"
-LOCK = ".lock"
+LOCK = record.LOCK
 LONGEST_NAME = 150
 
 

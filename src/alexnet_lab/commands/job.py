@@ -36,4 +36,4 @@ def run(given: dict[str, Any]) -> int:
 if __name__ == "__main__":
     supervisor.end_with_supervisor()
     status = run(json.load(sys.stdin))
-    sys.exit(status if status >= 0 else 128 - status)
+    sys.exit(status)

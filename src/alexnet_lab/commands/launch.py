@@ -18,8 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab.commands import folders, resume, slots, slurm, supervisor
-from alexnet_lab.errors import USER_ERROR, UserError
+from alexnet_lab.commands import ending, folders, resume, slots, slurm, starting, supervisor
+from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import record
 
 CLAIM_SECONDS = 60.0
@@ -56,7 +56,7 @@ def launch(config: DictConfig) -> float | None:
             folder.rmdir()  # Hydra made it; it goes when nothing is in it
         raise
     if status:
-        sys.exit(status if status > 0 else 128 - status)
+        sys.exit(status)
     return objective(folder)
 
 
@@ -80,12 +80,13 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     if config.resume is None or not (folder / folders.CONFIG).exists():
         return Plan(folder, settings)
     settings = resume.continued(folders.read_config(folder), overrides, str(folder))
-    if config.resume == "auto" and (record.read_result(folder / folders.RESULT) or {}).get("status") == "finished":
+    finished = (record.read_result(folder / folders.RESULT) or {}).get("status") == "finished"
+    if config.resume == "auto" and finished:
         return None
     given = Path(str(config.resume))
     checkpoint = given.resolve() if given.suffix == ".ckpt" else folder / folders.LAST
-    if config.resume != "auto" and not checkpoint.exists():
-        raise UserError(f"resume={config.resume}: there is no {checkpoint} to go on from")
+    if finished and not checkpoint.exists():
+        raise UserError(f"resume={config.resume}: the run has finished, and there is no {checkpoint} to continue from")
     return Plan(folder, settings, continues=True, checkpoint=checkpoint if checkpoint.exists() else None)
 
 
@@ -136,85 +137,53 @@ def start(plan: Plan) -> int:
     return _own(plan, lambda: supervisor.supervise(_command(plan), plan.folder, ranks))
 
 
+def _own(plan: Plan, run: Callable[[], int], rank: int | None = None) -> int:
+    """Hold the folder while `run` works in it, and report how that ended; `rank` as of `ending.conclude`."""
+    with folders.lock(plan.folder):
+        if plan.continues and not (plan.folder / folders.RESULT).exists():
+            print(f"run {plan.folder.name} failed: {record.KILLED}; {_from(plan)}", file=sys.stderr, flush=True)
+        starting.prepare(plan.folder, plan.settings, plan.continues)
+        return ending.conclude(plan.folder, run(), rank)
+
+
+def _from(plan: Plan) -> str:
+    return f"continuing from {plan.checkpoint}" if plan.checkpoint else "starting again, without a checkpoint"
+
+
 def _command(plan: Plan) -> list[str]:
     checkpoint = [str(plan.checkpoint)] if plan.checkpoint else []
     return [sys.executable, "-m", "alexnet_lab.commands.rank", str(plan.folder), *checkpoint]
 
 
-def _own(plan: Plan, run: Callable[[], int]) -> int:
-    """Hold the folder while `run` works in it, and leave no trace of it when a user's error ends it."""
-    was_empty = not any(plan.folder.iterdir())
-    with folders.lock(plan.folder):
-        before = folders.read_config(plan.folder) if plan.continues else None
-        result = record.read_result(plan.folder / folders.RESULT)
-        try:
-            _record(plan)
-        except UserError as error:
-            if was_empty and isinstance(error.__cause__, OSError):
-                folders.discard(plan.folder)
-            raise
-        status = run()
-        if status == USER_ERROR:
-            _undo(plan.folder, was_empty, before, result)
-        return status
-
-
-def _undo(folder: Path, was_empty: bool, config: dict[str, Any] | None, result: dict[str, Any] | None) -> None:
-    """Nothing was trained: leave the run as it was, or its name free."""
-    if config:
-        folders.rewrite(folder, config)
-        if result:
-            record.write_result(folder / folders.RESULT, **result)
-    elif was_empty:
-        folders.discard(folder)
-    else:  # somebody's folder, given as hydra.run.dir
-        (folder / folders.CONFIG).unlink()
-
-
 def _join(plan: Plan) -> int:
     """Be one rank of those that torchrun or srun has started; rank 0 owns the folder."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        rank, status = int(os.environ["RANK"]), _join_torchrun(plan)
-    else:
-        rank, status = slurm.rank(), _join_step(plan)
-    if rank and status == USER_ERROR:
-        # Rank 0 has it to tell and its folder to clear; the first rank that ends has all others killed.
-        time.sleep(supervisor.GRACE_SECONDS)
-    return status
+    of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    rank = int(os.environ["RANK"]) if of_torchrun else slurm.rank()
+    run = _rank_of_torchrun if of_torchrun else _task_of_step
+    if rank == 0:
+        return _own(plan, lambda: run(plan, rank), rank)
+    return ending.conclude(plan.folder, run(plan, rank), rank)
 
 
-def _join_torchrun(plan: Plan) -> int:
+def _rank_of_torchrun(plan: Plan, rank: int) -> int:
     """Be the rank itself: torchrun supervises."""
     from alexnet_lab.commands.rank import run_rank
 
-    rank = int(os.environ["RANK"])
     if rank == 0:
-        return _own(plan, lambda: run_rank(plan.folder, plan.settings, plan.checkpoint))
+        with ending.watch_for_refusals(plan.folder):
+            return run_rank(plan.folder, plan.settings, plan.checkpoint)
     deadline = time.monotonic() + CLAIM_SECONDS
-    while not (plan.folder / folders.CONFIG).exists():
+    while not (plan.folder / starting.NOTE).exists():  # until all ranks have begun to train
         if time.monotonic() > deadline:
             raise UserError(f"rank {rank} waited {CLAIM_SECONDS:.0f} s for rank 0 to start the run in {plan.folder}")
         time.sleep(0.1)
     return run_rank(plan.folder, plan.settings, plan.checkpoint)
 
 
-def _join_step(plan: Plan) -> int:
+def _task_of_step(plan: Plan, rank: int) -> int:
     """Supervise the one rank that this task of `srun` stands for."""
-
-    def supervise(variables: Mapping[str, str]) -> int:
-        return supervisor.supervise(_command(plan), plan.folder, joined=variables)
-
-    if slurm.rank() == 0:
-        return _own(plan, lambda: supervise(slurm.call_ranks(plan.folder)))
-    return supervise(slurm.await_call(plan.folder))
-
-
-def _record(plan: Plan) -> None:
-    if plan.continues:
-        folders.rewrite(plan.folder, plan.settings)
-        (plan.folder / folders.RESULT).unlink(missing_ok=True)
-    else:
-        folders.claim(plan.folder, plan.settings)
+    variables = slurm.await_call(plan.folder) if rank else slurm.call_ranks(plan.folder)
+    return supervisor.supervise(_command(plan), plan.folder, joined=variables)
 
 
 def local_ranks(trainer: Mapping[str, Any]) -> int:

@@ -18,10 +18,17 @@ def remedies_when_full(error: type[Exception], remedies: str) -> Iterator[None]:
     """Turns PyTorch's out-of-memory errors, of a GPU and of the host, into `error` with one line."""
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as cause:
-        if not isinstance(cause, torch.OutOfMemoryError) and _HOST not in str(cause):
+    except RuntimeError as cause:
+        if (reason := explained(cause, error, remedies)) is cause:
             raise
-        raise error(f"out of memory: {_wanted(str(cause))}; what helps: {remedies}") from cause
+        raise reason from cause
+
+
+def explained(cause: BaseException, error: type[Exception], remedies: str) -> BaseException:
+    """An `error` with the remedies in place of PyTorch's out-of-memory error; any other `cause` as it is."""
+    if isinstance(cause, torch.OutOfMemoryError) or (isinstance(cause, RuntimeError) and _HOST in str(cause)):
+        return error(f"out of memory: {_wanted(str(cause))}; what helps: {remedies}")
+    return cause
 
 
 def _wanted(text: str) -> str:

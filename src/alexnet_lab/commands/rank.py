@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_lab import machine
-from alexnet_lab.command_line import typed
-from alexnet_lab.commands import folders, gpus, heartbeat, supervisor
+from alexnet_lab.commands import ending, folders, gpus, heartbeat, supervisor
 from alexnet_lab.commands.recipes import naming_recipes
-from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
-from alexnet_lab.tracking import record
+from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, RunInterrupted
 
 # Warnings of libraries that say nothing to the person at the keyboard.
 NOISE = (
@@ -45,19 +43,11 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
         _silence_lightning()
         with naming_recipes(settings["overrides"]):
             train(settings, folder, checkpoint, started, pulse.progress)
-    except UserError as error:
-        if rank == 0:
-            print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
     except RunInterrupted:
-        goes_on = f"; {typed('resume', folder)} continues it" if (folder / folders.LAST).exists() else ""
-        log.warning("interrupted%s", goes_on)
+        log.warning("interrupted", extra=ending.FILE_ONLY)
         return INTERRUPTED
-    except Exception as error:
-        expected = isinstance(error, RunFailed)
-        log.error("failed: %s", record.describe(error), exc_info=not expected)
-        record.write_failure(folder / folders.RESULT, record.describe(error))
-        return FAILED
+    except (Exception, SystemExit) as error:
+        return ending.fail(folder, error)
     finally:
         pulse.leave()
     return FINISHED
@@ -66,10 +56,11 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
 def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: str) -> None:
     """End this process from outside of its main thread, which waits for something that does not come."""
     error = f"rank {rank} finished no batch for {seconds:g} s (hang_timeout); it was in\n{stack}"
-    log.error("failed: %s", error)
-    record.write_failure(folder / folders.RESULT, error)
+    status = ending.fail(folder, error)
+    if supervisor.LIFELINE not in os.environ:
+        ending.conclude(folder, status, rank)
     logging.shutdown()
-    os._exit(FAILED)
+    os._exit(status)
 
 
 def _log_to(path: Path, speak: bool) -> None:
@@ -80,12 +71,18 @@ def _log_to(path: Path, speak: bool) -> None:
     if speak:
         terminal = logging.StreamHandler()
         terminal.setFormatter(logging.Formatter("%(message)s"))
-        terminal.addFilter(lambda entry: entry.levelno >= logging.WARNING or entry.name.startswith("alexnet_lab"))
+        terminal.addFilter(_is_for_the_terminal)
         handlers.append(terminal)
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, is no reason for a traceback
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
+
+
+def _is_for_the_terminal(entry: logging.LogRecord) -> bool:
+    ours = entry.levelno >= logging.WARNING or entry.name.startswith("alexnet_lab")
+    return ours and not getattr(entry, "file_only", False)
 
 
 def _silence_lightning() -> None:

@@ -50,11 +50,14 @@ def add(folder: Path, runs: Path) -> Path:
     Raises:
         UserError: see `results`.
     """
-    result = record.read_result(folder / folders.RESULT)
+    if not (folder / folders.CONFIG).exists():
+        raise UserError(f"add={folder}: there is no run (no {folders.CONFIG})")
+    result = record.read_end(folder / folders.RESULT)
     if result is None:
-        raise UserError(f"add={folder}: there is no run that has ended (no {folders.RESULT})")
+        raise UserError(f"add={folder}: the run has not ended yet (no {folders.RESULT})")
     if result["status"] != "finished":
-        raise UserError(f"add={folder}: the run is {result['status']}; only finished ones are recorded")
+        reason = f": {result['error']}" if result.get("error") else ""
+        raise UserError(f"add={folder}: the run is {result['status']}{reason}; only finished ones are recorded")
     run = _portable_run(folder, result)
     if not run.config.get("recipe"):
         raise UserError(f"add={folder}: the run is of no experiment; train it with experiment=NAME")

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from alexnet_lab import machine
-from alexnet_lab.commands import folders, heartbeat, slurm
+from alexnet_lab.commands import ending, folders, heartbeat, slurm, starting
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR
 from alexnet_lab.tracking import record
 
@@ -73,21 +73,20 @@ def supervise(command: Sequence[str], folder: Path, ranks: int = 1, joined: Mapp
 
 def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
     """Record how the run failed, where no rank knows better; returns the exit status."""
-    path = folder / folders.RESULT
-    result = record.read_result(path)
-    if failure.status == USER_ERROR:
-        return failure.status
+    result = record.read_result(folder / folders.RESULT)
     if result and result["status"] == "finished":  # a process may still go wrong when the work is done
         return FINISHED
+    refused = failure.status == USER_ERROR or (result and result["status"] == "refused")
+    if refused and not starting.training_has_begun(folder):
+        return USER_ERROR
     if stop_requested:
         if result is None:  # so early that no rank could save, or twice
-            record.write_result(path, "interrupted", error=None)
+            ending.write(folder, "interrupted", error=None)
         if result is None or result["status"] == "interrupted":
             return INTERRUPTED
-    elif failure.status < 0:  # what the others may have said only followed from it
-        record.write_result(path, **{**(result or {}), "status": "failed", "error": _reason(folder, failure)})
-    else:
-        record.write_failure(path, _reason(folder, failure))
+    elif failure.status < 0 or result is None:  # what the others may have said only followed from a kill
+        reason = {"error": _reason(folder, failure), "rank": failure.rank, "traceback": None}
+        ending.write(folder, "failed", **{**(result or {}), **reason})
     return failure.status
 
 
@@ -197,8 +196,9 @@ def _watch(
                 return Failure(first + rank, process.wait(), f"did not answer for {silent:.0f} s and was killed")
         if shared and time.monotonic() >= look_at:
             look_at = time.monotonic() + LOOK_SECONDS
-            if (record.read_result(shared / folders.RESULT) or {}).get("status") == "failed":
-                return Failure(first, FAILED, "ended with another rank")
+            status = (record.read_result(shared / folders.RESULT) or {}).get("status")
+            if status in ("failed", "refused"):
+                return Failure(first, FAILED if status == "failed" else USER_ERROR, "ended with another rank")
         time.sleep(POLL_SECONDS)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_lab import locks, machine
-from alexnet_lab.commands import folders, job, launch, snapshot, supervisor
+from alexnet_lab.commands import ending, folders, job, launch, snapshot, supervisor
 from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
 from alexnet_lab.commands.sweep_job import Job, Process
 from alexnet_lab.commands.sweep_view import View
@@ -200,13 +200,14 @@ class Sweep:
             one.state, one.reason = "interrupted", "it was asked to stop"
         else:
             one.state = "failed"
-            one.reason = one.reason or result.get("error") or supervisor.how_it_ended(status)
+            killed = record.KILLED if status == -signal.SIGKILL else ""
+            one.reason = one.reason or result.get("error") or killed or supervisor.how_it_ended(status)
             if status == USER_ERROR:
                 one.reason = _user_error(one.folder / folders.JOB_LOG) or one.reason
             elif result.get("status") != "failed" and (one.folder / folders.CONFIG).exists():
                 last = supervisor.last_lines(one.folder / folders.JOB_LOG)
                 result["error"] = "\n".join([f"{one.reason}; the last lines of {folders.JOB_LOG}:", *last])
-                record.write_result(one.folder / folders.RESULT, **{**result, "status": "failed"})
+                ending.write(one.folder, **{**result, "status": "failed"})
 
 
 def _user_error(log: Path) -> str:

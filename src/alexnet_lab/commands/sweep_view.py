@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_lab.callbacks.pace import clock
-from alexnet_lab.commands import folders
+from alexnet_lab.commands import ending, folders
 from alexnet_lab.tracking.metric_rows import read_rows
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class View:
         for job in self._jobs:
             if job.state == "failed":
                 console.print(f"{job.name}: {job.reason}", markup=False, highlight=False, soft_wrap=True)
-                console.print(f"  {job.folder}", markup=False, highlight=False, soft_wrap=True)
+                kept = (job.folder / folders.CONFIG).exists()
+                hint = ending.go_on(job.folder) if kept else job.folder
+                console.print(f"  {hint}", markup=False, highlight=False, soft_wrap=True)
 
     def _say_changes(self) -> None:
         for head, job in self._heads():

@@ -18,11 +18,11 @@ from alexnet_lab.callbacks.finite_loss import FiniteLoss
 from alexnet_lab.callbacks.heartbeat import Heartbeat
 from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
-from alexnet_lab.commands import folders, run_facts
+from alexnet_lab.commands import ending, folders, run_facts, starting
 from alexnet_lab.commands.agreement import agreeing_layers
 from alexnet_lab.commands.build import build, build_factory
 from alexnet_lab.commands.checkpoint_file import steps_done
-from alexnet_lab.commands.memory import TRAINING_REMEDIES, remedies_when_full
+from alexnet_lab.commands.memory import TRAINING_REMEDIES, explained, remedies_when_full
 from alexnet_lab.commands.schema import check_run_settings
 from alexnet_lab.commands.summary import print_summary
 from alexnet_lab.commands.tree import print_tree
@@ -65,9 +65,21 @@ def train(
     writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing()})
     if os.environ.get("LOCAL_RANK", "0") == "0":
         data.prepare_data()
-    begin = pl.callbacks.LambdaCallback(on_train_start=lambda trainer, _: _begin_metrics(trainer, folder, step))
+
+    def remedies() -> str:
+        return TRAINING_REMEDIES.format(twice=2 * trainer.accumulate_grad_batches)
+
+    def record_failure(error: BaseException) -> None:
+        if not isinstance(error, RunInterrupted):
+            reason = explained(error, RunFailed, remedies())
+            ending.record_failure(folder, reason, **_figures(folder, stopwatch, checkpoints), **facts)
+
+    first = pl.callbacks.LambdaCallback(
+        on_train_start=lambda trainer, _: _begin(trainer, folder, step),
+        on_exception=lambda trainer, _, error: record_failure(error),  # before any other rank notices
+    )
     trainer = _trainer(
-        settings, folder, [begin, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks, checkpoints], writer
+        settings, folder, [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks, checkpoints], writer
     )
     _check_ranks(trainer)
     if isinstance(trainer.strategy, TwoTowers):
@@ -81,15 +93,16 @@ def train(
     status: record.Status = "failed"
     try:
         log_config(trainer.loggers, {**settings, **facts})
-        with remedies_when_full(RunFailed, TRAINING_REMEDIES.format(twice=2 * trainer.accumulate_grad_batches)):
+        with remedies_when_full(RunFailed, remedies()):
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+            starting.training_begins(folder)  # also where nothing was left to train
             _test(settings, trainer, classifier, data, checkpoints)
         status = "finished"
     except RunInterrupted:
         status = "interrupted"
         raise
     except Exception as error:
-        record.write_failure(folder / folders.RESULT, record.describe(error), **_figures(folder, stopwatch), **facts)
+        record_failure(error)
         raise
     finally:
         if trainer.is_global_zero:
@@ -105,17 +118,20 @@ def _end(
     facts: dict[str, Any],
 ) -> None:
     """Record how the run ended, and hand its figures and best checkpoint to the loggers."""
-    if status != "failed":
-        _record(folder, status, stopwatch, checkpoints, facts)
-    figures = _figures(folder, stopwatch)
+    figures = _figures(folder, stopwatch, checkpoints)
     summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second", "images")
-    finish_loggers(
-        loggers,
-        status == "finished",
-        best=figures["best"],
-        summary={name: {**facts, **figures}[name] for name in summary},
-        checkpoint=checkpoints.best if checkpoints.best.exists() else None,
-    )
+    try:
+        if status != "failed":
+            record.write_result(folder / folders.RESULT, status, **figures, error=None, **facts)
+            print_summary(folder)
+    finally:
+        finish_loggers(
+            loggers,
+            status == "finished",
+            best=figures["best"],
+            summary={name: {**facts, **figures}[name] for name in summary},
+            checkpoint=checkpoints.best if checkpoints.best.exists() else None,
+        )
 
 
 def _classifier(settings: dict[str, Any], net: nn.Module) -> ImageClassifier:
@@ -140,9 +156,11 @@ def _check_ranks(trainer: pl.Trainer) -> None:
         )
 
 
-def _begin_metrics(trainer: pl.Trainer, folder: Path, step: int) -> None:
-    """Drop the rows after `step`, which the continued run writes again."""
+def _begin(trainer: pl.Trainer, folder: Path, step: int) -> None:
+    """Nothing is deleted from now on but the rows after `step`, which the continued run writes again."""
+    starting.training_begins(folder)
     if trainer.is_global_zero:
+        record.reserve(folder / folders.RESULT)
         metric_rows.truncate(folder / folders.METRICS, step)
 
 
@@ -192,24 +210,15 @@ def _test(
     trainer.test(classifier, data, verbose=False)
 
 
-def _record(
-    folder: Path, status: record.Status, stopwatch: Stopwatch, checkpoints: Checkpoints, facts: dict[str, Any]
-) -> None:
-    kept = {"last": checkpoints.last, "best": checkpoints.best}
-    figures = _figures(folder, stopwatch) | {
-        "best_epoch": checkpoints.best_epoch if checkpoints.best_epoch >= 0 else None,
-        "checkpoints": {name: str(path.relative_to(folder)) for name, path in kept.items() if path.exists()},
-    }
-    record.write_result(folder / folders.RESULT, status, **figures, error=None, **facts)
-    print_summary(folder)
-
-
-def _figures(folder: Path, stopwatch: Stopwatch) -> dict[str, Any]:
+def _figures(folder: Path, stopwatch: Stopwatch, checkpoints: Checkpoints) -> dict[str, Any]:
     rows = metric_rows.read_rows(folder / folders.METRICS)
+    kept = {"last": checkpoints.last, "best": checkpoints.best}
     return {
         "final": metric_rows.final_figures(rows),
         "best": metric_rows.best_figures(rows),
         "seconds": stopwatch.seconds,
         "seconds_to_best": stopwatch.seconds_to_best,
         "images_per_second": stopwatch.images_per_second,
+        "best_epoch": checkpoints.best_epoch if checkpoints.best_epoch >= 0 else None,
+        "checkpoints": {name: str(path.relative_to(folder)) for name, path in kept.items() if path.exists()},
     }

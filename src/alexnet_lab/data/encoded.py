@@ -4,6 +4,7 @@ H W stored size.
 """
 
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,7 +44,10 @@ class StoredJpegs:
         try:
             image = decode_square(torch.from_numpy(self._jpegs[row].copy()))  # writeable: torch insists
         except RuntimeError as error:
-            raise UserError(f"image {row} of the store is damaged ({error}); verify=true finds all of them") from error
+            reason = re.sub(r"^decode_jpeg, \S+, ", "", str(error))  # without the place in torchvision
+            raise UserError(
+                f"{self._jpegs.path}: image {row} is damaged ({reason}); `prepare.py verify=true` finds all of them"
+            ) from error
         return window_of(image, top, left, height, width)
 
 

@@ -10,6 +10,8 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from alexnet_lab.errors import UserError
 
+log = logging.getLogger(__name__)
+
 
 @runtime_checkable
 class Finishable(Protocol):
@@ -59,12 +61,18 @@ def finish_loggers(
     summary: Mapping[str, Any] | None = None,
     checkpoint: Path | None = None,
 ) -> None:
-    """End every logger's run as finished or failed, see `WandbRun.finish`. Nothing can be logged after it."""
+    """End every logger's run as finished or failed, see `WandbRun.finish`. Nothing can be logged after it.
+
+    A logger that cannot, as without its server, is reported and changes nothing of how the run ended.
+    """
     for logger in loggers:
-        if isinstance(logger, Finishable):
-            logger.finish(exit_code=0 if succeeded else 1, best=best, summary=summary, checkpoint=checkpoint)
-        else:
-            logger.finalize("success" if succeeded else "failed")
+        try:
+            if isinstance(logger, Finishable):
+                logger.finish(exit_code=0 if succeeded else 1, best=best, summary=summary, checkpoint=checkpoint)
+            else:
+                logger.finalize("success" if succeeded else "failed")
+        except Exception as error:
+            log.warning("%s: the end of the run is not recorded (%s)", type(logger).__name__, error, exc_info=True)
 
 
 def _require(package: str, extra: str) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 
+from alexnet_lab.errors import cannot_be_written
 from alexnet_lab.tracking.metric_rows import COLUMNS, read_columns, read_rows, write_rows
 
 
 class MetricsCsv(Logger):
     """Appends one row per logged point, `epoch,step,<metric>...`, and flushes it, so that a kill loses nothing.
 
-    A metric that is not among the standard columns adds a column at the right.
+    A metric that is not among the standard columns adds a column at the right. Raises RunFailed on a full disk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,8 +38,11 @@ class MetricsCsv(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         row = {"step": step, **metrics}
         new = [name for name in row if name not in self._columns]
-        if new:
-            self._columns = [*self._columns, *new]
-            write_rows(self._path, self._columns, read_rows(self._path))
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        try:
+            if new:
+                self._columns = [*self._columns, *new]
+                write_rows(self._path, self._columns, read_rows(self._path))
+            with self._path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+        except OSError as error:
+            raise cannot_be_written(self._path, error) from error

@@ -3,38 +3,54 @@
 Imports nothing heavy, since the supervisor writes it too when a rank dies without a word.
 """
 
+import errno
 import json
 import math
+import os
 import platform
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from alexnet_lab import files
-from alexnet_lab.errors import RunFailed, UserError
+from alexnet_lab import files, locks
+from alexnet_lab.errors import RunFailed, UserError, cannot_be_written
 
-Status = Literal["finished", "failed", "interrupted"]
+Status = Literal["finished", "failed", "interrupted", "refused"]
+"""`refused`: a user's error before training began; there for the moment until the start is undone."""
+LOCK = ".lock"
+KILLED = "the process was killed (out of memory?)"
+NO_END = {"status": "failed", "error": KILLED}
+"""How a run ended whose process could not record it."""
+RESERVE, RESERVE_BYTES = ".reserve", 65536
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 REVISION = "revision.json"
 """In a copy of the project: what `git_revision` said of the original."""
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "wandb", "torchmetrics", "numpy")
 
 
 def write_result(path: Path, status: Status, **figures: Any) -> None:
-    """Write `result.json` at once, replacing an older one."""
-    files.write(path, _json(status, figures))
+    """Write `result.json` at once, replacing an older one; RunFailed when it cannot be written, see `reserve`."""
+    _write(files.write, path, _json(status, figures))
 
 
-def write_failure(path: Path, error: str, **figures: Any) -> None:
-    """Write a failed `result.json` unless there is one: of several ranks the first to fail knows the reason."""
+def write_first(path: Path, status: Status, **figures: Any) -> None:
+    """As `write_result`, unless there is one: of several ranks the first to fail knows the reason."""
     with suppress(FileExistsError):
-        files.create(path, _json("failed", {"error": error, **figures}))
+        _write(files.create, path, _json(status, figures))
 
 
-def describe(error: BaseException) -> str:
+def reserve(path: Path) -> None:
+    """Set some room on the disk aside, so that `result.json` can be written when a run has filled the disk."""
+    with suppress(OSError):
+        (path.parent / RESERVE).write_bytes(os.urandom(RESERVE_BYTES))  # file systems compress zeros away
+
+
+def describe(error: BaseException | str) -> str:
     """What `result.json` says of an exception: its message, and its type where it is a defect."""
-    return str(error) if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, (RunFailed, UserError, str)) else f"{type(error).__name__}: {error}"
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -47,6 +63,17 @@ def read_result(path: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged: {error}") from error
     assert isinstance(content, dict)
     return content
+
+
+def read_end(path: Path) -> dict[str, Any] | None:
+    """How a run ended: its result; `KILLED` where its process left none; None while a process writes the folder."""
+    result = read_result(path)
+    return NO_END if result is None and not is_running(path.parent) else result
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process holds the lock of a run's folder."""
+    return locks.is_held(folder / LOCK)
 
 
 def git_revision(root: Path) -> dict[str, Any] | None:
@@ -95,3 +122,20 @@ def _git(root: Path, *arguments: str) -> str:
 
 def _json(status: Status, figures: dict[str, Any]) -> str:
     return json.dumps(_finite({"status": status, **figures}), indent=2, allow_nan=False) + "\n"
+
+
+def _write(write: Callable[[Path, str], None], path: Path, text: str) -> None:
+    reserved = path.with_name(RESERVE)
+    try:
+        try:
+            write(path, text)
+        except OSError as error:
+            if error.errno not in FULL_DISK or not reserved.exists():
+                raise
+            reserved.unlink()
+            write(path, text)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+    reserved.unlink(missing_ok=True)

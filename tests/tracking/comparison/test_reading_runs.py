@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.tracking.comparison.recorded_runs import rows, settings, write_run
 
+from alexnet_lab.commands import folders
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.comparison.run_folders import read_runs
 from alexnet_lab.tracking.comparison.runs import FIGURES, figures, images
@@ -59,7 +60,9 @@ def test_run_may_be_named_like_the_folders_of_wandb(tmp_path: Path) -> None:
 
 
 def test_half_finished_failed_old_and_damaged_runs_are_all_read(tmp_path: Path) -> None:
-    (write_run(tmp_path / "running") / "result.json").unlink()
+    for name in ("running", "killed"):
+        (write_run(tmp_path / name) / "result.json").unlink()
+    held = folders.lock(tmp_path / "running")
     write_run(tmp_path / "failed", recorded=[], status="failed", error="the loss is not finite", final={}, best={})
     write_run(tmp_path / "stopped", status="interrupted")
     old = tmp_path / "old"
@@ -76,10 +79,12 @@ def test_half_finished_failed_old_and_damaged_runs_are_all_read(tmp_path: Path) 
     empty = write_run(tmp_path / "without-rows")
     (empty / "metrics.csv").write_text("")
 
-    runs = {run.name: run for run in read_runs([str(tmp_path)])}
+    with held:
+        runs = {run.name: run for run in read_runs([str(tmp_path)])}
     states = {name: run.status for name, run in runs.items()}
     assert states == {
         "running": "unfinished",
+        "killed": "failed",
         "failed": "failed",
         "stopped": "interrupted",
         "old": "finished",
@@ -88,6 +93,7 @@ def test_half_finished_failed_old_and_damaged_runs_are_all_read(tmp_path: Path) 
         "without-rows": "finished",
     }
     assert runs["failed"].error == "the loss is not finite"
+    assert runs["killed"].error == "the process was killed (out of memory?)"
     assert figures(runs["old"]) == {"test/top1": 0.5}
     assert "test/top1" not in figures(runs["torn"])
     assert figures(runs["torn"])["epochs"] == 3

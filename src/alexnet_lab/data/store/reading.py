@@ -34,6 +34,7 @@ class Jpegs:
     """[bytes], all of them one after the other, mapped from the file"""
     offsets: NDArray[np.int64]
     """[N + 1]"""
+    path: Path
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -63,7 +64,7 @@ class Store:
         data = np.asarray(np.memmap(self.folder / split / JPEGS, np.uint8, "r"))
         if offsets[0] != 0 or offsets[-1] != len(data) or (np.diff(offsets) <= 0).any():
             raise UserError(f"{self.folder / split / OFFSETS} is damaged: its offsets do not rise to {len(data)}")
-        return Jpegs(data, offsets)
+        return Jpegs(data, offsets, self.folder / split / JPEGS)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """[N], places in `meta.classes`."""

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from alexnet_lab.errors import UserError
+from alexnet_lab.tracking import record
 from alexnet_lab.tracking.comparison import wandb_offline
 from alexnet_lab.tracking.comparison.runs import Run, Status
 from alexnet_lab.tracking.metric_rows import read_rows
@@ -84,6 +85,8 @@ def _read(folders: Sequence[Path], name: str) -> Run:
     damage: list[str] = []
     config = _attempt(lambda: yaml.load((folder / CONFIG).read_text(), Loader), folder / CONFIG, damage)
     result = _attempt(lambda: json.loads((folder / RESULT).read_text()), folder / RESULT, damage)
+    if not (folder / RESULT).exists() and not record.is_running(folder):
+        result = record.NO_END
     try:
         rows = read_rows(folder / METRICS)
     except (OSError, ValueError, TypeError, csv.Error) as error:

@@ -19,9 +19,9 @@ OF_AN_EPOCH = frozenset(name for name in metric_rows.FIGURES if not name.startsw
 class Run:
     """One run.
 
-    `unfinished` says that no end is recorded: it is running, or was killed. `facts` is what `result.json` tells beside
-    the metrics: `seconds`, `images_per_second`, `parameters`, `macs`, `images` (how many each split had). `final` and
-    `best` are figures by metric name.
+    `unfinished` says that it is running, or that the record of its end is damaged. `facts` is what `result.json` tells
+    beside the metrics: `seconds`, `images_per_second`, `parameters`, `macs`, `images` (how many each split had).
+    `final` and `best` are figures by metric name.
     """
 
     name: str

@@ -1,0 +1,149 @@
+"""What a start leaves of a folder when a user's error ends it, before training has begun and after."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alexnet_lab.commands import ending, folders, launch, starting
+from alexnet_lab.commands.launch import Plan
+from alexnet_lab.errors import FAILED, INTERRUPTED, USER_ERROR, UserError
+from alexnet_lab.tracking import record
+
+SETTINGS = {"run": "mine", "seed": 1}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.name != folders.LOCK}
+
+
+def own(folder: Path, error: Exception, begins: bool, continues: bool = False) -> int:
+    """A run in this process that ends with `error`, before or after its training has begun."""
+
+    def run() -> int:
+        (folder / folders.METRICS).write_text("epoch,step\n")
+        if begins:
+            starting.training_begins(folder)
+        return ending.fail(folder, error)
+
+    return launch._own(Plan(folder, SETTINGS, continues), run)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """The folder of a run that has finished."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    folders.claim(folder, {"run": "mine", "seed": 0})
+    record.write_result(folder / folders.RESULT, "finished", final={"test/top1": 0.5})
+    return folder
+
+
+def test_users_error_before_training_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert own(folder, UserError("there is no data"), begins=False) == USER_ERROR
+    assert not folder.exists()
+    assert capsys.readouterr().err == "error: there is no data\n"
+
+
+def test_users_error_before_training_leaves_the_other_files_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "job.log").write_text("mine")
+    (tmp_path / "train.old.log").write_text("mine too")
+    assert own(tmp_path, UserError("there is no data"), begins=False) == USER_ERROR
+    assert contents(tmp_path) == {
+        "job.log": "mine",
+        "train.old.log": "mine too",
+    }
+
+
+def test_users_error_before_training_leaves_the_record_of_a_resumed_run_byte_for_byte(finished: Path) -> None:
+    before = contents(finished)
+    assert own(finished, UserError("there is no data"), begins=False, continues=True) == USER_ERROR
+    assert contents(finished) == before | {"metrics.csv": "epoch,step\n"}
+
+
+@pytest.mark.parametrize("error", [UserError("a.jpg cannot be read"), ValueError("a.jpg cannot be read")])
+def test_resumed_run_that_fails_after_training_has_begun_does_not_get_back_its_old_result(
+    error: Exception, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert own(finished, error, begins=True, continues=True) == FAILED
+    result = record.read_result(finished / folders.RESULT)
+    assert result is not None
+    assert (result["status"], result["rank"]) == ("failed", 0)
+    assert "a.jpg cannot be read" in result["error"]
+    assert folders.read_config(finished)["seed"] == 1
+    *traceback, last = capsys.readouterr().err.splitlines()
+    assert bool(traceback) == (type(error) is ValueError)
+    assert "a.jpg cannot be read; start again with: python src/train.py resume=" in last
+
+
+def test_start_that_was_killed_before_training_is_undone_by_the_next_one(finished: Path) -> None:
+    before = contents(finished)
+    starting.prepare(finished, {"run": "mine", "seed": 7}, continues=True)
+    assert not starting.training_has_begun(finished)
+    assert record.read_end(finished / folders.RESULT) == record.NO_END
+    own(finished, UserError("there is no data"), begins=False, continues=True)
+    assert contents(finished) == before | {"metrics.csv": "epoch,step\n"}
+
+
+def test_killed_run_is_reported_when_it_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders.claim(tmp_path, SETTINGS)
+    launch._own(Plan(tmp_path, SETTINGS, True, tmp_path / folders.LAST), lambda: 0)
+    line = f"failed: the process was killed (out of memory?); continuing from {tmp_path}/checkpoints/last.ckpt"
+    assert line in capsys.readouterr().err
+
+
+def test_start_that_another_rank_refuses_after_training_has_begun_is_kept_as_failed(tmp_path: Path) -> None:
+    folders.claim(tmp_path, SETTINGS)
+    record.write_result(tmp_path / folders.RESULT, "refused", error="rank 1 has no data", rank=1)
+    assert ending.conclude(tmp_path, USER_ERROR) == FAILED
+    result = json.loads((tmp_path / folders.RESULT).read_text())
+    assert (result["status"], result["error"], result["rank"]) == ("failed", "rank 1 has no data", 1)
+
+
+def test_lost_connection_waits_for_the_reason_of_the_rank_that_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "OTHERS_SECONDS", 0.1)
+    lost = RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:1234. GLHF!")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert ending.fail(tmp_path, lost) == FAILED
+    result = record.read_result(tmp_path / folders.RESULT)
+    assert result is not None
+    assert result["error"].startswith("another rank ended without recording a reason; was it killed (out of memory?)")
+    record.write_result(tmp_path / folders.RESULT, "failed", error="a.jpg cannot be read", rank=1)
+    assert ending.fail(tmp_path, lost) == FAILED
+    assert (record.read_result(tmp_path / folders.RESULT) or {})["error"] == "a.jpg cannot be read"
+
+
+def test_joined_rank_reports_its_own_reason_only_and_waits_for_rank_0_to_undo_a_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "UNDO_SECONDS", 0.1)
+    record.write_result(tmp_path / folders.RESULT, "failed", error="a.jpg cannot be read", rank=1)
+    assert [ending.conclude(tmp_path, FAILED, rank) for rank in (0, 1, 2)] == [FAILED] * 3
+    assert capsys.readouterr().err.count("failed on rank 1: a.jpg cannot be read; start again with: ") == 1
+    starting.prepare(tmp_path / "", SETTINGS, continues=False)
+    record.write_result(tmp_path / folders.RESULT, "refused", error="rank 1 has no data", rank=1)
+    assert ending.conclude(tmp_path, USER_ERROR, rank=1) == USER_ERROR  # rank 0 is gone
+    assert capsys.readouterr().err == "error: rank 1 has no data\n"
+    assert ending.conclude(tmp_path, USER_ERROR, rank=0) == USER_ERROR
+    assert capsys.readouterr().err == "error: rank 1 has no data\n"
+    assert not (tmp_path / folders.CONFIG).exists()
+
+
+def test_reason_of_an_interruption_is_printed_with_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / folders.LAST).touch()
+    record.write_result(tmp_path / folders.RESULT, "interrupted", error=None, reason="max_time")
+    assert ending.conclude(tmp_path, INTERRUPTED) == INTERRUPTED
+    line = f"interrupted (max_time); continue with: python src/train.py resume={tmp_path}\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("status", [7, 134, -9])
+def test_every_other_end_is_status_1(status: int, tmp_path: Path) -> None:
+    assert ending.conclude(tmp_path, status) == FAILED

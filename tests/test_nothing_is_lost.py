@@ -55,7 +55,7 @@ def fault(**arguments: Any) -> str:
 def command_of(line: str) -> list[str]:
     """The arguments of the command in the last line of a run, as a shell and then `train.py` get them."""
     python, program, *arguments = shlex.split(line.partition(" with: ")[2])
-    assert (python, program) == ("python", "src/train.py")
+    assert (Path(python).name, program) == ("python", "src/train.py")
     return arguments
 
 

@@ -16,6 +16,7 @@ from alexnet_lab.command_line import HEAD
 from alexnet_lab.commands import arguments
 from alexnet_lab.commands.advice import advice
 from alexnet_lab.commands.entry import register_resolvers
+from alexnet_lab.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 HERE = Path("/home/me/my photos")
@@ -50,7 +51,8 @@ def as_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ("images=2020", f"{HERE}/2020"),
         ("images=1e3", f"{HERE}/1e3"),
         ("images=true", f"{HERE}/true"),
-        ("images=../x", f"{HERE}/../x"),
+        ("images=../x", "/home/me/x"),
+        ("images=./a/./b/", f"{HERE}/a/b"),
         ("out=classes.csv", f"{HERE}/classes.csv"),
         ("images='a$b'", f"{HERE}/a$b"),
         ("+data.dir=sets", f"{HERE}/sets"),
@@ -189,6 +191,16 @@ def test_value_that_the_shell_has_cut_is_answered_with_the_whole(as_typed: Any) 
     first, line = answer().splitlines()
     assert first.startswith("photos: this cannot be read; quoted")
     assert line == """python src/train.py model=lenet 'data.dir="/my photos (1)"' seed=1"""
+
+
+def test_file_without_a_key_is_answered_with_what_an_argument_is(as_typed: Any, tmp_path: Path) -> None:
+    as_typed("images=/a.jpg", str(tmp_path), "seed=1")
+    assert answer() == f"{tmp_path}: an argument is KEY=VALUE; --help lists the keys"
+
+
+def test_name_that_is_too_long_is_refused_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^images=/.*xxx\.\.\.: File name too long$"):
+        rewritten(f"images={'x' * 300}", here=tmp_path)
 
 
 def test_comma_in_a_single_run_is_answered_with_a_text_and_a_list(as_typed: Any) -> None:

@@ -66,6 +66,11 @@ def test_name_that_is_no_single_folder_is_refused(name: str) -> None:
         folders.run_folder("logs/runs", name, None)
 
 
+def test_name_that_is_too_long_for_a_folder_is_refused() -> None:
+    with pytest.raises(UserError, match="a run's name has at most 200 bytes"):
+        folders.run_folder("logs/runs", "猫" * 67, None)
+
+
 def test_resume_names_a_folder_or_a_checkpoint_in_it(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)

@@ -32,16 +32,12 @@ def advice(error: BaseException, conf: str, command: str) -> str:
         if isinstance(cause, UserError):
             return str(cause)
         if isinstance(cause, OverrideParseException):
-            if line := arguments.correction(cause.override or ""):
-                return f"{cause.override}: this cannot be read; quoted for the shell and for Hydra, it can:\n{line}"
-            return f"{cause.override}: this cannot be read, {str(cause.message).splitlines()[0]}"
+            return arguments.unreadable(cause.override or "", str(cause.message).splitlines()[0])
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
             return _unknown_key(str(cause.full_key), str(cause.key), cause.parent_node, conf, command)
     text = "\n".join(_message(cause) for cause in _causes(error))
     if match := AMBIGUOUS.search(text):
-        given = match["argument"]
-        lines = arguments.corrections_of_commas(given)
-        return "\n".join([f"{given}: a comma makes a list, or a sweep (-m); as one text, and as a list:", *lines])
+        return arguments.ambiguous(match["argument"])
     if match := UNKNOWN_OPTION.search(text):
         return _unknown_option(match["group"], match["option"], conf)
     if NOT_A_NAME.search(text):

@@ -4,16 +4,18 @@ A path that the user types is relative to the folder they are in; the program wo
 is made absolute here, once, for all ranks and jobs. Imports nothing heavy.
 """
 
+import errno
 import glob
 import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alexnet_lab.command_line import CALLER, HEAD, command, quoted, written
+from alexnet_lab.errors import UserError
 
 PATHS = frozenset({
     *("images", "out", "sheet", "source", "stream", "checkpoint", "runs", "baseline", "add", "resume", "data.dir"),
@@ -109,42 +111,69 @@ def _expanded(found: re.Match[str]) -> str:
 
 
 def absolute(text: str, key: str, caller: Path) -> str:
-    """A path as the user typed it, made absolute; addresses and words like `auto` stay."""
+    """A path as the user typed it, made absolute; addresses and words like `auto` stay.
+
+    Raises:
+        UserError: a name in it is longer than the file system allows.
+    """
     if text.startswith(SQLITE):
         place = text.removeprefix(SQLITE)
         return f"{SQLITE}{caller}/{place}" if place and not place.startswith("/") else text
     if not text or text in WORDS.get(key, ()) or ADDRESS.match(text) or text.startswith("${"):
         return text
-    path = os.path.expanduser(text)
-    if os.path.isabs(path):
-        return path
-    if key in OR_NAMES and not os.path.lexists(caller / path):
-        return text
-    is_pattern = key in PATTERNS and glob.has_magic(path) and not os.path.lexists(caller / path)
-    folder = glob.escape(str(caller)) if is_pattern else str(caller)
-    return os.path.join(folder.replace("${", r"\${"), path)
+    typed = os.path.expanduser(text)
+    path = os.path.join(caller, typed)
+    exists = _exists(path, key)
+    if os.path.isabs(typed) or (key in OR_NAMES and not exists):
+        return typed
+    if "${" in typed:
+        return os.path.join(_literal(str(caller)), typed)
+    if key in PATTERNS and glob.has_magic(typed) and not exists:
+        return _literal(os.path.join(glob.escape(str(caller)), typed))
+    return _literal(os.path.realpath(path) if ".." in Path(typed).parts else os.path.normpath(path))
 
 
-def correction(argument: str) -> str:
-    """The command line with what Hydra cannot read quoted as text, `argument` first of all; '' where no quotes help."""
+def _exists(path: str, key: str) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{key}={path[:80]}...: {error.strerror}") from None
+        return False
+    return True
+
+
+def _literal(path: str) -> str:
+    """A path in which OmegaConf finds no interpolation."""
+    return path.replace("${", r"\${")
+
+
+def unreadable(argument: str, reason: str) -> str:
+    """What to say of an argument that Hydra cannot read: the command line with quotes, or else Hydra's `reason`."""
     if ASSIGNMENT.fullmatch(argument) is None:
-        return _joined(argument)
-    fixed = _as_text(argument)
-    if fixed is None or argument not in given:
-        return shlex.join([fixed]) if fixed else ""
-    return command(Path(sys.argv[0]).stem, *(_as_text(word) or word for word in given))
+        line = _joined(argument)
+        if line is None:
+            return f"{argument}: an argument is KEY=VALUE; --help lists the keys"
+    elif (fixed := _as_text(argument)) is None:
+        return f"{argument}: this cannot be read, {reason}"
+    elif argument in given:
+        line = _line({word: _as_text(word) or word for word in given})
+    else:
+        line = shlex.join([fixed])
+    return f"{argument}: this cannot be read; quoted for the shell and for Hydra, it can:\n{line}"
 
 
-def corrections_of_commas(argument: str) -> list[str]:
-    """The command lines in which the commas of `argument` are part of one text, and make a list."""
-    found = ASSIGNMENT.fullmatch(argument)
-    if found is None:
-        return []
-    words = [found["head"] + new for new in (quoted(found["text"]), f"[{found['text']}]")]
-    if argument not in given:
-        return [shlex.join([word]) for word in words]
-    name = Path(sys.argv[0]).stem
-    return [command(name, *(word if one == argument else one for one in given)) for word in words]
+def ambiguous(argument: str) -> str:
+    """What to say of commas outside of a sweep: the command lines in which they are text, and make a list."""
+    head, _, text = argument.partition("=")
+    words = [f"{head}={new}" for new in (quoted(text), f"[{text}]")]
+    lines = [_line({argument: word}) if argument in given else shlex.join([word]) for word in words]
+    return "\n".join([f"{argument}: a comma makes a list, or a sweep (-m); as one text, and as a list:", *lines])
+
+
+def _line(replaced: Mapping[str, str]) -> str:
+    """The user's command line with other words in place of some."""
+    return command(Path(sys.argv[0]).stem, *(replaced.get(word, word) for word in given))
 
 
 def _as_text(argument: str) -> str | None:
@@ -172,15 +201,20 @@ def _readable(argument: str) -> bool:
     return True
 
 
-def _joined(argument: str) -> str:
-    """The command line in which `argument` belongs to the value in front of it, which the shell has cut at a space."""
-    if argument not in given:
-        return ""
+def _joined(argument: str) -> str | None:
+    """The command line in which `argument` belongs to the value in front of it, which the shell has cut at a space.
+
+    None where there is no such value, or the argument is a file by itself.
+    """
+    if argument not in given or os.path.lexists(Path(os.environ[CALLER], argument)):
+        return None
     place = given.index(argument)
     first = next((n for n in range(place, -1, -1) if "=" in given[n]), None)
     if first is None or any(word.startswith("-") for word in given[first : place + 1]):
-        return ""
+        return None
     last = next((n for n in range(place, len(given)) if "=" in given[n] or given[n].startswith("-")), len(given))
     found = ASSIGNMENT.fullmatch(" ".join(given[first:last]))
-    words = [*given[:first], found["head"] + quoted(found["text"]), *given[last:]] if found else []
-    return command(Path(sys.argv[0]).stem, *words) if words else ""
+    if found is None:
+        return None
+    words = [*given[:first], found["head"] + quoted(found["text"]), *given[last:]]
+    return command(Path(sys.argv[0]).stem, *words)

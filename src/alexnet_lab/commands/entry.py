@@ -45,7 +45,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             # For the processes of other launchers, which do not begin with this script, and work in the project's root.
             others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
             paths = [str(ROOT / "src"), *map(os.path.abspath, others)]
-            arguments.prepare(_caller())
+            caller = _caller()
             os.chdir(ROOT)
             os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
             # Hydra prints errors itself unless this is set; here they are printed by `report`.
@@ -54,6 +54,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
             start = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
             try:
+                arguments.prepare(caller)
                 start(_quiet(function, config_name, with_traceback))()
             except RunFailed as error:  # the first job that failed, when the sweep has ended
                 print(f"error: {error}", file=sys.stderr)

@@ -30,6 +30,8 @@ METRICS = "metrics.csv"
 JOB_LOG = "job.log"
 LOCK = record.LOCK
 LONGEST_NAME = 150
+LONGEST_RUN = 200
+"""Bytes; file systems allow 255, and W&B adds to it."""
 
 
 def run_name(now: str) -> str:
@@ -56,6 +58,8 @@ def run_folder(parent: str, run: str, resume: str | None) -> str:
     if resume is None or resume == "auto":
         if not re.fullmatch(r"[\w.+=,-]+", run) or run.startswith("."):
             raise UserError(f"run={run}: a run's name is made of letters, digits and any of . _ - + = ,")
+        if len(os.fsencode(run)) > LONGEST_RUN:
+            raise UserError(f"run={run[:40]}...: a run's name has at most {LONGEST_RUN} bytes")
         return str(Path(parent, run))
     folder = _folder_of(Path(resume))
     if not (folder / CONFIG).is_file():

@@ -62,7 +62,7 @@ class FashionMnist:
         return self._load("train")._replace(rows=self._train_rows[name])
 
     def places(self) -> list[str]:
-        return [f"{name}: {path}" for name, path in (files.locate(self._folder) or {}).items()]
+        return [f"{name}: {path.absolute()}" for name, path in (files.locate(self._folder) or {}).items()]
 
     def _load(self, part: str) -> Split:
         if part not in self._loaded:

@@ -224,12 +224,12 @@ def _missing(folder: Path, failures: list[str]) -> str:
     absent = ", ".join(f"{name}.gz" for name in _absent(folder))
     return "\n".join(
         [
-            f"Fashion-MNIST is neither in {folder} (data.dir) nor in {SYSTEM_FOLDER}"
+            f"Fashion-MNIST is neither in {folder.absolute()} (data.dir) nor in {SYSTEM_FOLDER}"
             + (", and fetching it failed:" if failures else "."),
             *(f"  {failure}" for failure in failures),
             "Any one of these provides it:",
-            f"  put {absent} into {folder}, or name the folder that has the four files: data.dir=FOLDER",
+            f"  put {absent} into {folder.absolute()}, or name the folder that has the four files: data.dir=FOLDER",
             f"  sudo apt-get install {PACKAGE}",
-            f"  run this once with network access: the files are then kept in {folder}",
+            f"  run this once with network access: the files are then kept in {folder.absolute()}",
         ]
     )

@@ -113,7 +113,7 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
     except (FileNotFoundError, NotADirectoryError):
         partial = Path(f"{folder.resolve()}.partial").exists()
         begun = f"; {folder}.partial was begun, and the command that began it finishes it" if partial else ""
-        known = f"there is no store in {folder} (data.dir)"
+        known = f"there is no store in {folder.absolute()} (data.dir)"
         if (folder / MEAN_IMAGE).exists():
             known = f"the store in {folder} (data.dir) is without {META}; delete it and make it again"
         elif folder.is_dir() and any(folder.iterdir()):

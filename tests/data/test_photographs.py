@@ -308,7 +308,7 @@ def test_missing_data_are_one_message_with_the_command(tmp_path):
 
 def test_a_folder_without_statistics_says_what_to_state(image_tree):
     for changes in ({"mean": "image_centre"}, {"mean": "channels"}, {"std": "channels"}, {"colour_basis": "store"}):
-        with pytest.raises(UserError, match=r"data.std=\[0.229,0.224,0.225\] data.colour_basis=published"):
+        with pytest.raises(UserError, match=r"data.std=\[0.229,0.224,0.225\]' data.colour_basis=published"):
             assert module(image_tree, **WITHOUT_STATISTICS | changes).pipeline
 
 

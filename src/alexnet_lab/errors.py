@@ -1,6 +1,6 @@
-"""How a command can end: exit statuses, and the exceptions that are no defects."""
+"""How a command can end: exit statuses, the exceptions that are not defects, and text that is safe to print."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 FINISHED, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 3
 """Exit statuses of every command."""
@@ -32,3 +32,14 @@ def cannot_be_written(path: object, error: OSError) -> RunFailed:
 
 class RunInterrupted(Exception):
     """Somebody asked the run to stop (Ctrl-C, SIGTERM); it saved what it had and can be continued."""
+
+
+def printable(text: str) -> str:
+    """Text with escapes for what is not valid text, or what controls a terminal, as names of files may contain."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def names_of(names: Collection[str], shown: int = 5) -> str:
+    """The first few, and how many more."""
+    text = printable(", ".join([*names][:shown]))
+    return f"{text} and {len(names) - shown:,} more" if len(names) > shown else text

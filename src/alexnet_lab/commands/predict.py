@@ -21,7 +21,7 @@ from alexnet_lab import files
 from alexnet_lab.commands import predictions
 from alexnet_lab.commands.evaluate import PROTOCOLS
 from alexnet_lab.commands.memory import remedies_when_full
-from alexnet_lab.commands.predictions import Prediction, printable
+from alexnet_lab.commands.predictions import Prediction
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_network
 from alexnet_lab.data.image_kinds import left_out_line
 from alexnet_lab.data.imagenet_classes import names_by_wnid
@@ -30,7 +30,7 @@ from alexnet_lab.data.sources.given import GivenImage, given_images
 from alexnet_lab.data.spec import mean_over_views
 from alexnet_lab.data.store.images import read_image
 from alexnet_lab.data.store.modes import Unreadable
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, printable
 from alexnet_lab.tracking.pictures.sheet import sheet
 
 ON_SHEET = 40

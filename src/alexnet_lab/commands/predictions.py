@@ -31,11 +31,6 @@ class Prediction(NamedTuple):
     """How many classes are more probable than the true one; None where the network does not know it."""
 
 
-def printable(text: str) -> str:
-    """Names of files and classes may hold what is no text, or what a terminal obeys."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
 def show(predictions: Sequence[Prediction], title: str) -> None:
     """The first images as a table, and how many of those whose class is known are right."""
     console = Console()

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from alexnet_lab.command_line import command, override
 from alexnet_lab.commands.build import build, check
-from alexnet_lab.data.dataset import SplitName
+from alexnet_lab.data.dataset import SplitName, suggested_val_size
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.photo_sources import open_source
 from alexnet_lab.data.store.prepare import prepare as make_store
 from alexnet_lab.data.store.verify import verify
-from alexnet_lab.data.stored import open_source
 from alexnet_lab.data.stream.layout import is_stream
 from alexnet_lab.data.stream.writing import write_stream
 from alexnet_lab.errors import UserError
@@ -89,7 +89,7 @@ def _told_by_the_images(data: dict[str, Any]) -> dict[str, int]:
     if data["num_classes"] is None:
         found["num_classes"] = len(source.classes)
     if data["val_size"] == 0 and "val" not in source.counts:
-        found["val_size"] = max(1, source.counts["train"] // 10)
+        found["val_size"] = suggested_val_size(source.counts["train"], len(source.classes))
     if found:
         choices = {"data": data["name"], "data.dir": data["dir"], **{f"data.{key}": found[key] for key in found}}
         log.info("to train on it: %s", command("train", *(override(*choice) for choice in choices.items())))

@@ -16,6 +16,7 @@ from alexnet_lab.commands import folders
 from alexnet_lab.commands.agreement import agreeing_layers
 from alexnet_lab.commands.build import build, check_origin
 from alexnet_lab.commands.checkpoint_file import read_file
+from alexnet_lab.commands.left_out import leave_out
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
@@ -63,6 +64,8 @@ class Restored:
     """Optimizer steps that were done."""
     preprocessing: Mapping[str, Any]
     """See `ImageDataModule.preprocessing`."""
+    left_out: list[str] | None = None
+    """The images that the run left out, as they were unreadable; None where it could read all."""
 
 
 def read_checkpoint(path: Path) -> Restored:
@@ -88,7 +91,13 @@ def read_checkpoint(path: Path) -> Restored:
     settings = content["config"]
     for part, package in (("model", "models"), ("data", "data")):
         check_origin(settings[part], part, package)
-    return Restored(settings, content["state_dict"], content["global_step"], content.get("preprocessing", {}))
+    return Restored(
+        settings,
+        content["state_dict"],
+        content["global_step"],
+        content.get("preprocessing", {}),
+        content.get("left_out"),
+    )
 
 
 def restored_network(restored: Restored) -> nn.Module:
@@ -126,6 +135,8 @@ def restored_data(restored: Restored, changes: Mapping[str, Any]) -> ImageDataMo
     """
     changed = {key: value for key, value in changes.items() if value is not None}
     data: ImageDataModule = build({**restored.settings["data"], **changed}, "data", ImageDataModule)
+    if restored.left_out is not None:
+        leave_out(data, restored.left_out)
     return data
 
 

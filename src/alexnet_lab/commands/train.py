@@ -22,6 +22,7 @@ from alexnet_lab.commands import ending, folders, run_facts, starting
 from alexnet_lab.commands.agreement import agreeing_layers
 from alexnet_lab.commands.build import build, build_factory
 from alexnet_lab.commands.checkpoint_file import steps_done
+from alexnet_lab.commands.left_out import leave_out_unreadable
 from alexnet_lab.commands.memory import TRAINING_REMEDIES, explained, remedies_when_full
 from alexnet_lab.commands.schema import check_run_settings
 from alexnet_lab.commands.summary import print_summary
@@ -62,7 +63,7 @@ def train(
     callbacks = [build(node, f"callbacks.{name}", pl.Callback) for name, node in settings["callbacks"].items() if node]
     stopwatch = Stopwatch(started)
     checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **settings["checkpoints"])
-    writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing()})
+    writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing(), **left_out})
     if os.environ.get("LOCAL_RANK", "0") == "0":
         data.prepare_data()
 
@@ -89,6 +90,7 @@ def train(
 
     if trainer.is_global_zero:
         print_tree(settings)
+        log.info("%s", data.overview(with_test=settings["test_on"] != "none"))
     facts |= {"world_size": trainer.world_size, "hardware": run_facts.hardware(trainer)}
     status: record.Status = "failed"
     try:

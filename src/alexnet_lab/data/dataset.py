@@ -26,6 +26,10 @@ class Split(NamedTuple):
     rows: NDArray[np.int64]
     """[n]"""
 
+    def is_same(self, other: "Split") -> bool:
+        """Whether the other has the same samples of the same images."""
+        return self.images is other.images and np.array_equal(self.rows, other.rows)
+
 
 class ImageDataset(Protocol):
     """What `ImageDataModule` is given."""
@@ -55,3 +59,8 @@ def held_out_rows(num_samples: int, val_size: int, split_seed: int) -> tuple[NDA
         raise UserError(f"data.val_size must lie in [1, {num_samples - 1}], got {val_size}")
     order = random_order(num_samples, split_seed, stream=SPLIT_STREAM)
     return np.sort(order[val_size:]), np.sort(order[:val_size])
+
+
+def suggested_val_size(num_samples: int, num_classes: int) -> int:
+    """A tenth of the training images, at least one per class, at most half of them."""
+    return max(1, min(max(num_samples // 10, num_classes), num_samples // 2))

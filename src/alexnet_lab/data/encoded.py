@@ -15,17 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.io import decode_jpeg
 
+from alexnet_lab.data.jpeg_markers import jpeg_size
 from alexnet_lab.data.sources.blobs import Blob
 from alexnet_lab.data.store.images import MAX_PIXELS, SIZE, orientation_turn, read_image, to_square
 from alexnet_lab.data.store.modes import Transparency, Unreadable
 from alexnet_lab.data.store.reading import Jpegs
 from alexnet_lab.errors import UserError
 
-JPEG_MAGIC = b"\xff\xd8"
 EXIF = b"Exif\0\0"
-START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA), 0xFF}
-"""Markers that no length follows, and what fills the room between segments; in no ordinary file before its size."""
 
 
 class StoredJpegs:
@@ -119,21 +116,6 @@ def fast_square(data: bytes) -> Tensor | None:
     square = F.interpolate(pixels, scaled, mode="bilinear", antialias=True)[0]
     top, left = (round((side - SIZE) / 2) for side in scaled)
     return square[:, top : top + SIZE, left : left + SIZE]
-
-
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width that a JPEG's header states; None where the header is not as plain as cameras write it."""
-    place = 2
-    while data.startswith(JPEG_MAGIC) and place + 9 <= len(data) and data[place] == 0xFF:
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker in START_OF_FRAME:
-            return int.from_bytes(data[place + 5 : place + 7], "big"), int.from_bytes(
-                data[place + 7 : place + 9], "big"
-            )
-        if marker in WITHOUT_LENGTH or length < 2:
-            break
-        place += 2 + length
-    return None
 
 
 def window_of(image: Tensor, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:

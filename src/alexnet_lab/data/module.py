@@ -15,7 +15,7 @@ from alexnet_lab.data.pipeline import InputPipeline
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
 from alexnet_lab.data.spec import Batch, DataSpec, Draws, replica
 from alexnet_lab.data.stream.reading import chunks_of
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, names_of
 
 Protocol = Literal["center", "ten_crop"]
 
@@ -122,6 +122,16 @@ class ImageDataModule(LightningDataModule):
         if protocol == "ten_crop" and self.augmentation is None:
             raise UserError(f"protocol=ten_crop: {self.spec.name} is not cropped; choose protocol=center")
         self.protocol = protocol
+
+    def overview(self, with_test: bool = True) -> str:
+        """What is trained and measured on: a line about the classes, and one about the images of each split."""
+        classes = self.spec.classes
+        names: tuple[SplitName, ...] = ("train", "val", "test") if with_test else ("train", "val")
+        splits = {name: self.dataset.split(name) for name in names}
+        images = ", ".join(f"{len(split.rows):,} {name}" for name, split in splits.items())
+        if with_test and splits["test"].is_same(splits["val"]):
+            images += ", which are the val images"
+        return f"classes: {len(classes):,}: {names_of(classes)}\nimages: {images}"
 
     def prepare_data(self) -> None:
         self.dataset.prepare()

@@ -15,7 +15,7 @@ from alexnet_lab.data.pipeline import ColourNoise, InputPipeline, MeanImage
 from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.data.store.images import SIZE
 from alexnet_lab.data.store.modes import Transparency
-from alexnet_lab.data.stored import StoredImages
+from alexnet_lab.data.stored import OnUnreadable, StoredImages
 from alexnet_lab.errors import UserError
 
 PUBLISHED_EIGENVALUES = (0.2175, 0.0188, 0.0045)
@@ -38,7 +38,7 @@ class Photographs:
     def __init__(
         self, images: StoredImages, mean: Mean | Sequence[float], std: Literal["channels"] | Sequence[float]
     ) -> None:
-        self._images = images
+        self.images = images
         self._mean = mean
         self._std = std
         self.prepare = images.prepare
@@ -46,7 +46,7 @@ class Photographs:
 
     @property
     def spec(self) -> DataSpec:
-        images = self._images
+        images = self.images
         # The mean image's own means where that is what is subtracted.
         mean = images.store.meta.mean if isinstance(self._mean, str) else self._mean
         std = images.store.meta.std if isinstance(self._std, str) else self._std
@@ -55,13 +55,13 @@ class Photographs:
         )
 
     def places(self) -> list[str]:
-        return [f"folder: {self._images.folder}"]
+        return [f"folder: {self.images.folder}"]
 
     def mean_image(self) -> MeanImage | None:
         """None where channels' means are subtracted."""
         if self._mean not in ("image_centre", "image_at_crop"):
             return None
-        grey_levels = torch.from_numpy(self._images.store.mean_image().copy())
+        grey_levels = torch.from_numpy(self.images.store.mean_image().copy())
         return MeanImage(grey_levels.permute(2, 0, 1) / 255, at_crop=self._mean == "image_at_crop")
 
     def colour_noise(self, colour: Colour, colour_std: float, basis: Basis) -> ColourNoise | None:
@@ -70,7 +70,7 @@ class Photographs:
             return None
         values, vectors = torch.tensor(PUBLISHED_EIGENVALUES), torch.tensor(PUBLISHED_EIGENVECTORS)
         if basis == "store":
-            meta = self._images.store.meta
+            meta = self.images.store.meta
             values, vectors = torch.tensor(meta.eigenvalues).clamp(min=0), torch.tensor(meta.eigenvectors)
         return (
             ColourNoise(values, vectors) if colour == "paper" else ColourNoise(values.sqrt(), vectors, 1 + colour_std)
@@ -102,6 +102,7 @@ def photographs(
     std: Literal["channels"] | Sequence[float],
     colour_until_epoch: int | None = None,
     transparency: Transparency | None = None,
+    unreadable: OnUnreadable = "fail",
     workers: int = 2,
     channels_last: bool = True,
 ) -> ImageDataModule:
@@ -116,7 +117,7 @@ def photographs(
     _check(crop, crop_size, channels, mean)
     amount = 0 if colour == "off" else colour_std
     augmentation = Augmentation(crop, crop_size, flip, rotation, scaling, jitter, amount, colour_until_epoch)
-    images = StoredImages(dir, name, num_classes, val_size, split_seed, transparency)
+    images = StoredImages(dir, name, num_classes, val_size, split_seed, transparency, unreadable)
     if num_classes is None:
         images.prepare()  # refuses, with the true number
     dataset = Photographs(images, mean, std)

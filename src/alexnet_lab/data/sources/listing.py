@@ -23,8 +23,6 @@ DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 DEVKIT_VAL_LABELS = "ILSVRC2012_validation_ground_truth.txt"
 LABEL_FILES = {KAGGLE_VAL_LABELS, DEVKIT, DEVKIT_VAL_LABELS}
 
-TAR_FOLDERS = {"ILSVRC2012_img_train": "train", "ILSVRC2012_img_val": "val"}
-"""An archive is listed as a folder of its own name; these two have a folder's meaning."""
 NOT_OURS = "__MACOSX"
 """The folder in which macOS keeps the attributes of the files of an archive."""
 BLOCK = 512
@@ -220,5 +218,5 @@ def _is_hidden(folder: str) -> bool:
 
 
 def _archive_folder(path: str) -> str:
-    stem = PurePosixPath(path).with_suffix("")
-    return str(stem.with_name(TAR_FOLDERS.get(stem.name, stem.name)))
+    """An archive is listed as a folder of its own name."""
+    return str(PurePosixPath(path).with_suffix(""))

@@ -1,55 +1,56 @@
-"""From files to labelled samples: the same list, in the same order, whatever layout the images lie in.
+"""From files to labelled samples: the same list, in the same order, whatever layout the images have.
 
-| layout | what tells it |
+| layout | recognised by |
 |---|---|
-| tree | `train/<class>/*`, `val/<class>/*`, also `test/<class>/*`; below any folder |
+| tree | `train/<class>/*`, `val/<class>/*`, also `test/<class>/*`, spelled as in `split_names` |
 | official archives | `ILSVRC2012_img_train.tar`, `ILSVRC2012_img_val.tar`, `ILSVRC2012_devkit_t12.tar.gz` |
 | Kaggle's | `ILSVRC/Data/CLS-LOC/{train/<class>,val}/*`, `LOC_val_solution.csv` |
-| plain | `<class>/*`, only when there is none of the others: all of it is `train` |
+| plain | `<class>/*`, only when there are no splits: all of it is `train` |
 
-A tar or a zip is read as the folder that it would unpack to.
+An archive is read as the folder that it would unpack to. Images below a class may be in further folders.
 """
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tqdm import tqdm
 
+from alexnet_lab.data.image_kinds import left_out_line
 from alexnet_lab.data.sources.blobs import Blob
+from alexnet_lab.data.sources.layout import EXPECTED, Layout, classes_of, find_layout
 from alexnet_lab.data.sources.listing import LABEL_FILES, Listed, list_files
+from alexnet_lab.data.sources.tree import Place, folders_of
 from alexnet_lab.data.sources.val_labels import read_val_labels
-from alexnet_lab.errors import UserError
-
-SPLITS = ("train", "val", "test")
+from alexnet_lab.errors import UserError, names_of, printable
 
 
 class NoTrainingImages(UserError):
-    """What lies there is no dataset of images."""
+    """What is there is no dataset of images."""
 
 
 class Sample(NamedTuple):
     wnid: str
     """The class as its folder is called: a wnid in ImageNet."""
     name: str
+    """The file's path below its class's folder."""
     blob: Blob
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a source has: samples by split, each split sorted by class and file name."""
+    """What a source has: samples by split, each split sorted by class and name."""
 
     wnids: tuple[str, ...]
     """The classes of `train`, sorted; a label is a place in it. With all of ImageNet's it is the published order."""
     splits: dict[str, list[Sample]]
-    left_aside: int
-    """Images that are in none of the splits."""
-    left_out: Mapping[str, int]
-    """Files that are not images that can be read, counted by suffix."""
+    remarks: tuple[str, ...]
+    """Lines for the user: what is left out, and which classes a split lacks."""
 
     def digest(self) -> str:
         """SHA-256 of the samples' names and sizes in order, the same for the same images in another layout."""
@@ -60,57 +61,54 @@ class Samples:
         return digest.hexdigest()
 
 
-def find_samples(sources: Sequence[Path]) -> Samples:
-    """What is below folders and in archives, see the module's table.
+def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
+    """What is below folders and in archives, see the module's table; messages name the `option` that gave them.
 
     Raises:
-        NoTrainingImages: there are none.
-        UserError: two files are the same sample, one lies in a folder of a class, or in `train` beside plain classes, a
-            class is unknown to `train` or not
-            named in UTF-8, or a part of ImageNet is missing; or see `list_files`.
+        NoTrainingImages: there are no images at all.
+        UserError: two files are the same sample, a folder could be a split or a class, a class is unknown to `train` or
+            not named in UTF-8, or a part of ImageNet is missing; or see `list_files` and `find_layout`.
     """
-    found: dict[str, list[Sample]] = {split: [] for split in SPLITS}
-    flat_val, plain, labels, in_a_split = [], [], [], []
-    left_aside = 0
+    images: list[Listed] = []
+    labels: list[Listed] = []
     left_out: Counter[str] = Counter()
     for file in tqdm(list_files(sources, left_out), desc="listing the source", unit=" files", delay=2):
-        *folders, name = file.path.split("/")
-        split, wnid = ["", "", *folders][-2:]
-        if name in LABEL_FILES:
-            labels.append(file)
-        elif split in SPLITS:
-            found[split].append(Sample(wnid, name, file.blob))
-        elif wnid == "val":
-            flat_val.append(file)
-        elif not set(SPLITS).isdisjoint(folders[:-1]):
-            raise UserError(
-                f"source: {file.path} lies too deep; classes are the folders directly in train, val or test"
-            )
-        elif wnid and wnid not in SPLITS:
-            plain.append(Sample(wnid, name, file.blob))
-        else:
-            left_aside += 1
-            in_a_split += [file.path] if wnid else []
-    if found["train"] and flat_val and (labels or not found["val"]):
-        found["val"] += _with_labels(flat_val, labels)
-    else:
-        left_aside += len(flat_val)
-    if any(found.values()):
-        left_aside += len(plain)
-    else:
-        found["train"] = plain
-        _check_plain(plain, in_a_split + [file.path for file in flat_val])
-    splits = {split: sorted(samples) for split, samples in found.items() if samples}
-    _check(splits, sources)
-    return Samples(tuple(sorted({sample.wnid for sample in splits["train"]})), splits, left_aside, left_out)
-
-
-def _check_plain(plain: list[Sample], in_a_split: list[str]) -> None:
-    """Refuse `train/*` beside `<class>/*`: no part of a tree, and as a class it would be lost without a word."""
-    if plain and in_a_split:
-        raise UserError(
-            f"source: {in_a_split[0]} is in no class; {', '.join(SPLITS)} are folders of classes, and no classes' names"
+        (labels if file.path.rpartition("/")[2] in LABEL_FILES else images).append(file)
+    if not images:
+        where = ", ".join(map(str, sources))
+        raise NoTrainingImages(
+            f"{option}: there are no training images in {where}; {EXPECTED}, an archive of these, ImageNet's official "
+            "archives, or Kaggle's folder"
         )
+    place = Place(option, sources)
+    layout = find_layout(folders_of(images), place)
+    splits = {}
+    for split, folder in layout.splits.items():
+        if folder.files:  # beside each other, without folders of classes
+            found = [] if split == "test" else _with_labels(folder.files, labels)
+        else:
+            found = [
+                Sample(wnid, name, blob)
+                for wnid, files in classes_of(folder, place).items()
+                for name, (_, blob) in files
+            ]
+        if found:
+            splits[split] = sorted(found)
+    _check(splits, option)
+    wnids = tuple(sorted({sample.wnid for sample in splits["train"]}))
+    remarks = [*_remarks(layout, splits), *_empty_folders(layout, sources), left_out_line(left_out)]
+    return Samples(wnids, splits, tuple(remark for remark in remarks if remark))
+
+
+def _with_labels(images: list[Listed], labels: list[Listed]) -> list[Sample]:
+    wnids = read_val_labels(labels)
+    samples = []
+    for path, blob in images:
+        name = PurePosixPath(path)
+        if name.stem not in wnids:
+            raise UserError(f"the validation labels have no class for {printable(path)}")
+        samples.append(Sample(wnids[name.stem], name.name, blob))
+    return samples
 
 
 def _is_text(name: str) -> bool:
@@ -122,34 +120,55 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _with_labels(images: list[Listed], labels: list[Listed]) -> list[Sample]:
-    wnids = read_val_labels(labels)
-    samples = []
-    for path, blob in images:
-        name = PurePosixPath(path)
-        if name.stem not in wnids:
-            raise UserError(f"source: the validation labels have no class for {path}")
-        samples.append(Sample(wnids[name.stem], name.name, blob))
-    return samples
-
-
-def _check(splits: dict[str, list[Sample]], sources: Sequence[Path]) -> None:
-    if "train" not in splits:
-        raise NoTrainingImages(
-            f"source: there are no training images in {', '.join(map(str, sources))}; expected are train/<class>/*, "
-            "<class>/*, a tar of these, ImageNet's official archives, or Kaggle's folder"
-        )
+def _check(splits: dict[str, list[Sample]], option: str) -> None:
     first = splits["train"][0]
     if Path(first.blob.file).name == "ILSVRC2012_img_train.tar" and "val" not in splits:
-        raise UserError(f"source: {first.blob.file} is there, ILSVRC2012_img_val.tar is missing beside it")
+        raise UserError(f"{option}: {first.blob.file} is there, ILSVRC2012_img_val.tar is missing in the same folder")
     known = {sample.wnid for sample in splits["train"]}
     for wnid in known:
         if not _is_text(wnid):
-            raise UserError(f"source: the class folder {wnid!r} is not named in UTF-8; rename it")
+            raise UserError(f"{option}: the class folder {wnid!r} is not named in UTF-8; rename it")
     for split, samples in splits.items():
         for one, two in pairwise(samples):
             if one[:2] == two[:2]:
-                raise UserError(f"source: {split}/{one.wnid}/{one.name} is there twice: {one.blob} and {two.blob}")
+                raise UserError(
+                    f"{option}: {split}/{one.wnid}/{one.name} is there twice: in {one.blob.file} and {two.blob.file}"
+                )
         unknown = sorted({sample.wnid for sample in samples} - known)
         if unknown:
-            raise UserError(f"source: {split} has classes without training images: {', '.join(unknown[:9])}")
+            raise UserError(
+                f"{option}: {split} has classes without training images: {names_of(unknown)}; "
+                f"the classes of train: {names_of(sorted(known))}"
+            )
+
+
+def _remarks(layout: Layout, splits: dict[str, list[Sample]]) -> tuple[str, ...]:
+    aside = {one.path: sum(1 for _ in one.below()) for one in layout.aside}
+    remarks = [
+        f"left out, in no split: {printable(path)} ({count:,} image{'s' * (count > 1)})"
+        for path, count in aside.items()
+    ]
+    if layout.stray:
+        remarks.append(f"left out, in no split: {names_of([file.path for file in layout.stray])}")
+    for split in layout.splits.keys() - splits.keys():
+        count = len(layout.splits[split].files)
+        remarks.append(
+            f"left out: {count:,} images in {printable(layout.splits[split].path)}, without folders of classes"
+        )
+    known = {sample.wnid for sample in splits["train"]}
+    for split, samples in splits.items():
+        lacking = sorted(known - {sample.wnid for sample in samples})
+        if lacking:
+            remarks.append(f"{split} has no images of {len(lacking):,} of {len(known):,} classes: {names_of(lacking)}")
+    return tuple(remarks)
+
+
+def _empty_folders(layout: Layout, sources: Sequence[Path]) -> list[str]:
+    """A remark on each folder that would be a class and has no images."""
+    remarks = []
+    for source, (split, folder) in product(sources, layout.splits.items()):
+        if folder.subfolders and (source / folder.path).is_dir():
+            entries = sorted(entry.name for entry in os.scandir(source / folder.path) if entry.is_dir())
+            empty = [name for name in entries if name not in folder.subfolders and not name.startswith(".")]
+            remarks += [f"no class of {split}, as they have no images: {names_of(empty)}"] if empty else []
+    return remarks

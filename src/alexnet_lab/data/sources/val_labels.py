@@ -31,12 +31,12 @@ def read_val_labels(files: Sequence[Listed]) -> dict[str, str]:
                 except UserError:
                     raise
                 except OSError as error:
-                    raise UserError(f"source: {path} cannot be read ({error})") from None
+                    raise UserError(f"{path} cannot be read ({error})") from None
                 except (ValueError, KeyError, IndexError, csv.Error, zlib.error) as error:
-                    raise UserError(f"source: {path} does not have the published form ({error!r})") from None
+                    raise UserError(f"{path} does not have the published form ({error!r})") from None
     raise UserError(
-        "source: the validation images are not sorted into classes, and neither "
-        f"{DEVKIT} (official archives) nor {KAGGLE_VAL_LABELS} (Kaggle) lies beside them to tell their classes"
+        "the validation images have no folders of classes, as in val/<class>/*, and neither "
+        f"{DEVKIT} (official archives) nor {KAGGLE_VAL_LABELS} (Kaggle) is there to give the classes of ImageNet's"
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from alexnet_lab.data.image_kinds import left_out_line
 from alexnet_lab.data.sources.samples import Samples
 from alexnet_lab.data.store.format import IMAGE_BYTES, Format, split_files
 from alexnet_lab.errors import UserError
@@ -25,10 +24,9 @@ def check_disk(partial: Path, samples: Samples, form: Format) -> None:
     disk = next(folder for folder in (partial, *partial.absolute().parents) if folder.exists())
     free = shutil.disk_usage(disk).free
     images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    aside = f" ({samples.left_aside:,} others are in no split and left aside)" if samples.left_aside else ""
-    log.info("images: %s, of %d classes%s", images, len(samples.wnids), aside)
-    if line := left_out_line(samples.left_out):
-        log.info("%s", line)
+    log.info("images: %s, of %d classes", images, len(samples.wnids))
+    for remark in samples.remarks:
+        log.info("%s", remark)
     log.info("disk: %.2f GB needed, %.2f GB free on %s", needed / 1e9, free / 1e9, disk)
     if needed > free:
         raise UserError(

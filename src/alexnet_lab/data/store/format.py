@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from alexnet_lab import files
-from alexnet_lab.data.sources.samples import SPLITS
+from alexnet_lab.data.sources.split_names import SPLITS
 from alexnet_lab.data.store.images import SIZE
 from alexnet_lab.data.store.modes import Transparency
 from alexnet_lab.errors import UserError

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from alexnet_lab.data.image_kinds import FORMATS, unidentified
+from alexnet_lab.data.jpeg_markers import is_cut
 from alexnet_lab.data.sources.blobs import Blob
 from alexnet_lab.data.store.modes import Transparency, Unreadable, flattened
 
@@ -41,12 +42,15 @@ def read_image(blob: Blob) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        Unreadable: it is too large.
+        Unreadable: it is too large, or a JPEG without an end.
         OSError: see `Blob.read`.
     """
     if blob.size > MAX_BYTES:
         raise Unreadable(f"{blob.size} bytes, at most {MAX_BYTES} are read")
-    return blob.read()
+    data = blob.read()
+    if is_cut(data):
+        raise Unreadable("the file is cut off or overwritten: the JPEG has no end")
+    return data
 
 
 def to_square(

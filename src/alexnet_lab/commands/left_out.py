@@ -1,0 +1,57 @@
+"""`data.unreadable=skip`: the images that a run leaves out, the same on every rank and in every continuation."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from alexnet_lab import files
+from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.photographs import Photographs
+from alexnet_lab.data.readable import Unread
+from alexnet_lab.errors import UserError
+
+LEFT_OUT = "left_out.json"
+"""In a run's folder: file and reason of each image that could not be read when the run began."""
+
+log = logging.getLogger(__name__)
+
+
+def leave_out_unreadable(data: ImageDataModule, folder: Path) -> dict[str, list[str]]:
+    """Leave out the images that the run in `folder` leaves out; `left_out` of its checkpoints, where they need that.
+
+    Raises:
+        UserError: the record of them is damaged.
+    """
+    dataset = data.dataset
+    if not isinstance(dataset, Photographs) or not dataset.images.skips_unreadable:
+        return {}
+    names = _names_left_out(folder, dataset.images.find_unreadable)
+    dataset.images.leave_out(names)
+    return {"left_out": names}
+
+
+def leave_out(data: ImageDataModule, names: list[str]) -> None:
+    """Leave out the images that a checkpoint says its run left out."""
+    if isinstance(data.dataset, Photographs):
+        data.dataset.images.leave_out(names)
+
+
+def _names_left_out(folder: Path, find: Callable[[], list[Unread]]) -> list[str]:
+    """Rank 0 of a new run calls `find` and records the result; other ranks wait for that, a continued run reads it."""
+    path = folder / LEFT_OUT
+    if not path.exists() and os.environ.get("RANK", "0") == "0":
+        found = [image._asdict() for image in find()]
+        files.write(path, json.dumps(found, indent=1) + "\n")
+        log.info("written: %s", path)
+    elif path.exists():
+        log.info("unreadable images are left out as at the run's start: %s", path)
+    # However long rank 0 takes: when it fails, all ranks are ended.
+    while not path.exists():
+        time.sleep(0.2)
+    try:
+        return [str(image["file"]) for image in json.loads(path.read_text())]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); start the run again under another name") from None

@@ -1,0 +1,37 @@
+"""What a JPEG file's markers tell without decoding it. Needs neither torch nor Pillow."""
+
+JPEG_MAGIC, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
+START_OF_SCAN = 0xDA
+START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA), 0xFF}
+"""Markers that no length follows, and what fills the room between segments; in no ordinary file before its size."""
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width that a JPEG's header states; None where the header is not as plain as cameras write it."""
+    place = 2
+    while data.startswith(JPEG_MAGIC) and place + 9 <= len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker in START_OF_FRAME:
+            return int.from_bytes(data[place + 5 : place + 7], "big"), int.from_bytes(
+                data[place + 7 : place + 9], "big"
+            )
+        if marker in WITHOUT_LENGTH or length < 2:
+            break
+        place += 2 + length
+    return None
+
+
+def is_cut(data: bytes) -> bool:
+    """Whether a JPEG has no end-of-image marker after its pixels begin: libjpeg decodes zeros there to grey."""
+    if data.endswith(END_OF_IMAGE) or not data.startswith(JPEG_MAGIC):
+        return False
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == START_OF_SCAN:
+            return data.find(END_OF_IMAGE, place) < 0
+        if marker in WITHOUT_LENGTH or length < 2:
+            break  # an odd header; the decoder decides
+        place += 2 + length
+    return False

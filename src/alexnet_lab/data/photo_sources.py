@@ -1,0 +1,128 @@
+"""What is in a dataset's folder: a store, a stream, or image files that are decoded when they are read."""
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_lab.data.encoded import ImageFiles, StoredJpegs
+from alexnet_lab.data.gather import PixelFile, WindowedImages
+from alexnet_lab.data.imagenet_classes import names_by_wnid
+from alexnet_lab.data.sources.blobs import Blob
+from alexnet_lab.data.sources.listing import is_archive
+from alexnet_lab.data.sources.samples import NoTrainingImages, Sample, find_samples
+from alexnet_lab.data.store.format import MEAN_IMAGE, META, NPY_HEADER_BYTES, PIXELS, StoreMeta
+from alexnet_lab.data.store.modes import Transparency
+from alexnet_lab.data.store.reading import open_store
+from alexnet_lab.data.stream.layout import is_stream
+from alexnet_lab.data.stream.reading import StreamSource
+from alexnet_lab.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """What lies in a dataset's folder; a label is a place in `classes`."""
+
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    """Images by split."""
+    transparency: Transparency | None
+    """What transparent pixels are composed over, see `to_square`."""
+
+    def images(self, split: str) -> WindowedImages: ...
+
+    def labels(self, split: str) -> NDArray[np.int64]: ...
+
+
+class StoreSource:
+    """What `prepare` has made."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._store = open_store(folder, name)
+        self.meta: StoreMeta = self._store.meta
+        self.classes = tuple(known.name for known in self.meta.classes)
+        self.counts = self.meta.counts
+        self.transparency = self.meta.transparency
+
+    def images(self, split: str) -> WindowedImages:
+        if self.meta.format == "jpeg":
+            return StoredJpegs(self._store.jpegs(split))
+        mapped = self._store.images(split)  # looked at for its header's sake
+        return PixelFile(self._store.folder / split / PIXELS, NPY_HEADER_BYTES, mapped.shape)
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        return self._store.labels(split)
+
+    def mean_image(self) -> NDArray[np.float32]:
+        """[256, 256, 3], grey levels 0 to 255."""
+        return self._store.mean_image()
+
+
+class FolderSource:
+    """Image files as they lie: `train/<class>/*`, `val/<class>/*`, or any other layout that `prepare` takes."""
+
+    def __init__(self, folder: Path, transparency: Transparency | None) -> None:
+        self.transparency = transparency
+        found = find_samples([folder], "data.dir")
+        for remark in found.remarks:
+            log.info("%s: %s", folder, remark)
+        self._splits = found.splits
+        self._labels = {wnid: label for label, wnid in enumerate(found.wnids)}
+        self.classes = tuple(names_by_wnid().get(wnid, wnid) for wnid in found.wnids)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {split: len(samples) for split, samples in self._splits.items()}
+
+    def named_images(self) -> list[tuple[str, Blob]]:
+        """All images of all splits, by `split/class/file`."""
+        return [(_name(split, sample), sample.blob) for split, found in self._splits.items() for sample in found]
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Drop these images, as if their files did not exist; names of files that do not exist have no effect.
+
+        Raises:
+            UserError: a class or a split would have no images left.
+        """
+        for split, samples in self._splits.items():
+            kept = [sample for sample in samples if _name(split, sample) not in names]
+            lost = {sample.wnid for sample in samples} - {sample.wnid for sample in kept}
+            if lost and (split == "train" or not kept):
+                raise UserError(f"data.unreadable=skip: no image of {split}/{min(lost)} can be read")
+            self._splits[split] = kept
+
+    def images(self, split: str) -> WindowedImages:
+        return ImageFiles([sample.blob for sample in self._splits[split]], self.transparency)
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        return np.array([self._labels[sample.wnid] for sample in self._splits[split]], np.int64)
+
+
+def _name(split: str, sample: Sample) -> str:
+    return f"{split}/{sample.wnid}/{sample.name}"
+
+
+def open_source(
+    place: str, name: str, transparency: Transparency | None = "white"
+) -> StoreSource | StreamSource | FolderSource:
+    """The store or the stream in the folder `place`, or else the images in it or in the archive that it is.
+
+    A stream may be at an address, too. `transparency` applies to images; stores and streams have their own.
+
+    Raises:
+        UserError: there is neither, with the command that makes a store; or what is there is damaged.
+    """
+    if is_stream(place):
+        return StreamSource(place, name)
+    folder = Path(place)
+    images = folder.is_dir() or (folder.is_file() and is_archive(folder.name))
+    if (folder / META).exists() or (folder / MEAN_IMAGE).exists() or not images:
+        return StoreSource(folder, name)
+    try:
+        return FolderSource(folder, transparency)
+    except NoTrainingImages:
+        return StoreSource(folder, name)  # which says that there is none, and how to make it

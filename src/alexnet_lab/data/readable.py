@@ -1,0 +1,196 @@
+"""Which image files can be read, found out before training: by decoding each once, or by their headers.
+
+What was decoded without an error is kept in `$XDG_CACHE_HOME/alexnet_lab/readable` (`~/.cache` by default), one file
+per folder of images, as 8 bytes per image: a hash of its path, size and modification time. The next start decodes only
+what is not in it. Files that cannot be read are never in it, so they are tried again.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import PIL
+import torchvision
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from alexnet_lab import files
+from alexnet_lab.data.encoded import ImageFiles
+from alexnet_lab.data.image_kinds import FORMATS, unidentified
+from alexnet_lab.data.jpeg_markers import jpeg_size
+from alexnet_lab.data.sources.blobs import Blob
+from alexnet_lab.data.store.images import MAX_BYTES, MAX_PIXELS
+from alexnet_lab.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PER_JOB = 64
+"""Files per unit of work of a thread."""
+HEADER_SECONDS = 30.0
+"""At most for all headers; on a local disk it is enough for a million files."""
+HEADS = (4096, 2**17, MAX_BYTES)
+"""Bytes from the start of a file in which its header is looked for, one after the other."""
+
+
+T = TypeVar("T")
+
+
+class Unread(NamedTuple):
+    """An image file that cannot be read."""
+
+    file: str
+    """`split/class/name`"""
+    reason: str
+
+
+Images = Sequence[tuple[str, Blob]]
+"""`split/class/file`, and where its bytes are."""
+
+
+def without_header(images: Images) -> list[Unread]:
+    """The files that are missing, empty, no images, or cut off before the image's size.
+
+    Stops after `HEADER_SECONDS`, for slow file systems, and logs how many files were checked.
+    """
+    deadline = time.monotonic() + HEADER_SECONDS
+
+    def check(part: Images) -> tuple[int, list[Unread]]:
+        if time.monotonic() > deadline:
+            return 0, []
+        return len(part), [Unread(name, reason) for name, blob in part if (reason := _header_fault(blob))]
+
+    checked, found = 0, []
+    for number, unread in _in_threads(check, images):
+        checked += number
+        found += unread
+    if checked < len(images):
+        log.info("checked %s of %s image headers in %.0f s", f"{checked:,}", f"{len(images):,}", HEADER_SECONDS)
+    return sorted(found)
+
+
+def undecodable(folder: Path, images: Images) -> list[Unread]:
+    """The images of `folder` that cannot be decoded; each is decoded as training does it, unless the cache has it."""
+    cache = _cache_file(folder)
+    known = _known(cache)
+    keys: list[NDArray[np.uint64]] = []
+
+    def check(part: Images) -> tuple[NDArray[np.uint64], list[Unread]]:
+        found = np.array([_key(blob) for _, blob in part], np.uint64)
+        faults = [
+            "" if is_known else _fault(blob) for (_, blob), is_known in zip(part, np.isin(found, known), strict=True)
+        ]
+        unread = [Unread(name, reason) for (name, _), reason in zip(part, faults, strict=True) if reason]
+        return found[[not reason for reason in faults]], unread
+
+    unreadable = []
+    with tqdm(desc="checking images", total=len(images), unit=" images", delay=2) as bar:
+        for readable, unread in _in_threads(check, images):
+            keys.append(readable)
+            unreadable += unread
+            bar.update(len(readable) + len(unread))
+    now = np.unique(np.concatenate([np.empty(0, np.uint64), *keys]))
+    if not np.array_equal(now, known):
+        _keep(cache, now)
+    return sorted(unreadable)
+
+
+def _in_threads(work: Callable[[Images], T], images: Images) -> Iterator[T]:
+    """What `work` returns for each part of `images`, in any order; reading and decoding leave Python's lock."""
+    with ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
+        jobs: list[Future[T]] = [
+            pool.submit(work, images[start : start + PER_JOB]) for start in range(0, len(images), PER_JOB)
+        ]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _fault(blob: Blob) -> str:
+    """Why an image cannot be decoded; empty when it can."""
+    try:
+        ImageFiles([blob]).window(0, 0, 0, 1, 1)
+    except UserError as error:
+        return str(error.__cause__ or error)
+    return ""
+
+
+def _header_fault(blob: Blob) -> str:
+    """Why an image's header cannot be read; empty when it can."""
+    if blob.size > MAX_BYTES:
+        return f"{blob.size:,} bytes, at most {MAX_BYTES:,} are read"
+    try:
+        for number in HEADS:
+            head = blob.start(number)
+            size = jpeg_size(head) or _size(head)
+            if size is not None:
+                return "" if size[0] * size[1] <= MAX_PIXELS else f"{size[1]} x {size[0]} pixels are too many"
+            if len(head) == blob.size:
+                break
+    except OSError as error:
+        return error.strerror or str(error)
+    return f"{unidentified(head)}, or cut off in its header" if head else unidentified(head)
+
+
+def _size(head: bytes) -> tuple[int, int] | None:
+    """Height and width; None where Pillow finds neither in these bytes."""
+    try:
+        with Image.open(io.BytesIO(head), formats=FORMATS) as image:
+            return image.height, image.width
+    except Image.DecompressionBombError:
+        return MAX_PIXELS, 2
+    except Exception:  # Pillow raises nearly anything over damaged files
+        return None
+
+
+def _key(blob: Blob) -> int:
+    """A number that changes with the file; of a missing file any."""
+    changed = 0
+    with suppress(OSError):
+        changed = os.stat(blob.file).st_mtime_ns
+    text = f"{os.path.abspath(blob.file)}\0{blob.offset}\0{blob.size}\0{changed}".encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def _cache_file(folder: Path) -> Path | None:
+    """None where there is no home folder. Other versions of the decoders have a file of their own."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    text = f"{folder.resolve()}\n{PIL.__version__}\n{torchvision.__version__}"
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    return home / "alexnet_lab" / "readable" / f"{digest[:16]}.npy"
+
+
+def _known(cache: Path | None) -> NDArray[np.uint64]:
+    """The keys in the cache, ascending; none where it is missing or damaged."""
+    with suppress(OSError, ValueError, EOFError):
+        keys = np.load(cache, allow_pickle=False) if cache else None
+        if keys is not None and keys.dtype == np.uint64 and keys.ndim == 1:
+            return keys
+    return np.empty(0, np.uint64)
+
+
+def _keep(cache: Path | None, keys: NDArray[np.uint64]) -> None:
+    """A cache that cannot be written costs time, not the run."""
+    if cache is None:
+        return
+    data = io.BytesIO()
+    np.save(data, keys)
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        files.write(cache, data.getvalue())
+        log.info("written: %s", cache)
+    except OSError as error:
+        log.warning("the next start decodes all images again: the list of readable ones cannot be kept (%s)", error)

@@ -1,0 +1,188 @@
+"""Which folders of a source are its splits and their classes. What can be read in two ways is refused.
+
+Classes are the folders directly in a split, as with torchvision's ImageFolder; images at any depth below belong to
+them. A source without splits is one split, `train`, with the top folders as its classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from alexnet_lab.data.sources.listing import Listed
+from alexnet_lab.data.sources.split_names import SPLITS, UNCLEAR, split_meant, splits_mentioned
+from alexnet_lab.data.sources.tree import Folder, Place, is_packed
+from alexnet_lab.errors import names_of, printable
+
+LEFT_OUT = {"ILSVRC2012_img_train_t3", "ILSVRC2012_img_test", "ILSVRC2012_img_test_v10102019"}
+"""ImageNet's archives of training images that are in the training set already, and of images without labels."""
+EXPECTED = "expected are train/<class>/* and val/<class>/*, or <class>/*"
+IF_CLASS = "if it is a class, move all class folders into a folder called train"
+
+
+@dataclass(frozen=True)
+class Layout:
+    splits: dict[str, Folder]
+    """By `train`, `val` and `test`: the folders of the classes."""
+    aside: list[Folder]
+    """Folders beside the splits, whose images are in none of them."""
+    stray: list[Listed]
+    """Images beside the splits or above them."""
+
+
+def find_layout(root: Folder, place: Place) -> Layout:
+    """The splits of a source that has images.
+
+    Raises:
+        UserError: a folder's name or place could mean two things; splits clash or have no classes.
+    """
+    level = root
+    stray = [*root.files]
+    while len(level.subfolders) == 1 and _is_wrapper(folder := next(iter(level.subfolders.values()))):
+        level = folder
+        stray += level.files
+    named = _named_like_splits(level)
+    if not named:
+        return _plain(root, level, stray, place)
+    splits = _splits(level, named, place)
+    aside = [folder for name, folder in level.subfolders.items() if name not in named]
+    _check_aside(aside, splits, place)
+    for folder in splits.values():
+        _check_classes(folder, splits, place)
+    return Layout(splits, aside, stray)
+
+
+def classes_of(folder: Folder, place: Place) -> Mapping[str, list[tuple[str, Listed]]]:
+    """By class, its images with their paths below the class's folder."""
+    flat = [one for one in folder.subfolders.values() if one.files]
+    deep = [one for one in folder.subfolders.values() if one.subfolders]
+    if flat and deep:
+        one, two = flat[0].files[0].path, next(iter(next(iter(deep[0].subfolders.values())).below())).path
+        place.refuse(
+            f"the class folders of {place.of(folder.path)} have images at different depths, as {printable(one)} and "
+            f"{printable(two)}, so the classes are unclear; move the images of each class into its folder, or all into "
+            "subfolders of it"
+        )
+    return {
+        name: [(file.path.removeprefix(f"{one.path}/"), file) for file in one.below()]
+        for name, one in folder.subfolders.items()
+    }
+
+
+def _is_wrapper(folder: Folder) -> bool:
+    """Whether a folder that is alone in its parent only holds the dataset, as `flowers/` in `flowers.zip` does."""
+    inner, meant = _named_like_splits(folder), split_meant(folder.name)
+    if meant is None:
+        return bool(folder.subfolders)
+    return not folder.files and len(inner) == len(folder.subfolders) and {*inner.values()} != {meant.split}
+
+
+def _named_like_splits(folder: Folder) -> dict[str, str]:
+    """The split of each subfolder that is called like one."""
+    meant = {name: split_meant(name) for name in folder.subfolders if name not in LEFT_OUT}
+    return {name: found.split for name, found in meant.items() if found}
+
+
+def _plain(root: Folder, level: Folder, stray: list[Listed], place: Place) -> Layout:
+    """The layout of classes without splits."""
+    classes = {name: folder for name, folder in level.subfolders.items() if name not in LEFT_OUT}
+    # An archive without folders is not the folder of a class.
+    if not classes or (len(classes) == 1 and level is root and not place.is_one_folder):
+        place.refuse(f"there are no training images in folders of classes in {place.of('')}; {EXPECTED}")
+    if stray:
+        place.refuse(
+            f"{place.of(stray[0].path)} is beside folders of classes ({names_of(classes)}); move it into the folder of "
+            "its class, or away"
+        )
+    if level is not root and not is_packed(level):
+        only = names_of(root.subfolders)
+        place.refuse_for(next(iter(classes.values())), f"{place.of('')} has a single folder, {only}, as the only class")
+    mentioning = [name for name in classes if splits_mentioned(name)]
+    if len(set().union(*map(splits_mentioned, mentioning))) > 1:
+        place.refuse(f"{names_of(mentioning)} in {place.of(level.path)} are named like splits; {EXPECTED}")
+    for folder in classes.values():
+        _refuse_splits_below(folder, place)
+    aside = [folder for name, folder in level.subfolders.items() if name in LEFT_OUT]
+    return Layout({"train": Folder(level.path, [], classes)}, aside, [])
+
+
+def _splits(level: Folder, named: Mapping[str, str], place: Place) -> dict[str, Folder]:
+    """By split, the folder of its classes; `named` are the folders of `level` that are called like splits."""
+    where, folders = place.of(level.path), level.subfolders
+    unclear = [name for name, split in named.items() if split == UNCLEAR]
+    if unclear:
+        place.refuse(f"{names_of(unclear)} in {where} could be two splits: rename it to train, val or test; {IF_CLASS}")
+    for split in SPLITS:
+        same = [name for name, other in named.items() if other == split]
+        if len(same) > 1:
+            place.refuse(f"{names_of(same)} in {where} are all named like the {split} split; keep one, or merge them")
+    found = {split: _innermost(folders[name]) for name, split in named.items()}
+    others = [name for name in folders if name not in named]
+    if "train" not in found:
+        beside = f", the folders beside it ({names_of(others)}) are not" if others else ""
+        place.refuse(
+            f"there are no training images: {names_of(named)} in {where} is named like a split{beside}; {EXPECTED}; "
+            f"{IF_CLASS}"
+        )
+    if not found["train"].subfolders:
+        name = next(name for name, split in named.items() if split == "train")
+        place.refuse(f"{name} in {where} is the training split, but has no folders of classes; {EXPECTED}; {IF_CLASS}")
+    inexact = [name for name in named if not split_meant(name).exactly]  # type: ignore[union-attr]
+    if others and len(named) == 1 and inexact:
+        place.refuse(f"{inexact[0]} in {where} is named like a split, {names_of(others)} beside it are not; {IF_CLASS}")
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _innermost(folder: Folder) -> Folder:
+    """`seg_train/seg_train` for `seg_train`, as some archives have it."""
+    meant = split_meant(folder.name)
+    while not folder.files and len(folder.subfolders) == 1:
+        (inner,) = folder.subfolders.values()
+        found = split_meant(inner.name)
+        if not (meant and found and found.split == meant.split):
+            break
+        folder = inner
+    return folder
+
+
+def _check_aside(aside: list[Folder], splits: Mapping[str, Folder], place: Place) -> None:
+    """Refuse a folder beside the splits that may be meant as a split, as a part of one, or as a class."""
+    for folder in aside:
+        if folder.name in LEFT_OUT:
+            continue
+        if splits_mentioned(folder.name):
+            place.refuse(f"{place.of(folder.path)} may be a split; rename it to train, val or test, or move it away")
+        if folder.name in splits["train"].subfolders:
+            place.refuse(
+                f"{place.of(folder.path)} is beside the splits and named like a class of the training split; move it "
+                "into a split, or away"
+            )
+        _refuse_splits_below(folder, place)
+
+
+def _check_classes(folder: Folder, splits: Mapping[str, Folder], place: Place) -> None:
+    """Refuse a split with images in and outside of folders of classes, or with splits within it."""
+    classes = folder.subfolders
+    if folder.files and classes:
+        place.refuse(
+            f"{place.of(folder.files[0].path)} is beside folders of classes ({names_of(classes)}); move it into the "
+            "folder of its class, or away"
+        )
+    named = [name for name in classes if (meant := split_meant(name)) and meant.exactly]
+    for name in named:
+        # A class may be called so, such as the vehicle, where it is one in other splits, too.
+        if len(named) == len(classes) or sum(name in other.subfolders for other in splits.values()) < 2:
+            place.refuse(
+                f"{place.of(classes[name].path)} is named like a split within a split; {EXPECTED}; rename it if it is "
+                "a class"
+            )
+    for one in classes.values():
+        _refuse_splits_below(one, place)
+
+
+def _refuse_splits_below(folder: Folder, place: Place) -> None:
+    for inner in folder.folders():
+        if split_meant(inner.name):
+            place.refuse_for(
+                inner,
+                f"{place.of(inner.path)} is named like a split, but is not beside other splits; {EXPECTED}; rename it "
+                "if it is not one",
+            )

@@ -1,0 +1,72 @@
+"""Which split a folder's name stands for: `Train`, `seg_train`, `train_set`, `valid` and other usual spellings."""
+
+import re
+from typing import Literal, NamedTuple
+
+SPLITS = ("train", "val", "test")
+
+UNCLEAR: Literal["unclear"] = "unclear"
+"""`eval` may be validation or test, `trainval` is both."""
+
+MEANINGS = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "validate", "dev", "devel", "development"),
+    "test": ("test", "tests", "testing", "tst"),
+    UNCLEAR: ("eval", "evaluation", "holdout", "heldout", "trainval", "traintest", "valtest"),
+}
+MEANING = {word: split for split, words in MEANINGS.items() for word in words}
+FILLERS = {
+    *("set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "photo", "photos", "pic", "pics"),
+    *("picture", "pictures", "split", "splits", "folder", "dir", "sample", "samples", "jpg", "jpeg", "png"),
+    *("raw", "new", "final", "full", "small", "original", "resized", "cropped", "augmented", "processed", "cleaned"),
+    *("labelled", "labeled", "unlabelled", "unlabeled", "files", "part", "batch", "version"),
+}
+"""Words that add nothing to a split's name."""
+JOINED = re.compile(f"({'|'.join(MEANING)})({'|'.join(FILLERS)})")
+HOLD_OUT = re.compile(r"(hold|held)[\W_]*out", re.IGNORECASE)
+CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+WORD = re.compile(r"[^\W\d_]+")
+
+
+class Meant(NamedTuple):
+    split: str
+    """`train`, `val`, `test` or `UNCLEAR`."""
+    exactly: bool
+    """Whether the name says nothing else: `train_set` does not, `bullet_train` does."""
+
+
+def split_meant(name: str) -> Meant | None:
+    """The split that a folder called `name` is; None for a class.
+
+    The split is the last word that counts: `seg_train` is one, `train_station` is none.
+    """
+    for words in _spellings(name):
+        splits = {MEANING[word] for word in words if word in MEANING}
+        if not splits:
+            continue
+        others = [word for word in words if not _is_filler(word)]
+        if others[-1] not in MEANING:
+            return None
+        split = splits.pop() if len(splits) == 1 else UNCLEAR
+        return Meant(split, exactly=all(word in MEANING for word in others))
+    return None
+
+
+def splits_mentioned(name: str) -> set[str]:
+    """The splits that `name` contains at any place, as `train_cats` does."""
+    return {MEANING[word] for words in _spellings(name) for word in words if word in MEANING}
+
+
+def _spellings(name: str) -> tuple[list[str], list[str]]:
+    """The name's words, in small letters and without fillers that were joined to them; capitals begin a word or not."""
+    name = HOLD_OUT.sub("holdout", name)
+    return _words(CAMEL_CASE.sub(" ", name)), _words(name)
+
+
+def _words(text: str) -> list[str]:
+    words = WORD.findall(text.lower())
+    return [found[1] if (found := JOINED.fullmatch(word)) else word for word in words]
+
+
+def _is_filler(word: str) -> bool:
+    return word in FILLERS or len(word) == 1

@@ -1,0 +1,87 @@
+"""The folders of a source that have images, and how messages name what is in them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from alexnet_lab.command_line import from_here, typed
+from alexnet_lab.data.sources.listing import Listed
+from alexnet_lab.errors import UserError, printable
+
+
+@dataclass
+class Folder:
+    """A folder with images, in it or below; an archive counts as a folder."""
+
+    path: str
+    """Relative to the source, with `/`; the source itself is empty."""
+    files: list[Listed] = field(default_factory=list)
+    subfolders: dict[str, "Folder"] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    def below(self) -> Iterator[Listed]:
+        """All images, at any depth."""
+        yield from self.files
+        for folder in self.subfolders.values():
+            yield from folder.below()
+
+    def folders(self) -> Iterator["Folder"]:
+        """All folders in it, at any depth."""
+        for folder in self.subfolders.values():
+            yield folder
+            yield from folder.folders()
+
+
+@dataclass(frozen=True)
+class Place:
+    """How messages name what is in a source; `option` is what the user gave the sources by."""
+
+    option: str
+    sources: Sequence[Path]
+
+    def of(self, path: str) -> str:
+        """A folder or file; of several sources only what is below them."""
+        shown = str(self.sources[0] / path) if self.is_one_folder else path or ", ".join(map(str, self.sources))
+        return printable(shown)
+
+    def refuse(self, reason: str) -> NoReturn:
+        raise UserError(f"{self.option}: {reason}")
+
+    def refuse_for(self, folder: Folder, reason: str) -> NoReturn:
+        """With how to name what `folder` is in, which may be the dataset that the user means."""
+        inside = folder.path.rpartition("/")[0]
+        if self.is_one_folder and not is_packed(folder):
+            folder_typed = typed(self.option, from_here(self.sources[0] / inside))
+            self.refuse(f"{reason}; for the dataset in {self.of(inside)}: {folder_typed}")
+        self.refuse(f"{reason}; for the dataset in {self.of(inside)}, unpack it: {self.option}=FOLDER")
+
+    @property
+    def is_one_folder(self) -> bool:
+        return len(self.sources) == 1 and self.sources[0].is_dir()
+
+
+def folders_of(files: Iterable[Listed]) -> Folder:
+    """The source as a folder, with all that has images."""
+    known = {"": Folder("")}
+    for file in files:
+        _folder(known, file.path.rpartition("/")[0]).files.append(file)
+    for folder in known.values():
+        folder.subfolders = dict(sorted(folder.subfolders.items()))  # as messages name them
+    return known[""]
+
+
+def _folder(known: dict[str, Folder], path: str) -> Folder:
+    if path not in known:
+        parent, _, name = path.rpartition("/")
+        known[path] = _folder(known, parent).subfolders[name] = Folder(path)
+    return known[path]
+
+
+def is_packed(folder: Folder) -> bool:
+    """Whether it is in an archive, where the user cannot name it."""
+    image = next(folder.below())
+    return Path(image.blob.file).name != image.path.rpartition("/")[2]

@@ -63,6 +63,7 @@ def train(
     callbacks = [build(node, f"callbacks.{name}", pl.Callback) for name, node in settings["callbacks"].items() if node]
     stopwatch = Stopwatch(started)
     checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **settings["checkpoints"])
+    left_out = leave_out_unreadable(data, folder)
     writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing(), **left_out})
     if os.environ.get("LOCAL_RANK", "0") == "0":
         data.prepare_data()

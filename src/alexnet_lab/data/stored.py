@@ -66,12 +66,12 @@ class StoredImages:
     @property
     def skips_unreadable(self) -> bool:
         """Whether images are left out by what `find_unreadable` finds."""
-        return self._unreadable == "skip" and isinstance(self._whole_source, FolderSource)
+        return self._unreadable == "skip" and isinstance(self.source, FolderSource)
 
     @cached_property
-    def source(self) -> StoreSource | StreamSource | FolderSource:
-        """UserError when there is none, when it is not as stated, or when a class has no readable images."""
-        source = self._whole_source
+    def _readable(self) -> StoreSource | StreamSource | FolderSource:
+        """The source without the images that are left out; UserError when a class has no others."""
+        source = self.source
         if self._unreadable == "skip" and isinstance(source, FolderSource):
             if self._left_out is None:
                 self._left_out = {image.file for image in self.find_unreadable()}
@@ -79,7 +79,8 @@ class StoredImages:
         return source
 
     @cached_property
-    def _whole_source(self) -> StoreSource | StreamSource | FolderSource:
+    def source(self) -> StoreSource | StreamSource | FolderSource:
+        """All that is there. UserError when there is none, or when it is not as stated."""
         source = open_source(self.folder, self.name, self._transparency)
         if len(source.classes) != self._num_classes:
             raise UserError(
@@ -93,7 +94,7 @@ class StoredImages:
 
     def find_unreadable(self) -> list[Unread]:
         """The images of a folder that cannot be decoded, by decoding those that the cache does not have."""
-        source = self._whole_source
+        source = self.source
         found = undecodable(Path(self.folder), source.named_images()) if isinstance(source, FolderSource) else []
         if found:
             log.warning("left out: %s unreadable images\n%s", f"{len(found):,}", _listed(found))
@@ -121,7 +122,7 @@ class StoredImages:
         Raises:
             UserError: see `source`; or image files have no header.
         """
-        source = self.source
+        source = self._readable
         if self._unreadable == "fail" and isinstance(source, FolderSource) and not self._headers_checked:
             images = source.named_images()
             found = without_header(images)
@@ -140,7 +141,7 @@ class StoredImages:
     def _split(self, name: SplitName) -> Split:
         part = self._part(name)
         if part not in self._parts:
-            source = self.source
+            source = self._readable
             self._parts[part] = Split(source.images(part), source.labels(part), np.arange(source.counts[part]))
         split = self._parts[part]
         if part == "train" and self._val_size:
@@ -152,7 +153,7 @@ class StoredImages:
         """Which of the source's splits it is, or is a part of."""
         if name == "train" or (name == "val" and self._val_size):
             return "train"
-        return next(part for part in (name, "val", "train") if part in self.source.counts)
+        return next(part for part in (name, "val", "train") if part in self._readable.counts)
 
 
 def _listed(unread: Sequence[Unread]) -> str:

@@ -57,6 +57,26 @@ def test_val_split_gives_the_figures_of_the_best_epoch(composed, trained_run) ->
     assert figures["val/top1"] == trained_run.result["best"]["val/top1"]
 
 
+@pytest.mark.parametrize(
+    ("options", "overrides", "shown"),
+    [
+        ((), ["seed=1", "trainer=cpu"], "published: 0.803 +- 0.016"),
+        ((), ["trainer.max_epochs=2"], "published: 0.803 +- 0.016, not comparable with trainer.max_epochs=2"),
+        (("split=val",), [], None),
+    ],
+)
+def test_published_metric_of_the_same_views_stands_beside_the_measured_one(
+    options, overrides, shown, composed, trained_run, tmp_path, capsys
+) -> None:
+    content = torch.load(trained_run.last, weights_only=True)
+    published = {"test/top1": {"value": 0.803, "deviation": 0.016}, "ten_crop/top5": {"value": 0.9}}
+    content["config"] |= {"recipe": {"name": "d2l", "source": "d2l", "published": published}, "overrides": overrides}
+    torch.save(content, tmp_path / "of_a_recipe.ckpt")
+    evaluate(composed("evaluate", f"checkpoint={tmp_path / 'of_a_recipe.ckpt'}", "trainer=cpu", *options))
+    table = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert (f"  {shown} test/top5".strip() in table) if shown else ("published:" not in table)
+
+
 def test_recorded_data_settings_can_be_changed_for_this_machine(composed, trained_run) -> None:
     checkpoint = f"checkpoint={trained_run.last}"
     whole = evaluate(composed("evaluate", checkpoint, "data.eval_batch_size=100", "trainer=cpu"))

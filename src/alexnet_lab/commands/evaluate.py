@@ -20,6 +20,7 @@ from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands.build import build
 from alexnet_lab.commands.memory import remedies_when_full
 from alexnet_lab.commands.rank import NOISE
+from alexnet_lab.commands.recorded import Run, not_comparable, published_text
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
@@ -218,7 +219,18 @@ def _rows(
     yield "protocol", options["protocol"]
     for name in ("top1", "top5", "loss"):
         metric = f"{options['split']}/{name}"
-        yield metric, f"{result[metric]:.4f}"
+        published = _published(first.restored.settings, options, name) if networks == 1 else ""
+        yield metric, f"{result[metric]:.4f}{published}"
+
+
+def _published(settings: dict[str, Any], options: dict[str, Any], name: str) -> str:
+    """What the run's recipe has published of this metric over these views of the test images; empty without any."""
+    metric = {"center": f"test/{name}", "ten_crop": f"ten_crop/{name}"}[options["protocol"]]
+    figure = ((settings.get("recipe") or {}).get("published") or {}).get(metric)
+    if figure is None or options["split"] != "test":
+        return ""
+    different = " ".join(not_comparable(Run(settings["run"], settings, {})))
+    return f"  published: {published_text(figure)}" + (f", not comparable with {different}" if different else "")
 
 
 def _network(restored: Restored) -> str:

@@ -28,6 +28,12 @@ OF_ONE_RUNS_DATA = ("seed", "dir", "workers", "transparency")
 """Older runs do not state `transparency`, and no published dataset has any."""
 WATCHING = ("progress", "pictures")
 """Callbacks that leave the training as it is; others may change it."""
+OF_THE_MACHINE = (
+    *("trainer", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.accumulate_grad_batches", "trainer.log_every_n_steps", "trainer.profiler", "trainer.max_time"),
+    *("data.eval_batch_size", "compile", "channels_last"),
+)
+"""Settings that change how fast a recipe runs, and not what it measures."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +117,19 @@ def changes(run: Run) -> list[str]:
     parts = {f"data.{key}" for key in OF_ONE_RUNS_DATA} | {f"callbacks.{key}" for key in WATCHING}
 
     def matters(text: str) -> bool:
-        key = re.split(r"[=@]", text.lstrip("+~"))[0].split(".")
+        key = _key(text).split(".")
         return key[0] not in of_no_matter and ".".join(key[:2]) not in parts
 
     return [text for text in run.config["overrides"] if matters(text)]
+
+
+def not_comparable(run: Run) -> list[str]:
+    """The run's overrides after which its metrics do not compare with those that its experiment's source published."""
+    return [text for text in changes(run) if _key(text) not in OF_THE_MACHINE]
+
+
+def _key(override: str) -> str:
+    return re.split(r"[=@]", override.lstrip("+~"))[0]
 
 
 def mean(values: Sequence[float], digits: int = 4, sign: str = "-") -> str:

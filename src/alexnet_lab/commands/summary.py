@@ -10,15 +10,8 @@ from rich.table import Table
 from alexnet_lab.callbacks.pace import speed
 from alexnet_lab.command_line import command, from_here, override
 from alexnet_lab.commands import folders
-from alexnet_lab.commands.recorded import NOT_MEASURED, Run, changes, published_text
+from alexnet_lab.commands.recorded import NOT_MEASURED, Run, not_comparable, published_text
 from alexnet_lab.tracking import record
-
-# Settings that change how fast a recipe runs, and not what it measures.
-OF_THE_MACHINE = (
-    *("trainer", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
-    *("trainer.accumulate_grad_batches", "trainer.log_every_n_steps", "trainer.profiler", "trainer.max_time"),
-    *("data.eval_batch_size", "compile", "channels_last"),
-)
 
 
 def print_summary(folder: Path) -> None:
@@ -28,7 +21,7 @@ def print_summary(folder: Path) -> None:
     config = folders.read_config(folder) if (folder / folders.CONFIG).exists() else {"overrides": []}
     recipe = config.get("recipe") or {}
     published = recipe.get("published") or {}
-    different = [text for text in changes(Run(folder.name, config, result)) if not _of_the_machine(text)]
+    different = not_comparable(Run(folder.name, config, result))
     title = f"run {folder.name}: {result['status']}"
     table = Table("", "this run", *["published"] * bool(published), title=title, show_header=bool(published))
     table.title_justify = "left"
@@ -79,7 +72,3 @@ def _about_published(folder: Path, recipe: Mapping[str, Any], different: list[st
 def _paths(folder: Path, result: Mapping[str, Any]) -> Iterable[str]:
     yield f"folder: {folder}"
     yield from (f"{name}: {folder / path}" for name, path in result["checkpoints"].items())
-
-
-def _of_the_machine(text: str) -> bool:
-    return text.lstrip("+~").partition("=")[0] in OF_THE_MACHINE

@@ -11,7 +11,6 @@ import platform
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +89,8 @@ def git_revision(root: Path) -> dict[str, Any] | None:
 
 def versions() -> dict[str, str]:
     """Python's and the main packages' versions."""
+    from importlib.metadata import PackageNotFoundError, version  # here: it costs more than the rest of this module
+
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -123,3 +123,24 @@ def as_in_a_rank() -> Iterator[None]:
     os.environ.update(environment)
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def refusal(
+    as_in_a_rank: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[str, Any]], str]:
+    """What a run in this process prints that is refused before anything is trained; nothing of the run is left."""
+    from alexnet_lab.commands import ending, rank, starting
+    from alexnet_lab.errors import USER_ERROR
+
+    monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
+
+    def refused(settings: dict[str, Any]) -> str:
+        folder = tmp_path / "run"
+        folder.mkdir()
+        starting.prepare(folder, settings, continues=False)
+        assert ending.conclude(folder, rank.run_rank(folder, settings, None)) == USER_ERROR
+        assert not folder.exists()
+        return capsys.readouterr().err
+
+    return refused

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from alexnet_lab.commands import rank
-
 ROOT = Path(__file__).parents[1]
 SMALL = ("model=lenet", "data=synthetic", "logger=none", "trainer=cpu")
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -67,7 +65,6 @@ def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_pat
     assert not (tmp_path / "config.yaml").exists()
 
 
-@pytest.mark.usefixtures("as_in_a_rank")
 @pytest.mark.parametrize(
     ("override", "line"),
     [
@@ -117,22 +114,13 @@ def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_pat
     ],
 )
 def test_wrong_value_or_added_key_is_told_before_anything_is_trained(
-    override: str,
-    line: str,
-    settings: Callable[..., dict[str, Any]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    override: str, line: str, settings: Callable[..., dict[str, Any]], refusal: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
-    assert rank.run_rank(tmp_path, settings(*SMALL, override), None) == rank.USER_ERROR
-    said = capsys.readouterr().err
+    said = refusal(settings(*SMALL, override))
     assert said.startswith(f"error: {line}")
     assert len(said.splitlines()) <= 3
-    assert not (tmp_path / "checkpoints").exists()
 
 
-@pytest.mark.usefixtures("as_in_a_rank")
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
@@ -144,16 +132,9 @@ def test_wrong_value_or_added_key_is_told_before_anything_is_trained(
     ],
 )
 def test_wrong_combination_is_told(
-    overrides: list[str],
-    line: str,
-    settings: Callable[..., dict[str, Any]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str], line: str, settings: Callable[..., dict[str, Any]], refusal: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
-    assert rank.run_rank(tmp_path, settings(*SMALL, *overrides), None) == rank.USER_ERROR
-    assert f"error: {line}" in capsys.readouterr().err
+    assert f"error: {line}" in refusal(settings(*SMALL, *overrides))
 
 
 QUICK = {

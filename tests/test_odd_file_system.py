@@ -31,7 +31,7 @@ def test_sweep_runs_and_continues_where_links_locks_and_fsync_are_refused(script
         "hydra.sweep.subdir=job",
     )
     for epochs in (2, 3):
-        ended = script.run(*sweep, f"trainer.max_epochs={epochs}", env=environment)
+        ended = script.run(*sweep, f"trainer.max_epochs={epochs}", env=environment, fresh=True)
         assert ended.returncode == 0, ended.stderr
         folder = place / "job"
         result = json.loads((folder / "result.json").read_text())

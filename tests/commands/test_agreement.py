@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alexnet_lab.commands import rank
 from alexnet_lab.commands.agreement import agreeing_layers
 from alexnet_lab.commands.describe import describe
-from alexnet_lab.errors import USER_ERROR, UserError
+from alexnet_lab.errors import UserError
 
 MODEL = {"in_channels": 3, "num_classes": 10, "image_size": 8}
 
@@ -79,22 +78,14 @@ def test_network_is_tried_on_the_meta_device_too() -> None:
 DISAGREEING = ["model.num_classes=5", "model.num_classes=20", "model.in_channels=1", "data.image_size=40"]
 
 
-@pytest.mark.usefixtures("as_in_a_rank")
 @pytest.mark.parametrize("override", [*DISAGREEING, "data.channels=1,model.in_channels=3", "data.mean=[0.1,0.2]"])
 def test_run_ends_in_one_line_before_it_trains(
-    override: str,
-    settings: Callable[..., dict[str, Any]],
-    tmp_path: Any,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    override: str, settings: Callable[..., dict[str, Any]], refusal: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
     overrides = override.split(",") if "[" not in override else [override]
     found = settings("model=lenet", "data=synthetic", "logger=none", "trainer=cpu", *overrides)
-    assert rank.run_rank(tmp_path, found, None) == USER_ERROR
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = refusal(found).splitlines()
     assert line.startswith("error: ")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("override", DISAGREEING)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from alexnet_lab.commands import gpus, launch, rank
+from alexnet_lab.commands import gpus, launch
 from alexnet_lab.commands.gpus import Gpus, check
-from alexnet_lab.errors import USER_ERROR, UserError
+from alexnet_lab.errors import UserError
 
 TOO_OLD = (
     "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver by downloading "
@@ -45,11 +45,10 @@ def test_too_old_driver_is_one_line_with_torchs_reason_and_the_driver_needed(acc
     check({"accelerator": "cpu"}, gpus.look())
 
 
-@pytest.mark.usefixtures("old_driver", "as_in_a_rank")
-def test_rank_ends_as_a_users_error(tmp_path: Path, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("old_driver")
+def test_rank_is_refused_and_the_name_is_free(settings: Any, refusal: Any) -> None:
     made = settings("model=lenet", "data=synthetic", "logger=none", "trainer=ddp", "trainer.devices=1")
-    assert rank.run_rank(tmp_path, made, None) == USER_ERROR
-    assert capsys.readouterr().err.startswith("error: torch cannot use the GPU: The NVIDIA driver on your system")
+    assert refusal(made).startswith("error: torch cannot use the GPU: The NVIDIA driver on your system is too old")
 
 
 def test_single_run_is_refused_before_the_runs_name_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

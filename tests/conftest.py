@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import warm
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from tests import warm
 
 from alexnet_lab.commands.entry import register_resolvers
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from warm import PROCESSES
+from tests.warm import PROCESSES
 
 from alexnet_lab.commands.folders import job_name, read_config
 from alexnet_lab.tracking.metric_rows import read_rows

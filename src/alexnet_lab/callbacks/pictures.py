@@ -57,6 +57,7 @@ class Pictures(pl.Callback):
         self._painter = painter
         self._limit = images
         self._kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # images, logits, labels, features
+        self._room = images  # how many more are kept
         self._counts: Tensor | None = None  # int64 [K, K], true class, predicted class
         self._features: Tensor | None = None  # [N, D] of the batch
         self._hook: Any = None
@@ -74,6 +75,7 @@ class Pictures(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._kept.clear()
+        self._room = self._limit
         self._counts = None
         if trainer.state.fn == "fit" and self._wanted(trainer):
             with self._harmless("neighbours"):
@@ -116,8 +118,8 @@ class Pictures(pl.Callback):
         batches = int(trainer.num_val_batches[0])
         if batch_idx % max(1, batches // self._limit):
             return
-        room = self._limit - sum(len(labels) for _, _, labels, _ in self._kept)
-        number = min(-(-self._limit // batches), room, len(batch.labels))
+        number = min(-(-self._limit // batches), self._room, len(batch.labels))
+        self._room -= number
         features = logits if self._features is None else self._features
         images = _pixels(batch.images[:number], _preprocessing(trainer))
         self._kept.append((images, logits[:number].detach(), batch.labels[:number], features[:number]))

@@ -8,6 +8,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-system check lock
 
+# Two processes share the tests out by files, for fixtures of a file are made once.
+PYTEST_IN_TWO := .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile
+
 # A user's settings for other installations must not bend this one. Their indexes and certificates stay in force.
 unexport PIP_CONSTRAINT PIP_NO_BINARY PIP_PREFIX PIP_REQUIREMENT PIP_TARGET PIP_USER
 unexport UV_CONSTRAINT UV_EXCLUDE_NEWER UV_NO_BINARY UV_OVERRIDE UV_PREFIX UV_TARGET
@@ -32,11 +35,12 @@ $(STAMP): requirements.lock pyproject.toml
 train: $(STAMP)  ## the quickstart: a short real training run on Fashion-MNIST
 	.venv/bin/python src/train.py experiment=quickstart $(ARGS)
 
-test: $(STAMP)  ## every test that needs no accelerator, within 10 minutes
-	.venv/bin/python -m pytest -m 'not system' $(ARGS)
+test: $(STAMP)  ## every test that needs no accelerator, within 6 minutes
+	$(PYTEST_IN_TWO) -m 'not system and not alone' $(ARGS)
 
-test-system: $(STAMP)  ## the long end-to-end tests, within 30 minutes
-	.venv/bin/python -m pytest -m system $(ARGS)
+test-system: $(STAMP)  ## the long end-to-end tests, within 15 minutes
+	$(PYTEST_IN_TWO) -m 'system and not alone' $(ARGS)
+	.venv/bin/python -m pytest -m alone $(ARGS)
 
 check: $(STAMP)  ## lint, format, types
 	.venv/bin/ruff check .

@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time of a sweep over that of single runs, and of two jobs at once.")
     parser.add_argument("--quick", action="store_true", help="fewer jobs, within a minute")
     quick = parser.parse_args().quick
-    jobs, rounds, size = (2, 2, 8192) if quick else (8, 3, 16384)
+    jobs, rounds, size = (2, 1, 8192) if quick else (8, 3, 16384)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("sweep_overhead needs two cores")

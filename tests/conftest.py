@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ class Script:
     def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess:
         return self.finish(self.start(*arguments, **more))
 
-    def finish(self, process: subprocess.Popen, seconds: float = 600) -> subprocess.CompletedProcess:
+    def finish(self, process: subprocess.Popen, seconds: float = 300) -> subprocess.CompletedProcess:
         """The ended process; one that does not end is killed with all its ranks."""
         try:
             output, errors = process.communicate(timeout=seconds)
@@ -71,7 +72,7 @@ class Script:
             raise AssertionError(f"did not end within {seconds} s:\n{output}\n{errors}") from None
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
-    def wait(self, process: subprocess.Popen, condition: Callable[[], Any], what: str, seconds: float = 600) -> None:
+    def wait(self, process: subprocess.Popen, condition: Callable[[], Any], what: str, seconds: float = 300) -> None:
         """Until `condition` holds, looked at every 2 ms, while `process` runs."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -86,6 +87,19 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
     one = Script(tmp_path_factory.mktemp("home"))
     yield one
     one.close()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project with its virtual environment and data, for commands that write where they are."""
+    folder = tmp_path / "project"
+    for name in ("src", "conf", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy2(ROOT / name, folder)
+    for name in (".venv", "data"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
 
 
 @pytest.fixture

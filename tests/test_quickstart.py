@@ -2,29 +2,28 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_DATA = Path("/usr/share/datasets/fashion-mnist")
 
 
 @pytest.mark.system
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(1500)
 @pytest.mark.skipif(not SYSTEM_DATA.exists(), reason="needs Debian's package dataset-fashion-mnist")
-def test_make_train_reaches_70_percent_and_leaves_every_file_of_the_contract(tmp_path: Path) -> None:
-    name = f"quickstart-{uuid.uuid4().hex[:8]}"
+def test_make_train_reaches_70_percent_and_leaves_every_file_of_the_contract(tmp_path: Path, project: Path) -> None:
+    """A fifth of the test images is enough to tell 75 from 70 percent."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")} | {
         "HOME": str(tmp_path)
     }
-    subprocess.run(["make", "train", f"ARGS=run={name}"], cwd=ROOT, env=environment, check=True)
+    # The environment is up to date; an update would install this copy.
+    make = ["make", "--assume-old=.venv/.installed", "train", "ARGS=run=mine trainer.limit_test_batches=8"]
+    subprocess.run(make, cwd=project, env=environment, check=True)
 
-    folder = ROOT / "logs/train/runs" / name
+    folder = project / "logs/train/runs/mine"
     result = json.loads((folder / "result.json").read_text())
     assert result["status"] == "finished"
     assert result["final"]["test/top1"] >= 0.70
@@ -39,4 +38,3 @@ def test_make_train_reaches_70_percent_and_leaves_every_file_of_the_contract(tmp
     logged = json.dumps(history)
     assert "val/top1" in logged
     assert "val/top5" in logged
-    shutil.rmtree(folder)

@@ -2,9 +2,8 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,23 +29,27 @@ def python_commands() -> list[str]:
     return [line for line in commands() if line.startswith("python ")]
 
 
+def shortened(words: list[str]) -> list[str]:
+    """What follows `python`, with limits where it trains; only the run that has a name is used by later commands."""
+    trains = words[0] == "src/train.py" and not {"--help", "--cfg"} & set(words)
+    if words[0] == "src/evaluate.py":
+        return [*words, "data.eval_batch_size=500"]
+    if not trains or any(word.startswith("resume=logs") for word in words):
+        return words
+    given = {word.split("=")[0] for word in words}
+    limits = SHORT if "run" in given else [*SHORT, "checkpoints=none"]
+    return [*words, *(word for word in limits if word.split("=")[0] not in given)]
+
+
 def test_readme_shows_python_and_make_commands_only() -> None:
     assert {line.split()[0] for line in commands()} <= {"python", *MAKE_AND_LOGIN}
     assert len(python_commands()) >= 10
 
 
 @pytest.mark.system
-def test_readme_commands_run_in_their_order(tmp_path: Path) -> None:
+def test_readme_commands_run_in_their_order(script: Any, project: Path) -> None:
     """In their order, since the later ones continue and evaluate the run that an earlier one made."""
-    name = f"readme-{tmp_path.parent.name}"
     for line in python_commands():
-        words = shlex.split(line.replace("runs/mine", f"runs/{name}").replace("run=mine", f"run={name}"))
-        arguments = words[1:]
-        trains = arguments[0] == "src/train.py" and not {"--help", "--cfg"} & set(arguments)
-        if trains and not any(word.startswith("resume=logs") for word in arguments):
-            given = {word.split("=")[0] for word in arguments}
-            arguments += [word for word in SHORT if word.split("=")[0] not in given]
-        if arguments[0] == "src/evaluate.py":
-            arguments.append("data.eval_batch_size=500")
-        done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
+        program, *arguments = shortened(shlex.split(line)[1:])
+        done = script.finish(script.start(*arguments, program=(program,), cwd=project))
         assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

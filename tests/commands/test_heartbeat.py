@@ -15,9 +15,10 @@ from alexnet_lab.commands.supervisor import supervise
 SOURCE = str(Path(supervisor.__file__).parents[2])
 BEATING = """
 import os, signal, sys, time
-from alexnet_lab.commands.heartbeat import Pulse
+from alexnet_lab.commands import heartbeat
+heartbeat.BEAT_SECONDS = 0.1
 rank = int(os.environ["RANK"])
-pulse = Pulse(None, print)
+pulse = heartbeat.Pulse(None, print)
 pulse.start()
 """
 
@@ -35,7 +36,7 @@ def error(folder: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 2.5)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 1.0)
 
 
 @pytest.mark.parametrize("text", ["", "pulse.progress()\n"], ids=["while it starts", "in training"])
@@ -45,7 +46,7 @@ def test_stopped_rank_ends_the_run_and_is_named(text: str, tmp_path: Path) -> No
     assert supervise(program(f"{text}{stop}"), tmp_path, ranks=2) == -9
     assert time.monotonic() - started < 15
     assert error(tmp_path).startswith(
-        "rank 1 did not answer for 3 s and was killed; the last lines of train.rank1.log:"
+        "rank 1 did not answer for 1 s and was killed; the last lines of train.rank1.log:"
     )
 
 
@@ -59,33 +60,34 @@ def test_the_reason_is_the_rank_that_was_lost_and_not_what_others_said_of_it(tmp
 def test_interpreter_that_is_stuck_in_a_library_is_noticed_in_training_only(tmp_path: Path) -> None:
     # PyDLL keeps the interpreter's lock while the function sleeps.
     stuck = "import ctypes; ctypes.PyDLL(None).sleep"
-    assert supervise(program(f"{stuck}(5)"), tmp_path, ranks=1) == 0
-    assert supervise(program(f"pulse.progress(); time.sleep(2.4); {stuck}(8)"), tmp_path, ranks=1) == -9
+    assert supervise(program(f"{stuck}(2)"), tmp_path, ranks=1) == 0
+    assert supervise(program(f"pulse.progress(); time.sleep(0.9); {stuck}(4)"), tmp_path, ranks=1) == -9
     assert "did not answer" in error(tmp_path)
 
 
 def test_rank_that_beats_may_take_its_time(tmp_path: Path) -> None:
-    assert supervise(program("pulse.progress(); time.sleep(5)"), tmp_path, ranks=1) == 0
+    assert supervise(program("pulse.progress(); time.sleep(2)"), tmp_path, ranks=1) == 0
 
 
 def test_process_may_take_its_time_to_end(tmp_path: Path) -> None:
-    slow = "import ctypes; pulse.progress(); time.sleep(1.5); pulse.leave(); ctypes.PyDLL(None).sleep(5)"
+    slow = "import ctypes; pulse.progress(); time.sleep(0.5); pulse.leave(); ctypes.PyDLL(None).sleep(2)"
     assert supervise(program(slow), tmp_path, ranks=1) == 0
 
 
 def test_main_thread_that_waits_too_long_is_told_with_its_place() -> None:
     waiting = """
 import os, time
-from alexnet_lab.commands.heartbeat import Pulse
+from alexnet_lab.commands import heartbeat
+heartbeat.BEAT_SECONDS = 0.1
 def end(stack):
     print(stack, flush=True)
     os._exit(1)
 def wait_for_nothing():
     time.sleep(60)
-pulse = Pulse(0.5, end)
+pulse = heartbeat.Pulse(0.5, end)
 pulse.start()
-time.sleep(2)  # before the first progress nothing is too long
-for _ in range(20):
+time.sleep(1)  # before the first progress nothing is too long
+for _ in range(10):
     pulse.progress()
     time.sleep(0.1)
 print("now", flush=True)

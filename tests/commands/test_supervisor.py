@@ -19,6 +19,11 @@ from alexnet_lab.errors import INTERRUPTED
 SOURCE = str(Path(supervisor.__file__).parents[2])
 
 
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "NOTICE_SECONDS", 0.2)
+
+
 def program(text: str) -> list[str]:
     return [sys.executable, "-c", f"import os, signal, sys, time\nrank = int(os.environ['RANK'])\n{text}"]
 

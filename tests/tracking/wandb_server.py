@@ -1,6 +1,7 @@
 """W&B on this machine: a server, its processes, an environment without a login, and an offline run's folder."""
 
 import contextlib
+import functools
 import gzip
 import json
 import os
@@ -124,7 +125,12 @@ def bare_environment(home: Path, **variables: str) -> Iterator[pytest.MonkeyPatc
 
 
 def inspect(folder: Path, *options: str) -> str:
-    """What `wandb leet inspect` prints of a run's folder."""
+    """What `wandb leet inspect` prints of the folder of a run that has ended; asked once."""
+    return _inspected(folder.resolve(), options)
+
+
+@functools.cache
+def _inspected(folder: Path, options: tuple[str, ...]) -> str:
     command = [str(WANDB), "leet", "inspect", *options, "--json", str(folder)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 

@@ -20,6 +20,7 @@ from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR
 from alexnet_lab.tracking import record
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+NOTICE_SECONDS = 2.0  # the others may notice by themselves that a rank is gone
 GRACE_SECONDS = 10.0  # a rank that cannot go on without the others has nothing to save
 SAME_WISH_SECONDS = 1.0
 POLL_SECONDS = 0.05
@@ -204,7 +205,7 @@ def _watch(
 
 def _end(processes: Sequence[subprocess.Popen[Any]]) -> None:
     """Let the others notice and end by themselves, then end them."""
-    for number, seconds in ((None, 2.0), (signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
+    for number, seconds in ((None, NOTICE_SECONDS), (signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
         if number is not None:
             send(processes, number)
         deadline = time.monotonic() + seconds

@@ -88,7 +88,7 @@ def test_commands_read_a_checkpoint_of_wandb_as_one_of_a_file(tmp_path: Path, mo
     path.write_text("no checkpoint")
     given(monkeypatch, path)
     monkeypatch.setattr(restore.folders, "ROOT", tmp_path)
-    with pytest.raises(UserError, match=r"model-abc-v3/best\.ckpt: that is no checkpoint"):
+    with pytest.raises(UserError, match=r"model-abc-v3/best\.ckpt: not an AlexNet Lab checkpoint"):
         restore.read_checkpoint(Path(BEST))
 
 

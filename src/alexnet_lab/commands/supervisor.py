@@ -87,7 +87,8 @@ def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
             return INTERRUPTED
     elif failure.status < 0 or result is None:  # what the others may have said only followed from a kill
         reason = {"error": _reason(folder, failure), "rank": failure.rank, "traceback": None}
-        ending.write(folder, "failed", **{**(result or {}), **reason})
+        known = {name: value for name, value in (result or {}).items() if name != "status"}
+        ending.write(folder, "failed", **{**known, **reason})
     return failure.status
 
 

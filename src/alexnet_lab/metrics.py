@@ -3,12 +3,30 @@
 N samples, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torchmetrics
 from torch import Tensor
-from torch.nn.functional import nll_loss
+from torch.nn.functional import cross_entropy, nll_loss
+
+
+def place_of_sums(device: torch.device) -> torch.device:
+    """Where the float64 sums of a network on `device` are kept: on the CPU for Apple's GPU, which has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """`logits`, as float32 where they are float16 or bfloat16."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def sum_of_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of logits [N, K] and labels int64 [N], summed over the samples; a float32 or float64 scalar.
+
+    In float16 the sum over a large batch would be infinite, and in bfloat16 it would have two digits.
+    """
+    return cross_entropy(at_least_float32(logits), labels, reduction="sum")
 
 
 class ClassificationMetrics(torchmetrics.Metric):
@@ -16,6 +34,9 @@ class ClassificationMetrics(torchmetrics.Metric):
 
     Holds sums and integer counts, so that any split over ranks and batches gives the same figures and `count` tells
     how many samples there were. With fewer than five classes, top-5 is over all of them.
+
+    The sums stay float64 and int64 when the network that they belong to is converted, as trainer.precision=bf16-true
+    does, and follow it to its device; see `place_of_sums`.
     """
 
     full_state_update = False
@@ -35,11 +56,25 @@ class ClassificationMetrics(torchmetrics.Metric):
         """Add N samples: `loss_sum` scalar, summed over them; `logits` [N, K]; `labels` int64 [N]."""
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
         hits = ranked == labels[:, None]
+        place = self.loss_sum.device
         # In place: setting an attribute of a module takes longer than the addition.
-        self.loss_sum.add_(loss_sum)
-        self.top1.add_(hits[:, 0].sum())
-        self.top5.add_(hits.sum())
+        self.loss_sum.add_(loss_sum.to(place))
+        self.top1.add_(hits[:, 0].sum().to(place))
+        self.top5.add_(hits.sum().to(place))
         self.count.add_(len(labels))
+
+    def sums(self) -> Tensor:
+        """This rank's loss sum, top-1 hits, top-5 hits and count, float64 [4] on the CPU."""
+        return torch.stack([self.loss_sum, self.top1.double(), self.top5.double(), self.count.double()]).cpu()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> torch.nn.Module:
+        """Called by `Module.to`, `half` and the like: take over the device, not the dtype."""
+        self._device = fn(torch.empty(0, device=self._device)).device
+        place = place_of_sums(self._device)
+        for name, default in self._defaults.items():
+            self._defaults[name] = default.to(place)  # type: ignore[union-attr]
+            setattr(self, name, getattr(self, name).to(place))
+        return self
 
     def compute(self) -> dict[str, float]:
         """`loss`, `top1`, `top5` (fractions of 1) over all ranks, and `count`; empty when there were no samples."""

@@ -117,9 +117,9 @@ def _read_all(paths: Sequence[Path]) -> list[Restored]:
 
 def _measure(path: Path, restored: Restored, options: dict[str, Any]) -> Measured:
     data = _data(restored, options)
-    classifier = ImageClassifier(restored_network(restored), _never, _never, seed=0)
     outputs = Outputs(keep=isinstance(options["checkpoint"], list))
     trainer = _trainer(options["trainer"], restored, outputs)
+    classifier = ImageClassifier(restored_network(restored, trainer.precision_plugin), _never, _never, seed=0)
     measure = trainer.test if options["split"] == "test" else trainer.validate
     with remedies_when_full(UserError, "a smaller data.eval_batch_size"):
         measure(classifier, data, verbose=False)

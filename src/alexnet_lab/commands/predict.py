@@ -147,9 +147,8 @@ def check_output(key: str, value: Any, suffixes: Sequence[str]) -> None:
 def _predict_all(
     images: Sequence[GivenImage], restored: Restored, preprocessing: Preprocessing, options: dict[str, Any]
 ) -> Predictions:
-    net = restored_network(restored)
     fabric = _fabric(options["accelerator"], options["precision"] or restored.settings["trainer"]["precision"])
-    net = fabric.setup_module(net)
+    net = fabric.setup_module(restored_network(restored, fabric.strategy.precision))
     layout = torch.channels_last if restored.settings["channels_last"] else torch.contiguous_format
     ten_crop = options["protocol"] == "ten_crop"
     on_sheet = _spread(images) if options["sheet"] else set()
@@ -166,7 +165,7 @@ def _predict_all(
             logits = mean_over_views(net(inputs.contiguous(memory_format=layout)), len(good))
         if logits.shape[1] != len(preprocessing.classes):
             raise UserError(f"the checkpoint names {len(preprocessing.classes)} classes of {logits.shape[1]}")
-        for (image, square), row in zip(good, logits.double().softmax(1).cpu(), strict=True):
+        for (image, square), row in zip(good, logits.cpu().double().softmax(1), strict=True):
             found.done.append(_prediction(image, row, preprocessing.classes, options["top"]))
             if image.path in on_sheet:
                 found.pictures[printable(image.path)] = Image.fromarray(square.transpose(1, 2, 0).squeeze())
@@ -177,7 +176,7 @@ def _fabric(accelerator: Any, precision: Any) -> Fabric:
     try:
         # Stated, or Fabric would look for Slurm and the like.
         return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[LightningEnvironment()])
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+    except (ValueError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
         raise UserError(f"accelerator={accelerator} precision={precision}: {error}") from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.precision import Precision
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
@@ -100,8 +101,11 @@ def read_checkpoint(path: Path) -> Restored:
     )
 
 
-def restored_network(restored: Restored) -> nn.Module:
+def restored_network(restored: Restored, precision: Precision | None = None) -> nn.Module:
     """The network with the checkpoint's weights, in evaluation mode and the run's memory format.
+
+    The weights are float32, or of the dtype in which `precision` computes, whatever they were trained in: lightning
+    converts neither to float32 nor for mixed precision.
 
     Raises:
         UserError: the weights do not fit the network, or the configuration is not of this version.
@@ -122,6 +126,8 @@ def restored_network(restored: Restored) -> nn.Module:
     except RuntimeError as error:
         reasons = " ".join(str(error).split())[:LONGEST_REASON]
         raise UserError(f"the checkpoint's weights do not fit its network: {reasons}") from error
+    example = torch.empty(0)
+    net.to((precision.convert_input(example) if precision else example).dtype)
     if restored.settings["channels_last"]:
         net.to(memory_format=torch.channels_last)
     return net.eval()

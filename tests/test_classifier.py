@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
+from torch.optim.swa_utils import AveragedModel
 
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.data.spec import Batch
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import RunFailed, UserError
 
 
 def classifier_in(net: nn.Module, seed: int = 0, **trainer: object) -> ImageClassifier:
@@ -74,6 +75,38 @@ def test_state_dict_has_the_keys_of_the_network() -> None:
     assert list(module.state_dict()) == list(net.state_dict()) == ["1.weight", "1.bias", "3.weight", "3.bias"]
     module.load_state_dict({name: torch.zeros_like(value) for name, value in net.state_dict().items()})
     assert all(parameter.abs().sum() == 0 for parameter in net.parameters())
+
+
+def test_copy_with_averaged_weights_loads_what_it_saved() -> None:
+    module = classifier_in(small_net())
+    average = AveragedModel(module, use_buffers=True)
+    average.update_parameters(module)
+    state = average.state_dict()
+    assert list(state) == ["n_averaged", *(f"module.{name}" for name in module.state_dict())]
+    other = AveragedModel(classifier_in(small_net()), use_buffers=True)
+    other.load_state_dict({name: value + 1 for name, value in state.items()})
+    assert all(torch.equal(value, state[name] + 1) for name, value in other.state_dict().items())
+
+
+def test_accumulation_that_changes_during_the_run_ends_it_before_a_gradient_has_another_scale() -> None:
+    facts = {"num_training_batches": 8, "accumulate_grad_batches": 1, "estimated_stepping_batches": 12.0}
+    module = classifier_in(small_net(), fit_loop=SimpleNamespace(setup_data=lambda: None), **facts)
+    module._scheduler = lambda *_: None  # type: ignore[assignment, return-value]
+    module.configure_optimizers()
+    module.on_train_batch_start(None, 0)  # type: ignore[arg-type]
+    module.trainer.accumulate_grad_batches = 4
+    with pytest.raises(RunFailed, match=r"^trainer\.accumulate_grad_batches was changed from 1 to 4 during the run"):
+        module.on_train_batch_start(None, 1)  # type: ignore[arg-type]
+
+
+def test_dropout_on_apples_gpu_is_seeded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.mps, "manual_seed", seeds.append)
+    monkeypatch.setattr(ImageClassifier, "device", torch.device("mps", 0))
+    module = classifier_in(nn.Identity())
+    for batch_idx in (0, 1, 0):
+        module.on_train_batch_start(None, batch_idx)  # type: ignore[arg-type]
+    assert seeds[0] == seeds[2] != seeds[1]
 
 
 def test_schedule_is_told_the_optimizer_steps_not_the_micro_batches() -> None:

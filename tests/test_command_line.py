@@ -83,7 +83,7 @@ def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_pat
         ("checkpoints.every_minutes=0", "checkpoints.every_minutes: 0 does not fit"),
         ("trainer.precision=99", "trainer.precision: 99 does not fit"),
         ("trainer.max_epochs=1.5", "trainer.max_epochs: 1.5 does not fit"),
-        ("trainer.max_time=soon", "trainer: `Timer(duration='soon')` is not a valid duration"),
+        ("trainer.max_time=soon", "trainer.max_time=soon: expected DD:HH:MM:SS (in YAML within quotes), "),
         ("trainer.accelerator=abacus", "trainer: "),
         pytest.param("trainer.accelerator=gpu", "trainer.accelerator=gpu: torch finds no GPU here: ", marks=NO_GPU),
         ("trainer.strategy=dpp", "trainer: "),

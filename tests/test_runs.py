@@ -366,7 +366,7 @@ def test_recorded_run_is_not_overwritten(more: tuple[str, ...], message: str, on
 @pytest.mark.parametrize(
     ("what", "more", "message"),
     [
-        ("", ("trainer.max_time=soon",), "trainer: "),
+        ("", ("trainer.max_time=soon",), "trainer.max_time=soon: expected "),
         ("", ("trainer.max_epochs=1",), "the run is in epoch 3, at step "),
         (
             "",

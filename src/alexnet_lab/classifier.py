@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from alexnet_lab.data.spec import Batch, mean_over_views, replica
-from alexnet_lab.errors import UserError
-from alexnet_lab.metrics import ClassificationMetrics
+from alexnet_lab.errors import RunFailed, UserError
+from alexnet_lab.metrics import ClassificationMetrics, sum_of_losses
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +61,14 @@ class ImageClassifier(pl.LightningModule):
         # Loss sum and count of the epoch at the last logged step: the step's figure is the difference.
         self._logged = torch.zeros(2, dtype=torch.float64)
         self._evaluated = 0  # samples of the global batches of this evaluation
+        self._accumulate: int | None = None  # micro-batches per step, by which the batches were cut
+        self.register_load_state_dict_pre_hook(_name_as_children)
+
+    def setup(self, stage: str) -> None:
+        """Called by lightning once the trainer is known: ranks that see the same samples are counted once."""
+        _, replicas = replica(self.trainer)
+        for metrics in (self.train_metrics, self.eval_metrics):
+            metrics.distributed_available_fn = lambda: replicas > 1
 
     def forward(self, images: Tensor) -> Tensor:
         """float [N, C, S, S] -> logits [N, K]."""
@@ -69,17 +76,25 @@ class ImageClassifier(pl.LightningModule):
         return logits
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        now = self.trainer.accumulate_grad_batches
+        if self._accumulate not in (None, now):
+            raise RunFailed(
+                f"trainer.accumulate_grad_batches was changed from {self._accumulate} to {now} during the run, by a "
+                "callback: the batches are cut for one value, so the gradients would have another scale"
+            )
         key = (self._seed, self.current_epoch, batch_idx, self.global_rank)
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
         # The generators themselves: torch.manual_seed takes a millisecond, as it also looks for devices not in use.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index].manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The scaled loss of one micro-batch, see the class."""
         logits = self(batch.images)
-        loss_sum = cross_entropy(logits, batch.labels, reduction="sum")
+        loss_sum = sum_of_losses(logits, batch.labels)
         self.train_metrics.update(loss_sum.detach(), logits.detach(), batch.labels)
         _, replicas = replica(self.trainer)
         return loss_sum * (replicas * self.trainer.accumulate_grad_batches / batch.global_size)
@@ -93,7 +108,7 @@ class ImageClassifier(pl.LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every == 0 or step % every:
             return
-        total = torch.stack([self.train_metrics.loss_sum, self.train_metrics.count.double()]).cpu()
+        total = self.train_metrics.sums()[[0, 3]]
         loss, count = self._over_ranks(total - self._logged).tolist()
         self._logged = total
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
@@ -156,12 +171,10 @@ class ImageClassifier(pl.LightningModule):
     def _evaluate(self, batch: Batch) -> Tensor:
         self._evaluated += batch.global_size
         logits = mean_over_views(self(batch.images), len(batch.labels))
-        self.eval_metrics.update(cross_entropy(logits, batch.labels, reduction="sum"), logits, batch.labels)
+        self.eval_metrics.update(sum_of_losses(logits, batch.labels), logits, batch.labels)
         return logits
 
     def _report(self, split: str, metrics: ClassificationMetrics) -> dict[str, float]:
-        _, replicas = replica(self.trainer)
-        metrics.distributed_available_fn = lambda: replicas > 1
         computed = metrics.compute()
         count = int(computed.get("count", 0))
         assert split == "train" or count == self._evaluated, f"{count} of {self._evaluated} samples were counted"
@@ -180,6 +193,7 @@ class ImageClassifier(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._optimizer(self.net.named_parameters())
         self.trainer.fit_loop.setup_data()  # without max_epochs lightning does not know the epoch's length yet
+        self._accumulate = self.trainer.accumulate_grad_batches
         total_steps = self.trainer.estimated_stepping_batches
         if math.isinf(total_steps):
             raise UserError("trainer.max_epochs=-1 needs trainer.max_steps: a schedule must know the run's length")
@@ -205,9 +219,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the epoch's running sums over all ranks, so that a run continued in mid-epoch reports the whole epoch."""
-        metrics = self.train_metrics
-        sums = torch.stack([getattr(metrics, name).double().cpu() for name in ("loss_sum", "top1", "top5", "count")])
-        checkpoint["epoch_sums"] = self._over_ranks(torch.cat([sums, self._logged])).tolist()
+        checkpoint["epoch_sums"] = self._over_ranks(torch.cat([self.train_metrics.sums(), self._logged])).tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         rank, _ = replica(self.trainer)
@@ -226,3 +238,12 @@ class ImageClassifier(pl.LightningModule):
         if replicas == 1:
             return sums
         return self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
+
+
+def _name_as_children(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Lets a module that contains an `ImageClassifier`, as a copy with averaged weights does, load its own state dict.
+
+    Loading a container goes by the children's names, which `ImageClassifier.state_dict` leaves out.
+    """
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        state_dict[f"{prefix}net.{name.removeprefix(prefix)}"] = state_dict.pop(name)

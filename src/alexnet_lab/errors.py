@@ -31,7 +31,10 @@ def cannot_be_written(path: object, error: OSError) -> RunFailed:
 
 
 class RunInterrupted(Exception):
-    """Somebody asked the run to stop (Ctrl-C, SIGTERM); it saved what it had and can be continued."""
+    """The run stopped before its end, saved its state and can be continued; the message is the reason.
+
+    `signal` (Ctrl-C, SIGTERM) or `max_time` (`trainer.max_time` has passed since the start).
+    """
 
 
 def printable(text: str) -> str:

@@ -78,16 +78,19 @@ def checkpoints(folder: Path, keep: bool = True) -> Checkpoints:
     return Checkpoints(folder / "last.ckpt", folder / "best.ckpt", every_minutes=10.0, keep=keep)
 
 
-def validated(callback: Checkpoints, epoch: int, top1: float) -> list[tuple[Path, bool]]:
-    """What is saved after a validation."""
+def validated(callback: Checkpoints, epoch: int, top1: float, loss: float = 1.0) -> list[tuple[Path, bool]]:
+    """What is saved at the end of a validation of two batches."""
     saved: list[tuple[Path, bool]] = []
     trainer: Any = SimpleNamespace(
-        callback_metrics={"val/top1": torch.tensor(top1)},
+        num_val_batches=[2],
         state=SimpleNamespace(fn="fit"),
         current_epoch=epoch,
         save_checkpoint=lambda path, weights_only: saved.append((path, weights_only)),
     )
-    callback.on_validation_end(trainer, ON_CPU)
+    module: Any = SimpleNamespace(eval_metrics=SimpleNamespace(compute=lambda: {"top1": top1, "loss": loss}))
+    callback.validated(trainer, module, None, None, batch_idx=0)
+    assert saved == []
+    callback.validated(trainer, module, None, None, batch_idx=1)
     return saved
 
 
@@ -97,6 +100,13 @@ def test_best_is_kept_at_the_first_highest_top1_without_the_optimizer(tmp_path: 
     saved = [validated(callback, epoch, top1) for epoch, top1 in enumerate((0.0, 0.5, 0.5, 0.25))]
     assert saved == [best, best, [], []]
     assert (callback.best_top1, callback.best_epoch) == (0.5, 1)
+
+
+def test_weights_without_a_finite_loss_do_not_replace_the_best(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path)
+    validated(callback, 0, 0.5)
+    assert validated(callback, 1, 0.75, loss=float("nan")) == []
+    assert callback.best_epoch == 0
 
 
 def test_continued_run_remembers_the_best_score(tmp_path: Path) -> None:

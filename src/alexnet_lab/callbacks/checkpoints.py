@@ -4,25 +4,32 @@ A signal that asks the run to stop is answered here too, since stopping means sa
 """
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from alexnet_lab import files
 from alexnet_lab.errors import RunInterrupted, cannot_be_written
+from alexnet_lab.metrics import ClassificationMetrics
 
 log = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-GO_ON, SAVE, STOP = 0, 1, 2
+GO_ON, SAVE, TIME_IS_UP, STOP = 0, 1, 2, 3
+REASONS = {TIME_IS_UP: "max_time", STOP: "signal"}
+BEFORE_VALIDATED = ("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start")
+"""Hooks in which a callback may exchange the weights for those that are validated."""
+OURS = "alexnet_lab."
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -52,18 +59,26 @@ class Checkpoints(Checkpoint):
     """Keeps `last` and `best` and answers stop signals; all ranks act at the same optimizer step.
 
     `last` can be continued bit for bit; `best` holds the weights without the optimizer's state. With `keep` false
-    nothing is written, and stopping is all it does.
+    nothing is written, and stopping is all it does. `max_seconds` of training, counted from each start, stop the run
+    as a signal does, but neither before this start has got anywhere nor after the last step.
 
-    As a `Checkpoint`, lightning calls it after everything else has seen the epoch's end.
+    As a `Checkpoint`, lightning calls it after everything else has seen the epoch's end. `validated` must be called
+    before every other callback, see there.
     """
 
-    def __init__(self, last: Path, best: Path, every_minutes: float, keep: bool) -> None:
+    def __init__(
+        self, last: Path, best: Path, every_minutes: float, keep: bool, max_seconds: float | None = None
+    ) -> None:
         self.last, self.best, self.keep = last, best, keep
         self.best_top1 = -1.0
         self.best_epoch = -1
         self._every_seconds = every_minutes * 60
         self._saved_at = time.monotonic()
+        self._max_seconds = math.inf if max_seconds is None else max_seconds
+        self._deadline = math.inf
+        self._has_advanced = False  # in this start: a step or a validation is done
         self._stop_requested = False
+        self._others_are_validated = False
         self._cut_at = -1
         self._group: Any = None
 
@@ -74,6 +89,8 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_at = time.monotonic()
+        self._deadline = self._saved_at + self._max_seconds
+        self._others_are_validated = _may_exchange_weights(trainer)
         # Here and not earlier: lightning's own handlers, set at the start of fit, communicate inside the handler.
         self._listen()
 
@@ -98,16 +115,42 @@ class Checkpoints(Checkpoint):
             # Lightning will call the epoch finished; a run that is made longer goes on in its middle.
             self._cut_at = trainer.global_step
             self._save_last(trainer)
+        self._has_advanced = self._has_advanced or not between_steps
         if between_steps or done % int(trainer.val_check_batch or done) == 0 or done == trainer.num_training_batches:
             return
         action = self._agree(trainer)
         if action != GO_ON:
             self._save_last(trainer)
-        if action == STOP:
-            raise RunInterrupted
+        self._stop_if(action)
+
+    def validated(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Save `best` when the last batch of a validation was computed and its top-1 is the highest so far.
+
+        To be called as the first callback's `on_validation_batch_end`: the network still holds the weights that were
+        validated. A callback that averages them takes the average out again before the metrics are reported.
+        """
+        if trainer.state.fn != "fit" or batch_idx + 1 < trainer.num_val_batches[0]:
+            return
+        metrics = cast(ClassificationMetrics, pl_module.eval_metrics).compute()
+        # Weights without a finite loss end the run, and must not replace good ones before.
+        if metrics and metrics["top1"] > self.best_top1 and math.isfinite(metrics["loss"]):
+            self.best_top1, self.best_epoch = metrics["top1"], trainer.current_epoch
+            if self.keep:
+                trainer.save_checkpoint(self.best, weights_only=True)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if trainer.state.fn == "fit" and self._agree(trainer) == STOP:
+        if trainer.state.fn != "fit" or self._others_are_validated:
+            return  # a stop waits for the end of the validation, when the network has the trained weights again
+        action = self._agree(trainer)
+        if action in REASONS:
             # Nothing has changed since the last training batch: continue from there, with the whole validation.
             progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
             progress.reset()
@@ -115,29 +158,28 @@ class Checkpoints(Checkpoint):
             progress.increment_started()
             progress.current.reset()
             self._save_last(trainer)
-            raise RunInterrupted
-
-    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if self._agree(trainer) == STOP:
-            raise RunInterrupted
+        self._stop_if(action)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        top1 = trainer.callback_metrics.get("val/top1")
-        if trainer.state.fn == "fit" and top1 is not None and float(top1) > self.best_top1:
-            self.best_top1, self.best_epoch = float(top1), trainer.current_epoch
-            if self.keep:
-                trainer.save_checkpoint(self.best, weights_only=True)
+        self._has_advanced = True
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._stop_if(self._agree(trainer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step != self._cut_at:
             self._save_last(trainer)
-        if self._agree(trainer) == STOP:
-            raise RunInterrupted
+        self._stop_if(self._agree(trainer))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lightning's place in the epoch is in micro-batches: where a step has another number of them now, it moves."""
+        """Adapt the checkpoint to what has changed between the run's starts."""
+        averages = any(isinstance(one, WeightAveraging) for one in trainer.callbacks)  # type: ignore[attr-defined]
+        if "current_model_state" in checkpoint and not averages:
+            # The run averaged its weights before and does not now: training continues from those that it trained.
+            trainer.strategy.load_model_state_dict({"state_dict": checkpoint["current_model_state"]})
+        # Lightning's place in the epoch is in micro-batches: where a step has another number of them now, it moves.
         before, now = checkpoint["config"]["trainer"].get("accumulate_grad_batches", 1), trainer.accumulate_grad_batches
         done = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
         not_completed = done["processed"] - done["completed"]  # the one whose end wrote the checkpoint
@@ -151,20 +193,43 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_top1, self.best_epoch = state_dict["best_top1"], state_dict["best_epoch"]
 
+    def _stop_if(self, action: int) -> None:
+        if action in REASONS:
+            raise RunInterrupted(REASONS[action])
+
     def _is_last_step(self, trainer: pl.Trainer) -> bool:
-        return trainer.should_stop or trainer.global_step == trainer.max_steps
+        stops_early = trainer.should_stop and trainer.fit_loop._can_stop_early
+        return stops_early or trainer.global_step == trainer.max_steps
+
+    def _is_complete(self, trainer: pl.Trainer) -> bool:
+        epochs = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+        return self._is_last_step(trainer) or 0 <= (trainer.max_epochs or -1) <= epochs
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         if self.keep:
             trainer.save_checkpoint(self.last)
         self._saved_at = time.monotonic()
 
+    def _request(self, trainer: pl.Trainer) -> int:
+        now = time.monotonic()
+        if self._stop_requested:
+            return STOP
+        # A start that does less than a step, or less than a validation, would be followed by others like it.
+        if now > self._deadline and self._has_advanced and trainer.state.fn == "fit" and not self._is_complete(trainer):
+            return TIME_IS_UP
+        return SAVE if self.keep and now - self._saved_at > self._every_seconds else GO_ON
+
     def _agree(self, trainer: pl.Trainer) -> int:
-        """What all ranks do now: the strongest wish of any of them."""
-        due = time.monotonic() - self._saved_at > self._every_seconds
-        wish = STOP if self._stop_requested else SAVE if due and self.keep else GO_ON
+        """What all ranks do now: the strongest request of any of them."""
+        request = self._request(trainer)
         if self._group is None:
-            return wish
-        shared = torch.tensor(wish)
+            return request
+        shared = torch.tensor(request)
         torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX, group=self._group)
         return int(shared)
+
+
+def _may_exchange_weights(trainer: pl.Trainer) -> bool:
+    """Whether a callback may validate other weights than those that are trained. Our own do not."""
+    theirs = [one for one in trainer.callbacks if not type(one).__module__.startswith(OURS)]  # type: ignore[attr-defined]
+    return any(is_overridden(hook, one, pl.Callback) for one in theirs for hook in BEFORE_VALIDATED)

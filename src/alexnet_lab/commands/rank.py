@@ -43,8 +43,8 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
         _silence_lightning()
         with naming_recipes(settings["overrides"]):
             train(settings, folder, checkpoint, started, pulse.progress)
-    except RunInterrupted:
-        log.warning("interrupted", extra=ending.FILE_ONLY)
+    except RunInterrupted as stopped:
+        log.warning("interrupted (%s)", stopped, extra=ending.FILE_ONLY)
         return INTERRUPTED
     except (Exception, SystemExit) as error:
         return ending.fail(folder, error)

@@ -80,7 +80,7 @@ def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
     refused = failure.status == USER_ERROR or (result and result["status"] == "refused")
     if refused and not starting.training_has_begun(folder):
         return USER_ERROR
-    if stop_requested:
+    if stop_requested or failure.status == INTERRUPTED:
         if result is None:  # so early that no rank could save, or twice
             ending.write(folder, "interrupted", error=None)
         if result is None or result["status"] == "interrupted":
@@ -184,13 +184,13 @@ def _watch(
     look_at = time.monotonic()
     while True:
         codes = [process.poll() for process in processes]
-        # One that was killed comes first: errors of the others follow from it.
-        failed = sorted((code > 0, rank, code) for rank, code in enumerate(codes) if code)
+        # One that was killed comes first: errors of the others follow from it. Ranks that stop do so together.
+        failed = sorted((code > 0, rank, code) for rank, code in enumerate(codes) if code not in (None, 0, INTERRUPTED))
         if failed:
             _, rank, code = failed[0]
             return Failure(first + rank, code, how_it_ended(code))
-        if all(code == 0 for code in codes):
-            return None
+        if None not in codes:
+            return Failure(first, INTERRUPTED, how_it_ended(INTERRUPTED)) if INTERRUPTED in codes else None
         for rank, (process, listener) in enumerate(zip(processes, listeners, strict=True)):
             silent = listener.silent_for(process.pid, POLL_SECONDS) if codes[rank] is None else None
             if silent:

@@ -197,7 +197,8 @@ class Sweep:
         elif one.process.asked_to_stop and not one.reason:
             one.state, one.reason = "interrupted", "the sweep ended before"
         elif result.get("status") == "interrupted" and not one.reason:
-            one.state, one.reason = "interrupted", "it was asked to stop"
+            of_time = result.get("reason") == "max_time"
+            one.state, one.reason = "interrupted", "trainer.max_time is over" if of_time else "it was asked to stop"
         else:
             one.state = "failed"
             killed = record.KILLED if status == -signal.SIGKILL else ""

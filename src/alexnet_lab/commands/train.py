@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from alexnet_lab.callbacks.finite_loss import FiniteLoss
+from alexnet_lab.callbacks.foreign import check_callbacks
 from alexnet_lab.callbacks.heartbeat import Heartbeat
 from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
@@ -26,6 +27,7 @@ from alexnet_lab.commands.left_out import leave_out_unreadable
 from alexnet_lab.commands.memory import TRAINING_REMEDIES, explained, remedies_when_full
 from alexnet_lab.commands.schema import check_run_settings
 from alexnet_lab.commands.summary import print_summary
+from alexnet_lab.commands.time_limit import max_seconds
 from alexnet_lab.commands.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import RunFailed, RunInterrupted, UserError
@@ -60,9 +62,12 @@ def train(
     layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
     facts = run_facts.known_before(net, layers)
     classifier = _classifier(settings, net)
-    callbacks = [build(node, f"callbacks.{name}", pl.Callback) for name, node in settings["callbacks"].items() if node]
+    callbacks = {
+        name: build(node, f"callbacks.{name}", pl.Callback) for name, node in settings["callbacks"].items() if node
+    }
     stopwatch = Stopwatch(started)
-    checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **settings["checkpoints"])
+    kept = {**settings["checkpoints"], "max_seconds": max_seconds(settings["trainer"].get("max_time"))}
+    checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **kept)
     left_out = leave_out_unreadable(data, folder)
     writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing(), **left_out})
     if os.environ.get("LOCAL_RANK", "0") == "0":
@@ -79,10 +84,11 @@ def train(
     first = pl.callbacks.LambdaCallback(
         on_train_start=lambda trainer, _: _begin(trainer, folder, step),
         on_exception=lambda trainer, _, error: record_failure(error),  # before any other rank notices
+        on_validation_batch_end=checkpoints.validated,
     )
-    trainer = _trainer(
-        settings, folder, [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks, checkpoints], writer
-    )
+    ours = [first, Heartbeat(progress), FiniteLoss(), stopwatch]
+    trainer = _trainer(settings, folder, [*ours, *callbacks.values(), checkpoints], writer)
+    check_callbacks(callbacks, whole_network=not isinstance(trainer.strategy, TwoTowers))
     _check_ranks(trainer)
     if isinstance(trainer.strategy, TwoTowers):
         trainer.strategy.check(net, settings["compile"])
@@ -94,22 +100,26 @@ def train(
         log.info("%s", data.overview(with_test=settings["test_on"] != "none"))
     facts |= {"world_size": trainer.world_size, "hardware": run_facts.hardware(trainer)}
     status: record.Status = "failed"
+    reason = None
     try:
         log_config(trainer.loggers, {**settings, **facts})
         with remedies_when_full(RunFailed, remedies()):
+            # Before the callbacks' setup: one that averages the weights keeps its copy where it finds them.
+            classifier.to(trainer.strategy.root_device)
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
             starting.training_begins(folder)  # also where nothing was left to train
             _test(settings, trainer, classifier, data, checkpoints)
         status = "finished"
-    except RunInterrupted:
-        status = "interrupted"
+    except RunInterrupted as stopped:
+        status, reason = "interrupted", str(stopped)
         raise
     except Exception as error:
         record_failure(error)
         raise
     finally:
         if trainer.is_global_zero:
-            _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts | {"images": classifier.images})
+            facts |= {"images": classifier.images, "reason": reason}
+            _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts)
 
 
 def _end(
@@ -177,7 +187,7 @@ def _trainer(
     # Convolutions on a GPU are timed and the fastest chosen; deterministic=true or benchmark=false turns that off.
     torch.backends.cudnn.benchmark = True
     trainer: pl.Trainer = build(
-        settings["trainer"],
+        {key: value for key, value in settings["trainer"].items() if key != "max_time"},  # ours: of each start alone
         "trainer",
         pl.Trainer,
         callbacks=callbacks,
@@ -192,6 +202,8 @@ def _trainer(
     # Its handlers talk to the other ranks from within the signal, which hangs ranks that are elsewhere, and end the
     # process with status 0. Ours begin with the training; before that a signal ends a rank, which has nothing to save.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    # With max_steps lightning takes every epoch that it continues after for an unfinished one, and skips the next.
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer
 
 
@@ -205,11 +217,15 @@ def _test(
     if settings["test_on"] == "none":
         return
     if settings["test_on"] == "best" and checkpoints.best.exists():
+        path = checkpoints.best
         log.info("testing the weights of epoch %d, the best by val/top1", checkpoints.best_epoch + 1)
-        weights = torch.load(checkpoints.best, map_location="cpu", weights_only=True)["state_dict"]
-        trainer.strategy.load_model_state_dict({"state_dict": weights})
     else:
+        path = checkpoints.last
         log.info("testing the last weights")
+    if path.exists():
+        # Also the last ones: what is tested is what the file holds, whatever callbacks do with the weights in memory.
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        trainer.strategy.load_model_state_dict({"state_dict": weights})
     trainer.test(classifier, data, verbose=False)
 
 

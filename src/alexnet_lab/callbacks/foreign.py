@@ -1,0 +1,39 @@
+"""Which callbacks of Lightning's do not fit a run of ours, and why: a run that cannot keep its promises is refused."""
+
+from collections.abc import Mapping
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import (
+    GradientAccumulationScheduler,
+    ModelPruning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
+
+from alexnet_lab.errors import UserError
+
+REFUSED: dict[type[pl.Callback], str] = {
+    GradientAccumulationScheduler: "it changes the number of images per optimizer step during a run, and a run has one "
+    "global batch, data.batch_size, which trainer.accumulate_grad_batches splits; use a larger data.batch_size, or a "
+    "scheduler that lowers the learning rate",
+    StochasticWeightAveraging: "it never validates the average, and its runs cannot be continued exactly; use "
+    "callbacks=ema, or lightning.pytorch.callbacks.WeightAveraging for the plain mean",
+    ModelPruning: "it renames the network's parameters, so its checkpoints do not fit the network",
+}
+
+
+def check_callbacks(callbacks: Mapping[str, pl.Callback], whole_network: bool) -> None:
+    """`callbacks` by their keys in the configuration; `whole_network`: whether each process trains all of it.
+
+    Raises:
+        UserError: one of `REFUSED`, more than one that averages the weights, or one where a process has a part of them.
+    """
+    for name, callback in callbacks.items():
+        for kind, reason in REFUSED.items():
+            if isinstance(callback, kind):
+                raise UserError(f"callbacks.{name}: {type(callback).__name__} cannot be used: {reason}")
+    averaging = [f"callbacks.{name}" for name, one in callbacks.items() if isinstance(one, WeightAveraging)]
+    if len(averaging) > 1:
+        raise UserError(f"{' and '.join(averaging)} both average the weights: choose one")
+    if averaging and not whole_network:
+        raise UserError(f"{averaging[0]}: averaging needs the whole network in each process: trainer=ddp")

@@ -1,0 +1,62 @@
+"""Callbacks for runs of the tests: faults at one hook, and what a user's own callback may do to the weights."""
+
+import os
+import signal
+from typing import Any
+
+import lightning.pytorch as pl
+
+from alexnet_lab.callbacks.checkpoints import Checkpoints
+
+
+class At(pl.Callback):
+    """Acts in the hook `hook` of the training, once there are `step` optimizer steps; see the subclasses."""
+
+    def __init__(self, step: int, hook: str) -> None:
+        self._step = step
+        setattr(self, hook, self._look)
+
+    def _look(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.state.fn == "fit" and trainer.global_step >= self._step:
+            self.act(trainer)
+
+    def act(self, trainer: pl.Trainer) -> None:
+        raise NotImplementedError
+
+
+class Crash(At):
+    """The process ends, as far as the run can notice."""
+
+    def act(self, trainer: pl.Trainer) -> None:
+        raise RuntimeError("crash on purpose")
+
+
+class AskToStop(At):
+    """The process gets SIGTERM."""
+
+    def act(self, trainer: pl.Trainer) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class TimeIsUp(At):
+    """`trainer.max_time` has passed."""
+
+    def act(self, trainer: pl.Trainer) -> None:
+        (checkpoints,) = (one for one in trainer.callbacks if isinstance(one, Checkpoints))  # type: ignore[attr-defined]
+        checkpoints._deadline = 0.0
+
+
+class Exchange(pl.Callback):
+    """Other weights from the hook `before` of the validation on, and the trained ones again in the hook `after`."""
+
+    def __init__(self, before: str, after: str) -> None:
+        setattr(self, before, self._exchange)
+        setattr(self, after, self._restore)
+
+    def _exchange(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        self._trained = {name: value.clone() for name, value in module.state_dict().items()}
+        for value in module.state_dict().values():
+            value.mul_(0.5)
+
+    def _restore(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        module.load_state_dict(self._trained)

@@ -113,7 +113,7 @@ def test_without_the_dataset_random_inputs_are_compared_and_it_is_said(script, t
         ("out=network.pth", "out=network.pth: the name must end in .onnx"),
         ("out=nowhere/network.onnx", "there is no folder nowhere"),
         ("images=nowhere", "images=nowhere: there is no such file or folder"),
-        ("images=README.md", "images: README.md: not an image in a format that Pillow decodes"),
+        ("images=README.md", "images: README.md: not an image in a format that Pillow can decode"),
     ],
 )
 def test_wrong_option_is_named_with_its_remedy(composed, trained_run, override, message) -> None:

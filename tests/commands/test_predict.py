@@ -112,7 +112,7 @@ def test_script_writes_names_and_probabilities_and_a_sheet_and_reports_bad_image
         assert sum(values) == pytest.approx(1)
         assert values == sorted(values, reverse=True)
     assert [Path(bad["path"]).name for bad in content["failed"]] == ["broken.jpg", "note.png"]
-    assert "not an image in a format that Pillow decodes; the content is text" in content["failed"][1]["reason"]
+    assert "not an image in a format that Pillow can decode; the content is text" in content["failed"][1]["reason"]
     with Image.open(picture) as sheet:
         assert sheet.size[0] > 500
 

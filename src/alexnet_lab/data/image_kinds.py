@@ -78,6 +78,7 @@ _OTHERS = {
 OTHER_SUFFIXES = frozenset(suffix for suffixes in _OTHERS.values() for suffix in suffixes.split())
 """Of files that are not images that can be read: they are not opened to find out."""
 
+LONGEST_SUFFIX = 12
 HEADER_BYTES = 2052
 _NUMBER = rb"\s+(?:#[^\n]*\n\s*)*\d+"
 _HEADERS = {
@@ -120,7 +121,7 @@ _LOOK_ALIKES = {
     "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
     "EPS": re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"),
     "PDF": re.compile(rb"%PDF"),
-    "SVG": re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL),
+    "XML, such as SVG": re.compile(rb"\s*<(?:\?xml|svg|!--)"),
     "a web page": re.compile(rb"\s*<(?:!doctype html|html|head)", re.IGNORECASE),
     "text": re.compile(rb"[\t\n\r -~]+\Z"),
 }
@@ -129,6 +130,12 @@ _LOOK_ALIKES = {
 def suffix_of(name: str) -> str:
     """In lower case, with its dot; empty where there is none."""
     return os.path.splitext(name)[1].lower()
+
+
+def counted_suffix(name: str) -> str:
+    """Under what a file that is left out is counted: its suffix, unless that is not one but a part of a sentence."""
+    suffix = suffix_of(name)
+    return suffix if len(suffix) <= LONGEST_SUFFIX and suffix.isprintable() and " " not in suffix else ""
 
 
 def is_image_name(name: str) -> bool | None:
@@ -149,7 +156,7 @@ def unidentified(data: bytes) -> str:
     if not data:
         return "the file is empty"
     known = next((kind for kind, start in _LOOK_ALIKES.items() if start.match(data[:HEADER_BYTES])), None)
-    return "not an image in a format that Pillow decodes" + (f"; the content is {known}" if known else "")
+    return "not an image in a format that Pillow can decode" + (f"; the content is {known}" if known else "")
 
 
 def left_out_line(left_out: Mapping[str, int], shown: int = 8) -> str:
@@ -160,4 +167,4 @@ def left_out_line(left_out: Mapping[str, int], shown: int = 8) -> str:
     parts = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in ranked[:shown]]
     others = sum(count for _, count in ranked[shown:])
     parts += [f"{others:,} with other suffixes"] if others else []
-    return f"left out, as not images that Pillow decodes: {', '.join(parts)}"
+    return f"left out (not images that Pillow can decode): {', '.join(parts)}"

@@ -13,7 +13,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, NoReturn
 
-from alexnet_lab.data.image_kinds import ARCHIVE_SUFFIXES, HEADER_BYTES, is_image_header, is_image_name, suffix_of
+from alexnet_lab.data.image_kinds import (
+    ARCHIVE_SUFFIXES,
+    HEADER_BYTES,
+    counted_suffix,
+    is_image_header,
+    is_image_name,
+    suffix_of,
+)
 from alexnet_lab.data.sources.blobs import SIGNATURE, Blob, open_plain
 from alexnet_lab.data.sources.zips import zip_members
 from alexnet_lab.errors import UserError
@@ -208,7 +215,7 @@ def _is_wanted(path: str, blob: Callable[[], Blob], left_out: Counter[str]) -> b
         with suppress(OSError):
             known = is_image_header(blob().start(HEADER_BYTES))
     if not known:
-        left_out[suffix_of(name)] += 1
+        left_out[counted_suffix(name)] += 1
     return bool(known)
 
 

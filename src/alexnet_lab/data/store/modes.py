@@ -30,6 +30,8 @@ def flattened(
         Unreadable: its pixels have more than 8 bits, and their range is not known.
     """
     image = _eight_bits(image, data)
+    if image.mode == "LAB":  # which Pillow converts to RGB only
+        image = image.convert("RGB")
     return (_over_white(image) if transparency else image).convert(mode)
 
 

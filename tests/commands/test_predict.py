@@ -96,12 +96,14 @@ def test_script_writes_names_and_probabilities_and_a_sheet_and_reports_bad_image
     shutil.copytree(source / "val" / "class1", folder)
     (folder / "broken.jpg").write_bytes((folder / "001.png").read_bytes()[:900])
     (folder / "note.png").write_text("not an image")
+    (folder / "note.txt").write_text("not an image either")
     out, picture = tmp_path / "classes.json", tmp_path / "sheet.png"
     options = (f"images={folder}", "top=10", f"out={out}", f"sheet={picture}", "accelerator=cpu")
     ended = script.run(f"checkpoint={checkpoint()}", *options, program=("src/predict.py",))
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: 2 of 4 images could not be read; the rest is done\n  ")
     assert "Traceback" not in ended.stderr
+    assert "left out (not images that Pillow can decode): 1 .txt" in ended.stdout
     assert "of the 2 images in folders named after a known class" in ended.stdout
     content = json.loads(out.read_text())
     assert [Path(image["path"]).name for image in content["images"]] == ["001.png", "011.png"]

@@ -162,7 +162,7 @@ def _transparent() -> dict[str, Example]:
     found["rgba.AVIF"] = Example(encoded(rgba, "AVIF", **BEST["AVIF"]), over_white(PIXELS, ALPHA), lossy=True)
     associated = np.dstack([_rounded(PIXELS * (ALPHA[..., None] / 255)), ALPHA])
     found["associated.TIFF"] = Example(
-        tiff(associated.tobytes(), (8, 8, 8, 8), 2, extra=1), over_white(PIXELS, ALPHA), 1
+        tiff(associated.tobytes(), (8, 8, 8, 8), 2, extra=1), over_white(PIXELS, ALPHA), lossy=True
     )
     one_clear = np.where(BLOCKS == 5, 0, 255)
     for form in ("PNG", "GIF"):

@@ -91,6 +91,7 @@ _HEADERS = {
     "AVIF": rb"....ftypavi[fs]",
     "JPEG2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
     "PPM": rb"P[1-6f]" + 2 * _NUMBER + rb"\s",
+    "DIB": rb"[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0.{8}\x01\0[\x01\x04\x08\x10\x18\x20]\0",
     "ICO, CUR": rb"\0\0[\x01\x02]\0[^\0]\0...\0",
     "ICNS": rb"icns",
     "PCX": rb"\n[\0\x02\x03\x05]\x01[\x01\x02\x04\x08]",

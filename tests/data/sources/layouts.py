@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def tar_bytes(files: Mapping[str, bytes]) -> bytes:
     return archive.getvalue()
 
 
+def zip_bytes(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        for name, data in files.items():
+            opened.writestr(name, data)
+    return archive.getvalue()
+
+
 def write(folder: Path, files: Mapping[str, bytes]) -> Path:
     for name, data in files.items():
         path = folder / name
@@ -37,6 +46,12 @@ def tree_in_a_tar(folder: Path, images: Images) -> Path:
     return (
         write(folder, {"all.tar": tar_bytes({f"./imagenet/{path}": data for path, data in images.items()})}) / "all.tar"
     )
+
+
+def tree_in_a_zip(folder: Path, images: Images) -> Path:
+    attributes = {f"__MACOSX/imagenet/{path.rpartition('/')[0]}/._a.JPEG": b"attributes" for path in images}
+    files = {f"imagenet/{path}": data for path, data in images.items()}
+    return write(folder, {"all.zip": zip_bytes({**attributes, **files})}) / "all.zip"
 
 
 def kaggle(folder: Path, images: Images) -> Path:
@@ -82,4 +97,4 @@ def official(folder: Path, images: Images) -> Path:
     )
 
 
-LAYOUTS = {"tree": tree, "tar": tree_in_a_tar, "kaggle": kaggle, "official": official}
+LAYOUTS = {"tree": tree, "tar": tree_in_a_tar, "zip": tree_in_a_zip, "kaggle": kaggle, "official": official}

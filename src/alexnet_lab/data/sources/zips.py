@@ -53,6 +53,8 @@ def zip_members(file: BinaryIO, archive: str) -> Iterator[Member]:
     try:
         with zipfile.ZipFile(file) as opened:
             infos = opened.infolist()
+        if any(info.header_offset < 0 for info in infos):
+            raise zipfile.BadZipFile("its start is missing")
     except (OSError, MemoryError):  # a problem of this machine, not of the archive
         raise
     # `zipfile` raises BadZipFile, NotImplementedError, ValueError, struct.error, ... for hostile or split archives.

@@ -44,7 +44,7 @@ def test_wrong_value_is_refused(composed) -> None:
 
 
 def test_source_that_a_shell_left_empty_is_refused(composed, tmp_path) -> None:
-    with pytest.raises(UserError, match="source is empty; name a folder or a tar"):
+    with pytest.raises(UserError, match="source is empty; name a folder, or a tar or zip archive"):
         prepare(composed("prepare", "data=image_folder", "source=", f"data.dir={tmp_path / 'store'}"))
 
 

@@ -108,7 +108,7 @@ def _check_options(options: dict[str, Any]) -> list[str]:
     given = options["images"]
     places = given if isinstance(given, list) else [given]
     if not places or not all(isinstance(place, str) for place in places):
-        raise UserError("which ones? images=PATH: a file, a folder, a tar archive, a pattern, or a list of them")
+        raise UserError("which ones? images=PATH: a file, a folder, a tar or zip archive, a pattern, or a list of them")
     if options["protocol"] not in PROTOCOLS:
         raise UserError(
             f"protocol={options['protocol']}: there is no such protocol; choose from: {', '.join(PROTOCOLS)}"

@@ -71,7 +71,7 @@ def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
     if source is not None:
         sources = [Path(str(one)) for one in (source if isinstance(source, list) else [source])]
         if source in ("", []):
-            raise UserError("source is empty; name a folder or a tar: source=FOLDER_OR_TAR")
+            raise UserError("source is empty; name a folder, or a tar or zip archive: source=FOLDER_OR_ARCHIVE")
         choices = {key: options[key] for key in ("format", "on_error", "workers")}
         check({"_target_": "alexnet_lab.data.store.prepare.prepare", "_partial_": True, **choices}, "prepare")
         make_store(sources, folder, name=data["name"], num_classes=data["num_classes"], **choices)

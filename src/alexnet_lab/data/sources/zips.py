@@ -32,12 +32,12 @@ class Member(NamedTuple):
         info = self.info
         if info.flag_bits & ENCRYPTED:
             raise UserError(
-                f"source: {self.archive} is encrypted ({self.path}); unpack it with its password, and name the folder"
+                f"{self.archive} is encrypted ({self.path}); unpack it with its password, and name the folder"
             )
         if info.compress_type not in METHODS:
             name = RARE_METHODS.get(info.compress_type, info.compress_type)
             raise UserError(
-                f"source: {self.archive} is packed by the method {name} ({self.path}), and only stored and deflated "
+                f"{self.archive} is packed by the method {name} ({self.path}), and only stored and deflated "
                 "files are read from an archive; unpack it, and name the folder"
             )
         packed = Zipped(METHODS[info.compress_type], info.compress_size, info.CRC)
@@ -60,7 +60,7 @@ def zip_members(file: BinaryIO, archive: str) -> Iterator[Member]:
     # `zipfile` raises BadZipFile, NotImplementedError, ValueError, struct.error, ... for hostile or split archives.
     except Exception as error:
         raise UserError(
-            f"source: {archive} is not a whole zip archive ({error}); it is damaged, cut off or one of several parts: "
+            f"{archive} is not a whole zip archive ({error}); it is damaged, cut off or one of several parts: "
             "fetch it again, or unpack it and name the folder"
         ) from None
     for info in infos:
@@ -74,8 +74,8 @@ def _checked_path(info: zipfile.ZipInfo, archive: str) -> str:
         name = name.replace("\\", "/")  # older programs of Windows wrote it so
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"source: {archive} cannot be trusted: {info.filename!r} would be outside of its folder")
+        raise UserError(f"{archive} cannot be trusted: {info.filename!r} would be outside of its folder")
     kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == UNIX else 0
     if kind not in (0, stat.S_IFREG):
-        raise UserError(f"source: {archive} cannot be trusted: {info.filename!r} is a link or a device, not a file")
+        raise UserError(f"{archive} cannot be trusted: {info.filename!r} is a link or a device, not a file")
     return str(path)

@@ -63,7 +63,7 @@ def prepare(
     The files' bytes depend on the images and on `name`, `format` and `on_error` alone. Progress goes to standard error.
 
     Args:
-        source: a folder or a tar, or several that together are one, see `sources/samples.py`.
+        source: a folder or an archive, or several that together are one, see `sources/samples.py`.
         on_error: what unreadable images mean: `fail` lists them all at the end and makes no store, `skip` leaves them
             out and records them in `meta.json`.
         num_classes: how many classes the source must have.

@@ -141,7 +141,7 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
 def _command(folder: Path, name: str) -> str:
     """The line that makes the store; the folder is left out where it is the dataset's usual one."""
     elsewhere = [] if folder == Path("data", name) else [override("data.dir", folder)]
-    return command("prepare", override("data", name), "source=FOLDER_OR_TAR", *elsewhere)
+    return command("prepare", override("data", name), "source=FOLDER_OR_ARCHIVE", *elsewhere)
 
 
 def _check_sizes(store: Store) -> None:

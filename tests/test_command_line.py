@@ -19,7 +19,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["optimizer.lrr=1"], "error: there is no option 'optimizer.lrr', did you mean optimizer.lr?"),
         (["modle=lenet"], "error: there is no option 'modle', did you mean model?"),
         (["model=lent"], "error: model=lent: there is no such model, did you mean lenet?"),
-        (["model.dropout=["], "error: model.dropout=[: this cannot be read"),
+        (["model.dropout=["], "error: model.dropout=[: Hydra cannot parse this"),
         (["resume=nowhere"], f"error: resume={ROOT}/nowhere: no run there"),
         (["resume=nowhere/last.ckpt"], f"error: resume={ROOT}/nowhere/last.ckpt: no such checkpoint"),
         (["run=a/b"], "error: run=a/b: a run's name is made of letters"),

@@ -211,7 +211,7 @@ def test_folder_is_locked_without_flock(
     assert first == f"run {tmp_path.name} is being written by another process ({holder})"
     assert second == f"if that process has ended, delete its lock file: rm {tmp_path}/.lock.held"
     (line,) = caplog.messages
-    assert line == f"{tmp_path} has no file locks ({os.strerror(number)}); the file .lock.held is the lock"
+    assert line == f"{tmp_path} has no file locks ({os.strerror(number)}); using the marker file .lock.held instead"
 
 
 @pytest.mark.usefixtures("no_flock")

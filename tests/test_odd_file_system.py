@@ -38,4 +38,4 @@ def test_sweep_runs_and_continues_where_links_locks_and_fsync_are_refused(script
         assert result["status"] == "finished"
         assert (folder / "checkpoints/best.ckpt").exists()
         assert [str(path) for path in place.rglob("*") if path.suffix in (".held", ".writing", ".old", ".lock")] == []
-    assert f"{place} has no file locks (No locks available); the file .lock.held is the lock" in ended.stderr
+    assert f"{place} has no file locks (No locks available); using the marker file .lock.held instead" in ended.stderr

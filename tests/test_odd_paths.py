@@ -30,7 +30,7 @@ def test_answer_to_an_unreadable_path_can_be_pasted_from_any_folder(script: Any,
     refused = script.run(*arguments, cwd=here, program=(str(project / "src/predict.py"),))
     assert refused.returncode == 2
     first, line = refused.stderr.splitlines()
-    assert first == f"error: checkpoint={checkpoint}: this cannot be read; quoted for the shell and for Hydra, it can:"
+    assert first == f"error: checkpoint={checkpoint}: Hydra cannot parse this; quoted for Hydra and for the shell:"
     assert Path(shlex.split(line)[1]) == project / "src/predict.py"
     pasted = subprocess.run(["bash", "-c", line], cwd=here, env=script.environment, capture_output=True, text=True)
     assert pasted.returncode == 0, pasted.stderr

@@ -49,7 +49,7 @@ def lock(path: Path, what: str) -> AbstractContextManager[Any]:
         return held
     marker = path.with_name(f"{path.name}{MARKER}")
     held = hold_marker(marker, what, seconds=0.0)
-    log.warning("%s has no file locks (%s); the file %s is the lock", path.parent, reason, marker.name)
+    log.warning("%s has no file locks (%s); using the marker file %s instead", path.parent, reason, marker.name)
     return held
 
 

@@ -115,7 +115,7 @@ def test_group_without_a_name_is_answered_with_the_choices(override: str, monkey
 
 def test_unreadable_override_is_told_in_few_lines() -> None:
     (line,) = told("model.dropout=[").splitlines()
-    assert line.startswith("model.dropout=[: this cannot be read")
+    assert line.startswith("model.dropout=[: Hydra cannot parse this")
 
 
 def test_users_error_is_told_as_it_is_however_deep_it_lies() -> None:

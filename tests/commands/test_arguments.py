@@ -161,7 +161,7 @@ def answer(*words: str) -> str:
 def test_override_that_hydra_cannot_read_is_answered_with_a_line_that_works(text: str, as_typed: Any) -> None:
     as_typed("model=lenet", f"data.dir={text}", "seed=1")
     first, line = answer().splitlines()
-    assert first == f"data.dir={text}: this cannot be read; quoted for the shell and for Hydra, it can:"
+    assert first == f"data.dir={text}: Hydra cannot parse this; quoted for Hydra and for the shell:"
     python, script, *words = shlex.split(line)
     assert (python, script) == ("python", "src/train.py")
     assert (words[0], words[2]) == ("model=lenet", "seed=1")
@@ -189,7 +189,7 @@ def test_everything_that_is_unreadable_is_quoted_at_once(as_typed: Any) -> None:
 def test_value_that_the_shell_has_cut_is_answered_with_the_whole(as_typed: Any) -> None:
     as_typed("model=lenet", "data.dir=/my", "photos", "(1)", "seed=1")
     first, line = answer().splitlines()
-    assert first.startswith("photos: this cannot be read; quoted")
+    assert first.startswith("photos: Hydra cannot parse this; quoted")
     assert line == """python src/train.py model=lenet 'data.dir="/my photos (1)"' seed=1"""
 
 
@@ -206,7 +206,7 @@ def test_name_that_is_too_long_is_refused_in_a_line(tmp_path: Path) -> None:
 def test_comma_in_a_single_run_is_answered_with_a_text_and_a_list(as_typed: Any) -> None:
     as_typed("data.dir=/sets/a,b")
     first, text, both = answer().splitlines()
-    assert first == "data.dir=/sets/a,b: a comma makes a list, or a sweep (-m); as one text, and as a list:"
+    assert first == "data.dir=/sets/a,b: a comma separates the values of a sweep (-m); as one value, and as a list:"
     assert value(shlex.split(text)[2]) == "/sets/a,b"
     assert value(shlex.split(both)[2]) == ["/sets/a", "b"]
 
@@ -214,4 +214,4 @@ def test_comma_in_a_single_run_is_answered_with_a_text_and_a_list(as_typed: Any)
 def test_unreadable_value_without_a_letter_is_answered_with_hydras_reason(as_typed: Any) -> None:
     as_typed("model.dropout=[")
     (line,) = answer().splitlines()
-    assert line.startswith("model.dropout=[: this cannot be read, ")
+    assert line.startswith("model.dropout=[: Hydra cannot parse this: ")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from alexnet_lab.commands import gpus, launch
+from alexnet_lab.commands import gpus, launch, predict
 from alexnet_lab.commands.gpus import Gpus, check
 from alexnet_lab.errors import UserError
 
@@ -37,18 +37,24 @@ def old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("accelerator", ["auto", "gpu", "cuda"])
 def test_too_old_driver_is_one_line_with_torchs_reason_and_the_driver_needed(accelerator: str) -> None:
     with pytest.raises(UserError) as refused:
-        check({"accelerator": accelerator}, gpus.look())
+        check(accelerator, gpus.look())
     assert str(refused.value) == (
         "torch cannot use the GPU: The NVIDIA driver on your system is too old (found version 11040); "
-        f"{BUILD}; trainer=cpu trains on the CPU"
+        f"{BUILD}; trainer=cpu uses the CPU"
     )
-    check({"accelerator": "cpu"}, gpus.look())
+    check("cpu", gpus.look())
 
 
 @pytest.mark.usefixtures("old_driver")
 def test_rank_is_refused_and_the_name_is_free(settings: Any, refusal: Any) -> None:
     made = settings("model=lenet", "data=synthetic", "logger=none", "trainer=ddp", "trainer.devices=1")
     assert refusal(made).startswith("error: torch cannot use the GPU: The NVIDIA driver on your system is too old")
+
+
+@pytest.mark.usefixtures("old_driver")
+def test_images_are_not_classified_on_the_cpu_without_a_word() -> None:
+    with pytest.raises(UserError, match=r"^torch cannot use the GPU: .*; accelerator=cpu uses the CPU$"):
+        predict._fabric("auto", "32-true")
 
 
 def test_single_run_is_refused_before_the_runs_name_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -65,28 +71,28 @@ def test_too_old_gpu_is_named() -> None:
     with pytest.raises(
         UserError, match=rf"the GPU has compute capability 6\.1; {BUILD.replace('+', '.')}; trainer=cpu"
     ):
-        check({"accelerator": "auto"}, pascal)
-    check({"accelerator": "auto"}, WORKS)
+        check("auto", pascal)
+    check("auto", WORKS)
 
 
 @pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
 def test_missing_gpu_is_refused_where_it_is_asked_for(accelerator: str) -> None:
     with pytest.raises(UserError) as refused:
-        check({"accelerator": accelerator}, NONE)
+        check(accelerator, NONE)
     assert str(refused.value) == (
         f"trainer.accelerator={accelerator}: torch finds no GPU here: Found no NVIDIA driver on your system; {BUILD}; "
-        "trainer=cpu trains on the CPU"
+        "trainer=cpu uses the CPU"
     )
-    check({"accelerator": "auto"}, NONE)
+    check("auto", NONE)
 
 
 def test_apples_gpu_is_a_gpu() -> None:
     apple = Gpus(0, "Torch not compiled with CUDA enabled", None, True, "2.14.1", None)
-    check({"accelerator": "gpu"}, apple)
+    check("gpu", apple)
     with pytest.raises(
         UserError, match=r"torch finds no GPU here: Torch not compiled with CUDA enabled; torch 2\.14\.1;"
     ):
-        check({"accelerator": "cuda"}, apple)
+        check("cuda", apple)
 
 
 def test_error_number_of_cuda_is_kept() -> None:

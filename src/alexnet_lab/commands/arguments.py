@@ -155,12 +155,12 @@ def unreadable(argument: str, reason: str) -> str:
         if line is None:
             return f"{argument}: an argument is KEY=VALUE; --help lists the keys"
     elif (fixed := _as_text(argument)) is None:
-        return f"{argument}: this cannot be read, {reason}"
+        return f"{argument}: Hydra cannot parse this: {reason}"
     elif argument in given:
         line = _line({word: _as_text(word) or word for word in given})
     else:
         line = shlex.join([fixed])
-    return f"{argument}: this cannot be read; quoted for the shell and for Hydra, it can:\n{line}"
+    return f"{argument}: Hydra cannot parse this; quoted for Hydra and for the shell:\n{line}"
 
 
 def ambiguous(argument: str) -> str:
@@ -168,7 +168,9 @@ def ambiguous(argument: str) -> str:
     head, _, text = argument.partition("=")
     words = [f"{head}={new}" for new in (quoted(text), f"[{text}]")]
     lines = [_line({argument: word}) if argument in given else shlex.join([word]) for word in words]
-    return "\n".join([f"{argument}: a comma makes a list, or a sweep (-m); as one text, and as a list:", *lines])
+    return "\n".join(
+        [f"{argument}: a comma separates the values of a sweep (-m); as one value, and as a list:", *lines]
+    )
 
 
 def _line(replaced: Mapping[str, str]) -> str:

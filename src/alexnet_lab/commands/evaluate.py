@@ -17,6 +17,7 @@ from alexnet_lab import files
 from alexnet_lab.callbacks.outputs import Outputs
 from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.classifier import ImageClassifier
+from alexnet_lab.commands import gpus
 from alexnet_lab.commands.build import build
 from alexnet_lab.commands.memory import remedies_when_full
 from alexnet_lab.commands.rank import NOISE
@@ -168,6 +169,7 @@ def _trainer(options: dict[str, Any], restored: Restored, outputs: Outputs) -> p
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
     settings = {**options, "precision": options["precision"] or restored.settings["trainer"]["precision"]}
+    gpus.check(settings["accelerator"], gpus.look())
     trainer: pl.Trainer = build(
         settings,
         "trainer",

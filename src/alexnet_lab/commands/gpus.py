@@ -84,31 +84,26 @@ def may_use(trainer: Mapping[str, Any]) -> bool:
     return accelerator in ("gpu", "cuda") or (accelerator == "auto" and _signs())
 
 
-def check(trainer: Mapping[str, Any], gpus: Gpus) -> None:
-    """Compare what the trainer asks for with what there is.
+def check(accelerator: Any, gpus: Gpus, option: str = "trainer.accelerator", cpu: str = "trainer=cpu") -> None:
+    """Compare the `accelerator` that is asked for with what there is.
+
+    `option` is what asks for it, and `cpu` what asks for the CPU.
 
     Raises:
-        UserError: there is a GPU that torch cannot use, or there is none although the trainer asks for one.
+        UserError: there is a GPU that torch cannot use, or there is none although one is asked for.
     """
-    accelerator = trainer.get("accelerator")
     if accelerator not in ("gpu", "cuda", "auto"):
         return
     driver, oldest = NEEDED.get((gpus.cuda or "").partition(".")[0], ("", (0, 0)))
-    build = f"torch {gpus.torch}" + (
-        f" needs NVIDIA driver {driver} or newer and compute capability {oldest[0]}.{oldest[1]} or newer"
-        if driver
-        else ""
-    )
+    needs = f" needs NVIDIA driver {driver} or newer and compute capability {oldest[0]}.{oldest[1]} or newer"
+    remedy = f"torch {gpus.torch}{needs if driver else ''}; {cpu} uses the CPU"
     if gpus.count and gpus.reason:
-        raise UserError(f"torch cannot use the GPU: {gpus.reason}; {build}; trainer=cpu trains on the CPU")
+        raise UserError(f"torch cannot use the GPU: {gpus.reason}; {remedy}")
     if gpus.count and gpus.capability and gpus.capability < oldest:
         has = f"the GPU has compute capability {gpus.capability[0]}.{gpus.capability[1]}"
-        raise UserError(f"torch cannot use the GPU: {has}; {build}; trainer=cpu trains on the CPU")
+        raise UserError(f"torch cannot use the GPU: {has}; {remedy}")
     if accelerator != "auto" and not gpus.count and not (gpus.others and accelerator == "gpu"):
-        raise UserError(
-            f"trainer.accelerator={accelerator}: torch finds no GPU here: {gpus.reason}; {build}; trainer=cpu trains "
-            "on the CPU"
-        )
+        raise UserError(f"{option}={accelerator}: torch finds no GPU here: {gpus.reason}; {remedy}")
 
 
 def _signs() -> bool:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from alexnet_lab import files
-from alexnet_lab.commands import predictions
+from alexnet_lab.commands import gpus, predictions
 from alexnet_lab.commands.evaluate import PROTOCOLS
 from alexnet_lab.commands.memory import remedies_when_full
 from alexnet_lab.commands.predictions import Prediction
@@ -173,6 +173,7 @@ def _predict_all(
 
 
 def _fabric(accelerator: Any, precision: Any) -> Fabric:
+    gpus.check(accelerator, gpus.look(), "accelerator", "accelerator=cpu")
     try:
         # Stated, or Fabric would look for Slurm and the like.
         return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[LightningEnvironment()])

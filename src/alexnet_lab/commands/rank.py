@@ -39,7 +39,7 @@ def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) ->
     try:
         from alexnet_lab.commands.train import train
 
-        gpus.check(settings["trainer"], gpus.look())
+        gpus.check(settings["trainer"].get("accelerator"), gpus.look())
         _silence_lightning()
         with naming_recipes(settings["overrides"]):
             train(settings, folder, checkpoint, started, pulse.progress)

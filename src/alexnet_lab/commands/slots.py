@@ -62,7 +62,7 @@ def usable_gpus(trainer: Mapping[str, Any]) -> list[str]:
     if not gpus.may_use(trainer):
         return []
     found = gpus.ask()
-    gpus.check(trainer, found)
+    gpus.check(trainer.get("accelerator"), found)
     names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return (names or [str(number) for number in range(found.count)])[: found.count]
 

@@ -92,7 +92,7 @@ def test_more_than_a_hundred_classes_have_no_confusion_matrix() -> None:
     assert callback._counts.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
 
 
-@pytest.mark.system
+@pytest.mark.alone
 def test_pictures_cost_less_than_a_hundredth_of_an_epoch_of_imagenette(
     settings: Callable[..., dict[str, Any]], as_in_a_rank: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,10 @@ from tests import warm
 
 from alexnet_lab.commands.entry import register_resolvers
 
+# Tests run beside each other; several threads that wait for each other on a busy machine take many times as long. Torch
+# reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parents[1]
 STARTED_BY_OTHERS = ("RANK", "LOCAL_", "NODE_", "GROUP_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
 
@@ -126,11 +130,7 @@ def as_in_a_rank() -> Iterator[None]:
     environment = dict(os.environ)
     import torch
 
-    # Several threads that wait for each other on a busy machine take many times as long.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     os.environ.clear()

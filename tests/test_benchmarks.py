@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, f"benchmarks/{name}.py", *arguments]
-    kept = {key: value for key, value in os.environ.items() if key != "ALEXNET_LAB_IMAGES"}
+    kept = {key: value for key, value in os.environ.items() if key not in ("ALEXNET_LAB_IMAGES", "OMP_NUM_THREADS")}
     return subprocess.run(command, cwd=ROOT, env=kept | environment, capture_output=True, text=True, timeout=600)
 
 

@@ -96,7 +96,7 @@ def test_job_that_cannot_be_is_told_and_the_others_are_run(script: Any, tmp_path
             "error: hydra.sweeper.max_batch_size is not for this launcher",
         ),
         (["hydra/sweeper=jobs"], "error: hydra/sweeper=jobs needs +hydra.sweeper.jobs"),
-        (["optimizer.lrr=1,2"], "error: there is no option 'optimizer.lrr', did you mean lr?"),
+        (["optimizer.lrr=1,2"], "error: there is no option 'optimizer.lrr', did you mean optimizer.lr?"),
     ],
 )
 def test_sweep_that_cannot_be_is_told_in_a_line(

@@ -182,7 +182,7 @@ def test_what_is_left_out_and_what_a_split_lacks_are_reported(found):
         "left out, in no split: cover.jpg",
         "left out: 2 images in test, without folders of classes",
         "val has no images of 1 of 2 classes: dogs",
-        "left out, as not images that Pillow decodes: 1 .txt",
+        "left out (not images that Pillow can decode): 1 .txt",
     ]
 
 

@@ -61,7 +61,7 @@ def test_images_outside_of_the_splits_are_left_aside_and_counted(tmp_path):
         "left out, in no split: more (1 image)",
         "left out, in no split: cover.png",
         f"val has no images of 1 of 3 classes: {SHARK}",
-        "left out, as not images that Pillow decodes: 1 .txt",
+        "left out (not images that Pillow can decode): 1 .txt",
     )
 
 

@@ -24,8 +24,8 @@ TEN_CROP = "ten_crop.json"
 OF_ONE_RUN = (
     "run", "seed", "folder", "overrides", "resume", "logger", "sweep", "sweep_name", "checkpoints", "hang_timeout",
 )  # fmt: skip
-OF_ONE_RUNS_DATA = ("seed", "dir", "workers", "transparency")
-"""Older runs do not state `transparency`, and no published dataset has any."""
+OF_ONE_RUNS_DATA = ("seed", "dir", "workers", "transparency", "unreadable")
+"""Older runs do not state the last two; no published dataset has transparent or unreadable images."""
 WATCHING = ("progress", "pictures")
 """Callbacks that leave the training as it is; others may change it."""
 OF_THE_MACHINE = (

@@ -277,6 +277,9 @@ def test_images_in_an_archive_are_skipped_too(damaged, cache, tmp_path):
     (tmp_path / "folder" / "all.tar").write_bytes(tar_bytes(tree))
     skipping = module(tmp_path / "folder", unreadable="skip", **WITHOUT_STATISTICS)
     assert same(epoch(skipping), epoch(module(without, **WITHOUT_STATISTICS)))
+    archive = tmp_path / "folder" / "all.tar"
+    with pytest.raises(UserError, match=rf"train/n0\d+/\d+\.JPEG in {archive} cannot be read: the file is cut off"):
+        epoch(module(archive, **WITHOUT_STATISTICS))
 
 
 def test_a_store_has_nothing_to_skip(stores, cache):

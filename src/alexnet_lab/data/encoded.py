@@ -5,7 +5,7 @@ H W stored size.
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor
 from torchvision.io import decode_jpeg
 
 from alexnet_lab.data.jpeg_markers import jpeg_size
-from alexnet_lab.data.sources.blobs import Blob
+from alexnet_lab.data.sources.blobs import Blob, reason_of
 from alexnet_lab.data.store.images import MAX_PIXELS, SIZE, orientation_turn, read_image, to_square
 from alexnet_lab.data.store.modes import Transparency, Unreadable
 from alexnet_lab.data.store.reading import Jpegs
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, printable
 
 EXIF = b"Exif\0\0"
 
@@ -53,13 +53,20 @@ class ImageFiles:
 
     Args:
         transparency: see `to_square`.
+        name: what messages call image `row`, such as its path in an archive; by default the file on disk.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, blobs: Sequence[Blob], transparency: Transparency | None = "white") -> None:
+    def __init__(
+        self,
+        blobs: Sequence[Blob],
+        transparency: Transparency | None = "white",
+        name: Callable[[int], str] | None = None,
+    ) -> None:
         self._blobs = blobs
         self._transparency = transparency
+        self._name = name or (lambda row: blobs[row].file)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -74,7 +81,7 @@ class ImageFiles:
                 square = to_square(data, transparency=self._transparency)
                 return square[top : top + height, left : left + width]
         except (Unreadable, OSError) as error:
-            raise UserError(f"{blob.file} cannot be read: {error}") from error
+            raise UserError(f"{printable(self._name(row))} cannot be read: {reason_of(error)}") from error
         return window_of(image, top, left, height, width)
 
 

@@ -96,7 +96,14 @@ class FolderSource:
             self._splits[split] = kept
 
     def images(self, split: str) -> WindowedImages:
-        return ImageFiles([sample.blob for sample in self._splits[split]], self.transparency)
+        samples = self._splits[split]
+
+        def name(row: int) -> str:
+            sample = samples[row]
+            packed = Path(sample.blob.file).name != Path(sample.name).name
+            return f"{_name(split, sample)} in {sample.blob.file}" if packed else sample.blob.file
+
+        return ImageFiles([sample.blob for sample in samples], self.transparency, name)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         return np.array([self._labels[sample.wnid] for sample in self._splits[split]], np.int64)

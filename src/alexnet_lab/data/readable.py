@@ -27,7 +27,7 @@ from alexnet_lab import files
 from alexnet_lab.data.encoded import ImageFiles
 from alexnet_lab.data.image_kinds import FORMATS, unidentified
 from alexnet_lab.data.jpeg_markers import jpeg_size
-from alexnet_lab.data.sources.blobs import Blob
+from alexnet_lab.data.sources.blobs import Blob, reason_of
 from alexnet_lab.data.store.images import MAX_BYTES, MAX_PIXELS
 from alexnet_lab.errors import UserError
 
@@ -121,7 +121,7 @@ def _fault(blob: Blob) -> str:
     try:
         ImageFiles([blob]).window(0, 0, 0, 1, 1)
     except UserError as error:
-        return str(error.__cause__ or error)
+        return reason_of(cause) if isinstance(cause := error.__cause__, Exception) else str(error)
     return ""
 
 
@@ -138,7 +138,7 @@ def _header_fault(blob: Blob) -> str:
             if len(head) == blob.size:
                 break
     except OSError as error:
-        return error.strerror or str(error)
+        return reason_of(error)
     return f"{unidentified(head)}, or cut off in its header" if head else unidentified(head)
 
 

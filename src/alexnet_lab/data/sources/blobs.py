@@ -55,6 +55,11 @@ class Blob(NamedTuple):
             return _unpacked(file, self, self.zipped, length)
 
 
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, without the path that the system's own errors repeat."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def open_plain(file: str) -> BinaryIO:
     """OSError unless it is a plain file: reading a FIFO would wait forever."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)

@@ -65,6 +65,7 @@ class Run:
         self.trainer: Any = SimpleNamespace(**(defaults | facts))
         accumulated = self.trainer.accumulate_grad_batches
         self.trainer.estimated_stepping_batches = epochs * batches // accumulated
+        self.last = batches  # of an epoch that is left within
         self.progress = Progress(test_on)
 
     def fit(self, step_seconds: float, val_seconds: float = 0.0, first_seconds: float | None = None) -> None:
@@ -78,7 +79,7 @@ class Run:
             if not first:
                 progress.on_train_epoch_start(trainer, self.module)
                 self.metrics.steps = 0
-            for index in range(first, trainer.num_training_batches):
+            for index in range(first, min(self.last, trainer.num_training_batches)):
                 progress.on_train_batch_start(trainer, self.module, batch(), index)
                 self.seconds += step_seconds if first_seconds is None else first_seconds
                 first_seconds = None
@@ -151,6 +152,17 @@ def test_run_of_at_least_ten_steps_prints_at_least_ten_lines(
     of_an_epoch = [line for line in printed if "val/top1 0.7500" in line]
     assert [line.split("  ")[0] for line in of_an_epoch] == [f"epoch {n}/{epochs}" for n in range(1, epochs + 1)]
     assert all(re.search(r"step [\d,]+/[\d,]+  [\d,]+ images/s", line) for line in printed)
+
+
+@pytest.mark.usefixtures("without_terminal")
+def test_last_step_within_an_epoch_has_one_line(running: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    running.append(run := Run(epochs=1, batches=100))
+    run.trainer.estimated_stepping_batches = 20  # trainer.max_steps
+    run.last = 20
+    run.fit(step_seconds=1.0)
+    assert [line.split("/20  ")[0] for line in of_epochs(lines(capsys))] == [
+        f"epoch 1/1  step {step}" for step in range(2, 21, 2)
+    ]
 
 
 @pytest.mark.usefixtures("without_terminal")

@@ -89,7 +89,8 @@ class Progress(pl.Callback):
         images = batch.global_size / trainer.accumulate_grad_batches
         self._meter.images += images
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._after_step(self._work, trainer.global_step, metrics, batch_idx + 1 >= trainer.num_training_batches)
+            last = batch_idx + 1 >= trainer.num_training_batches or trainer.global_step >= self._work.steps
+            self._after_step(self._work, trainer.global_step, metrics, last)
         self._bar.advance(self._title, images, batch_idx, trainer.num_training_batches, metrics)
 
     def _after_step(self, work: Work, step: int, metrics: ClassificationMetrics, last_of_epoch: bool) -> None:

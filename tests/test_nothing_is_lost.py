@@ -5,7 +5,11 @@ Before: a user's error leaves nothing.
 """
 
 import json
+import os
 import shlex
+import shutil
+import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 from alexnet_lab.data.sampler import EpochOrder
+from alexnet_lab.data.store.prepare import prepare
+from alexnet_lab.data.stream.writing import write_stream
 from alexnet_lab.tracking.comparison.run_folders import read_runs
 from alexnet_lab.tracking.metric_rows import read_rows
 
@@ -92,8 +100,10 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train(script: Any) -> Callable[..., subprocess.CompletedProcess]:
-    """Run the real script, which knows `faults.py`."""
-    environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "commands")}
+    """Run the real script with `faults.py`."""
+    paths = [str(Path(__file__).parent / "commands"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # LitData tries to get a chunk for two minutes by default.
+    environment = script.environment | {"PYTHONPATH": os.pathsep.join(paths), "MAX_WAIT_TIME": "2"}
     return lambda *arguments, **more: script.run(*arguments, env=environment, **more)
 
 
@@ -158,14 +168,123 @@ def test_run_that_can_write_nothing_at_all_prints_its_reason(train: Any, tmp_pat
 
 
 @pytest.mark.system
-def test_damaged_records_and_lost_chunks_are_named(train: Any, tmp_path: Path, images: Path, monkeypatch: Any) -> None:
-    from alexnet_lab.data.store.prepare import prepare
-
-    prepare(images, tmp_path / "store", name="image_folder", format="jpeg", workers=1)
-    records = tmp_path / "store" / "train" / "images.bin"
+def test_store_with_a_damaged_record_is_named(train: Any, images: Path, tmp_path: Path) -> None:
+    store, folder = tmp_path / "store", tmp_path / "run"
+    prepare(images, store, name="image_folder", format="jpeg", workers=1)
+    records = store / "train" / "images.bin"
     faulty = fault(name="Loses", paths=[str(records)], how="are_zeroed")
-    ended = train(*IMAGES, f"data.dir={tmp_path}/store", faulty, f"hydra.run.dir={tmp_path}/damaged")
-    assert_kept(ended, tmp_path / "damaged", f"{records}: image ")
+    ended = train(*IMAGES, f"data.dir={store}", faulty, f"hydra.run.dir={folder}")
+    assert_kept(ended, folder, f"{records}: image ")
+
+
+@pytest.mark.system
+def test_stream_whose_chunks_are_lost_is_named(train: Any, images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("litdata", reason="needs the extra: pip install -e '.[stream]'")
+    stream, folder = tmp_path / "stream", tmp_path / "run"
+    prepare(images, tmp_path / "store", name="image_folder", format="jpeg", workers=1)
+    write_stream(tmp_path / "store", str(stream), "image_folder", chunk_images=1)
+    chunks = [str(path) for path in (stream / "train").glob("chunk-*")]
+    faulty = fault(name="Loses", paths=chunks, how="vanish")
+    ended = train(*IMAGES, f"data.dir={stream}", faulty, f"hydra.run.dir={folder}")
+    assert_kept(ended, folder, f"of {stream}/train cannot be read")
+
+
+# Sweeps and resumed runs.
+
+
+@pytest.mark.system
+def test_jobs_of_a_sweep_are_kept_and_the_table_has_the_command_that_continues_each(
+    train: Any, images: Path, tmp_path: Path
+) -> None:
+    path, conf, sweep = images / "train/dogs/1.jpg", tmp_path / "conf" / "sweep", tmp_path / "sweep"
+    whole = path.read_bytes()
+    jobs = {
+        "raises": [fault(name="Fault", kind="raises", rank=0, epoch=1)],
+        "killed": [fault(name="Fault", kind="is_killed", rank=0, epoch=1)],
+        "full": [fault(name="FullDisk", most_bytes=100_000)],
+        "refused": [fault(name="Refuses", rank=0)],
+        "cut": [fault(name="Loses", paths=[str(path)], how="are_cut")],
+    }
+    words = {
+        "raises": "ZeroDivisionError: on purpose",
+        "killed": "rank 0 was killed by SIGKILL (out of memory?)",
+        "full": "checkpoints/last.ckpt cannot be written: File too large",
+        "cut": f"{path} cannot be read",
+    }
+    conf.mkdir(parents=True)
+    content = {"defaults": [{"override /hydra/sweeper": "jobs"}], "hydra": {"sweeper": {"jobs": jobs}}}
+    (conf / "faults.yaml").write_text("# @package _global_\n" + yaml.safe_dump(content, sort_keys=False))
+    where = (f"data.dir={images}", f"hydra.sweep.dir={sweep}")
+    ended = train("-m", "--config-dir", str(conf.parent), "sweep=faults", *IMAGES, *where)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    folders = {path.parent.name.split(",")[0]: path.parent for path in sweep.glob("*/job.log")}
+    assert folders.keys() == jobs.keys()
+    lines = ended.stdout.splitlines()
+    hints = {name: [line for line in lines if " with: " in line and str(folders[name]) in line] for name in jobs}
+    for name, reason in words.items():
+        found, folder = result(folders[name]), folders[name]
+        assert (found["status"], epochs(folder)[0]) == ("failed", 0)
+        assert reason in found["error"]
+        assert any(line.startswith(f"{folder.name}: ") and reason in line for line in lines)
+        assert all((folder / file).exists() for file in ("checkpoints/last.ckpt", "checkpoints/best.ckpt"))
+        assert (folder / "config.yaml").exists()
+        assert command_of(hints[name][0]) == [f'resume="{folder}"']
+    assert not hints["refused"]
+    assert [path.name for path in folders["refused"].iterdir()] == ["job.log"]
+
+    path.write_bytes(whole)
+    ended = train(*command_of(hints["cut"][0]))
+    assert ended.returncode == 0, ended.stderr
+    assert result(folders["cut"])["status"] == "finished"
+    assert epochs(folders["cut"]) == [0, 1, 2]
+
+
+@pytest.mark.system
+def test_resumed_run_keeps_its_checkpoints_and_not_its_old_result(train: Any, images: Path, tmp_path: Path) -> None:
+    base, path = tmp_path / "base", images / "train/dogs/1.jpg"
+    assert train(*IMAGES, f"data.dir={images}", f"hydra.run.dir={base}").returncode == 0
+    kinds = {
+        "raises": (fault(name="Fault", kind="raises", rank=0, epoch=4), "ZeroDivisionError: on purpose"),
+        "killed": (fault(name="Fault", kind="is_killed", rank=0, epoch=4), "rank 0 was killed by SIGKILL"),
+        "vanish": (fault(name="Loses", paths=[str(path)], how="vanish", epoch=3), f"{path} cannot be read"),
+    }
+    for name, (faulty, words) in kinds.items():
+        folder = tmp_path / name
+        shutil.copytree(base, folder)
+        ended = train(f"resume={folder}", "trainer.max_epochs=6", faulty)
+        assert ended.returncode == 1, ended.stderr
+        assert words in ended.stderr
+        assert command_of(ended.stderr.splitlines()[-1]) == [f"resume={folder}"]
+        assert result(folder)["status"] == "failed"
+        assert words in result(folder)["error"]
+        assert epochs(folder)[:4] == [0, 1, 2, 3]
+        assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] >= 3
+
+    files = [base / name for name in ("config.yaml", "result.json", "metrics.csv", "checkpoints/last.ckpt")]
+    before = [file.read_bytes() for file in files]
+    ended = train(f"resume={base}", "trainer.max_epochs=6", fault(name="Refuses", rank=0))
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == "error: rank 0 has no data"
+    assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.system
+def test_run_of_which_every_process_was_killed_is_reported_and_continued(
+    script: Any, train: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    arguments = (*SYNTHETIC, f"hydra.run.dir={folder}")
+    process = script.start(*arguments, "trainer.max_epochs=4000")
+    script.wait(process, (folder / "checkpoints/last.ckpt").exists, "the first epoch")
+    assert [run.status for run in read_runs([str(folder)])] == ["unfinished"]
+    os.killpg(process.pid, signal.SIGKILL)
+    script.finish(process)
+    (run,) = read_runs([str(folder)])
+    assert (run.status, run.error) == ("failed", "the process was killed (out of memory?)")
+    ended = train(*arguments, "resume=auto", f"trainer.max_epochs={len(epochs(folder)) + 1}")
+    assert ended.returncode == 0, ended.stderr
+    assert "run run failed: the process was killed (out of memory?); continuing from " in ended.stderr
 
 
 # Several ranks.
@@ -192,3 +311,60 @@ def test_users_error_of_one_rank_before_training_leaves_nothing(rank: int, train
     assert ended.stderr.splitlines()[-1] == f"error: rank {rank} has no data"
     assert "Traceback" not in ended.stderr
     assert not folder.exists()
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("raises", "ZeroDivisionError: on purpose"), ("is_killed", "was killed by SIGKILL (out of memory?)")],
+)
+def test_rank_that_fails_is_named_with_its_reason(kind: str, words: str, rank: int, train: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    faulty = fault(name="Fault", kind=kind, rank=rank, epoch=1)
+    ended = train(*SYNTHETIC, *TWO_RANKS, faulty, f"hydra.run.dir={folder}")
+    assert ended.returncode == 1
+    found = result(folder)
+    assert (found["status"], found["rank"]) == ("failed", rank)
+    assert words in found["error"]
+    assert words in ended.stderr
+    assert command_of(ended.stderr.splitlines()[-1]) == [f"resume={folder}"]
+    assert "Connection closed" not in ended.stderr
+    assert (folder / "checkpoints/last.ckpt").exists()
+    assert epochs(folder) == [0]
+
+
+def by_torchrun(train: Any, *arguments: str) -> subprocess.CompletedProcess:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = ("-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}", "src/train.py")
+    return train(*arguments, program=program)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_of_torchrun_end_alike(rank: int, train: Any, images: Path, tmp_path: Path) -> None:
+    path, folder = images / read_in_second_epoch_by(rank), tmp_path / "run"
+    faulty = fault(name="Loses", paths=[str(path)], how="vanish")
+    ended = by_torchrun(train, *IMAGES, *TWO_RANKS, f"data.dir={images}", faulty, f"hydra.run.dir={folder}")
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("failed")]
+    assert f"{path} cannot be read" in line
+    assert command_of(line) == [f"resume={folder}"]
+    assert (result(folder)["status"], result(folder)["rank"]) == ("failed", rank)
+    assert f"{path} cannot be read" in result(folder)["error"]
+    assert (folder / "checkpoints/last.ckpt").exists()
+
+    folder = tmp_path / "refused"
+    ended = by_torchrun(train, *SYNTHETIC, *TWO_RANKS, fault(name="Refuses", rank=rank), f"hydra.run.dir={folder}")
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("error")]
+    assert lines == [f"error: rank {rank} has no data"]
+    assert not folder.exists()
+
+    folder = tmp_path / "killed"
+    faulty = fault(name="Fault", kind="is_killed", rank=rank, epoch=1)
+    ended = by_torchrun(train, *SYNTHETIC, *TWO_RANKS, faulty, f"hydra.run.dir={folder}")
+    assert ended.returncode == 1
+    assert (result(folder)["status"], result(folder)["rank"]) == ("failed", 1 - rank)
+    assert "another rank ended without recording a reason; was it killed (out of memory?)" in result(folder)["error"]
+    assert (folder / "checkpoints/last.ckpt").exists()

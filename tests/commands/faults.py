@@ -45,13 +45,13 @@ class Refuses(pl.Callback):
 
 
 class Loses(pl.Callback):
-    """Files vanish, or lose their content, when the first epoch has ended."""
+    """Files vanish, or lose their content, when an epoch has ended."""
 
-    def __init__(self, paths: list[str], how: Literal["vanish", "are_cut", "are_zeroed"]) -> None:
-        self._paths, self._how = [Path(path) for path in paths], how
+    def __init__(self, paths: list[str], how: Literal["vanish", "are_cut", "are_zeroed"], epoch: int = 0) -> None:
+        self._paths, self._how, self._epoch = [Path(path) for path in paths], how, epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.current_epoch > 0:
+        if not trainer.is_global_zero or trainer.current_epoch != self._epoch:
             return
         for path in self._paths:
             if self._how == "vanish":

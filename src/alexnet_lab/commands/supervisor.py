@@ -216,7 +216,8 @@ def _end(processes: Sequence[subprocess.Popen[Any]]) -> None:
 
 def _reason(folder: Path, failure: Failure) -> str:
     name = "train.log" if failure.rank == 0 else f"train.rank{failure.rank}.log"
-    return "\n".join([f"rank {failure.rank} {failure.how}; the last lines of {name}:", *last_lines(folder / name)])
+    lines = last_lines(folder / name)
+    return "\n".join([f"rank {failure.rank} {failure.how}" + (f"; the last lines of {name}:" if lines else ""), *lines])
 
 
 def how_it_ended(status: int) -> str:

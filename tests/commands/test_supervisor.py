@@ -79,6 +79,13 @@ def test_rank_that_fails_ends_the_others_within_seconds(failing: int, tmp_path: 
     assert result(tmp_path)["error"].startswith(f"rank {failing} ended with status 7; the last lines of train.")
 
 
+def test_rank_that_stops_a_second_after_the_others_is_waited_for(tmp_path: Path) -> None:
+    record = '{"status": "interrupted", "reason": "max_time"}'
+    slow = f"time.sleep(0 if rank else 1)\nif rank == 0: open('{tmp_path}/result.json', 'w').write({record!r})"
+    assert supervise(program(f"{slow}\nsys.exit(3)"), tmp_path, ranks=2) == INTERRUPTED
+    assert result(tmp_path) == {"status": "interrupted", "reason": "max_time"}
+
+
 def test_rank_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "GRACE_SECONDS", 0.5)
     stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(1)\nsys.exit(1) if rank else time.sleep(60)"

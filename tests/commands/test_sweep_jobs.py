@@ -51,7 +51,7 @@ def sweep_of(folder: Path, program: str, monkeypatch: pytest.MonkeyPatch, jobs_a
         return one.process
 
     monkeypatch.setattr(sweep, "_start", start)
-    monkeypatch.setattr(sweeps, "failures", [])
+    monkeypatch.setattr(sweeps, "unfinished", [])
     return sweep
 
 
@@ -123,6 +123,21 @@ def test_one_request_reaches_every_running_job_once_and_starts_none(
     assert [job.state for job in jobs] == ["interrupted", "interrupted", "skipped"]
     assert [(job.folder / "asked").read_text() for job in jobs[:2]] == ["1", "1"]
     assert not jobs[2].folder.exists()
+
+
+def test_jobs_that_max_time_stopped_are_interrupted_and_so_is_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record = '{"status": "interrupted", "reason": "max_time", "error": null}'
+    program = f"import sys; open(sys.argv[1] + '/result.json', 'w').write({record!r}); sys.exit(3)"
+    sweep = sweep_of(tmp_path / "sweep", program, monkeypatch)
+    jobs = [job_of(sweep, f"seed={seed}", f"seed={seed}") for seed in range(2)]
+    assert sweeps.exit_status() == 0
+    sweep.run(jobs)
+    assert [(job.state, job.reason) for job in jobs] == [("interrupted", "trainer.max_time is over")] * 2
+    assert sweeps.exit_status() == 3
+    jobs[0].state = "failed"
+    assert sweeps.exit_status() == 1
 
 
 def test_folder_belongs_to_one_job_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 start(_quiet(function, config_name, with_traceback))()
             except RunFailed as error:  # the first job that failed, when the sweep has ended
                 print(f"error: {error}", file=sys.stderr)
-                sys.exit(FAILED)
+                sys.exit(_status_of_sweep() or FAILED)
             except RunInterrupted:
                 slurm.requeue()
                 sys.exit(INTERRUPTED)
@@ -81,13 +81,17 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 # A run's folder that it cannot make, or an override that it cannot apply.
                 reason = UserError(f"{error.filename}: {error.strerror}") if isinstance(error, OSError) else error
                 report(reason, config_name, with_traceback)
-            sweep = sys.modules.get("alexnet_lab.commands.sweep")  # loaded where there was a sweep
-            if sweep and sweep.failures:
-                sys.exit(FAILED)
+            if status := _status_of_sweep():
+                sys.exit(status)
 
         return program
 
     return decorate
+
+
+def _status_of_sweep() -> int:
+    sweep = sys.modules.get("alexnet_lab.commands.sweep")  # loaded where there was a sweep
+    return sweep.exit_status() if sweep else FINISHED
 
 
 def _print_help(config_name: str, with_traceback: bool) -> bool:

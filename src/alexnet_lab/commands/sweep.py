@@ -19,7 +19,7 @@ from alexnet_lab.commands import ending, folders, job, launch, snapshot, supervi
 from alexnet_lab.commands.slots import Slot, Slots, gpus_of, usable_gpus
 from alexnet_lab.commands.sweep_job import Job, Process
 from alexnet_lab.commands.sweep_view import View
-from alexnet_lab.errors import FINISHED, USER_ERROR, RunInterrupted, UserError
+from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunInterrupted, UserError
 from alexnet_lab.tracking import record
 from alexnet_lab.tracking.metric_rows import read_rows
 
@@ -33,8 +33,8 @@ NOT_FOR_JOBS = (*supervisor.FOREIGN, *OF_THE_SWEEP)
 USER_ERROR_BEGINS = "error: "
 MADE_BY_A_LAUNCH = {CODE, folders.LOCK, f"{folders.LOCK}{locks.MARKER}", "multirun.yaml"}
 
-failures: list[str] = []
-"""Names of the jobs of this process's sweep that failed: the command's exit status tells of them."""
+unfinished: list[Job] = []
+"""Jobs of this process's sweep that ended without being finished, see `exit_status`."""
 
 
 class Sweep:
@@ -125,7 +125,7 @@ class Sweep:
                     _kill(one)
             stop.restore()
             view.close()
-        failures.extend(one.name for one in todo if one.state != "finished")
+        unfinished.extend(one for one in todo if one.state != "finished")
         if stop.requested:
             raise RunInterrupted
         if self._fail_fast and any(one.state == "failed" for one in todo):
@@ -209,6 +209,12 @@ class Sweep:
                 last = supervisor.last_lines(one.folder / folders.JOB_LOG)
                 result["error"] = "\n".join([f"{one.reason}; the last lines of {folders.JOB_LOG}:", *last])
                 ending.write(one.folder, **{**result, "status": "failed"})
+
+
+def exit_status() -> int:
+    """Of the command, when its sweep has ended; interrupted jobs alone, as after trainer.max_time, are no failure."""
+    states = {one.state for one in unfinished}
+    return FAILED if states - {"interrupted"} else INTERRUPTED if states else FINISHED
 
 
 def _user_error(log: Path) -> str:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from alexnet_lab.commands.evaluate import evaluate
+from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.metric_rows import read_rows
 
 BAD = ["test/dogs/3.jpg", "train/dogs/2.jpg", "val/cats/1.jpg"]
@@ -31,6 +32,8 @@ class Runs:
     """The same run on a folder without these files."""
     first: str
     """The log of the run's start."""
+    images: Path
+    """The images of `reference`."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def runs(script: Any, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     run(f"resume={root / 'skipped'}", "trainer.max_epochs=2")
     assert not (root / "cache").exists()
     run(f"data.dir={root / 'without'}", "trainer.max_epochs=2", f"hydra.run.dir={root / 'reference'}")
-    return Runs(root / "skipped", root / "reference", log)
+    return Runs(root / "skipped", root / "reference", log, root / "without")
 
 
 def test_a_run_that_leaves_files_out_is_the_run_without_these_files(runs: Runs) -> None:
@@ -84,3 +87,14 @@ def test_evaluate_leaves_out_what_the_run_left_out(
     result = json.loads((runs.reference / "result.json").read_text())["final"]
     assert found["test/loss"] == pytest.approx(result["test/loss"], rel=1e-6)
     assert found["test/top1"] == result["test/top1"]
+
+
+def test_images_of_other_classes_than_the_checkpoints_are_refused(
+    runs: Runs, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    for split in ("train", "val", "test"):
+        shutil.copytree(runs.images / split / "cats", tmp_path / split / "dogs")
+        shutil.copytree(runs.images / split / "dogs", tmp_path / split / "eels")
+    choices = (f"checkpoint={runs.reference}/checkpoints/last.ckpt", "trainer=cpu", f"data.dir={tmp_path}")
+    with pytest.raises(UserError, match="other classes than the checkpoint's: class 0 was cats, it is dogs; name its"):
+        evaluate(composed("evaluate", *choices))

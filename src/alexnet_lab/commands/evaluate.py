@@ -24,6 +24,7 @@ from alexnet_lab.commands.rank import NOISE
 from alexnet_lab.commands.recorded import Run, not_comparable, published_text
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.spec import different_class
 from alexnet_lab.errors import UserError
 from alexnet_lab.metrics import figures_of_mean
 
@@ -148,6 +149,9 @@ def _data(restored: Restored, options: dict[str, Any]) -> ImageDataModule:
     if options["protocol"] == "ten_crop" and changes["eval_batch_size"] is None:
         changes["eval_batch_size"] = max(1, restored.settings["data"]["eval_batch_size"] // TEN)
     data = restored_data(restored, changes)
+    trained = restored.preprocessing.get("classes", data.spec.classes)
+    if difference := different_class(trained, data.spec.classes):
+        raise UserError(f"these are other classes than the checkpoint's: {difference}; name its data: data.dir=FOLDER")
     data.evaluate_by(options["protocol"])
     if options["protocol"] == "ten_crop":
         _check_room(data)

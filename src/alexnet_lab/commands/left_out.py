@@ -11,7 +11,7 @@ from alexnet_lab import files
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.photographs import Photographs
 from alexnet_lab.data.readable import Unread
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, cannot_be_written
 
 LEFT_OUT = "left_out.json"
 """In a run's folder: file and reason of each image that could not be read when the run began."""
@@ -44,7 +44,10 @@ def _names_left_out(folder: Path, find: Callable[[], list[Unread]]) -> list[str]
     path = folder / LEFT_OUT
     if not path.exists() and os.environ.get("RANK", "0") == "0":
         found = [image._asdict() for image in find()]
-        files.write(path, json.dumps(found, indent=1) + "\n")
+        try:
+            files.write(path, json.dumps(found, indent=1) + "\n")
+        except OSError as error:
+            raise cannot_be_written(path, error) from error
         log.info("written: %s", path)
     elif path.exists():
         log.info("unreadable images are left out as at the run's start: %s", path)

@@ -209,7 +209,8 @@ def _prediction(image: GivenImage, probabilities: Tensor, classes: Sequence[str]
     """From float [K]."""
     values, places = (sorted_.tolist() for sorted_ in probabilities.sort(descending=True))
     ranked = [(printable(classes[place]), value) for value, place in zip(values[:top], places[:top], strict=True)]
-    truth = names_by_wnid().get(image.folder) or (image.folder if image.folder in classes else None)
+    named = (names_by_wnid().get(folder) or (folder if folder in classes else None) for folder in image.folders)
+    truth = next(filter(None, named), None)
     # Two of ImageNet's classes are called "crane".
     rank = places.index(classes.index(truth)) if truth and classes.count(truth) == 1 else None
     return Prediction(printable(image.path), printable(truth) if truth else None, ranked, rank)

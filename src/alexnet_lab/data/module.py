@@ -1,5 +1,6 @@
 """The one LightningDataModule: a dataset object, the global order, and the input pipeline on the device."""
 
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal
@@ -13,9 +14,11 @@ from alexnet_lab.data.draws import Augmentation
 from alexnet_lab.data.loader import BatchLoader
 from alexnet_lab.data.pipeline import InputPipeline
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
-from alexnet_lab.data.spec import Batch, DataSpec, Draws, replica
+from alexnet_lab.data.spec import Batch, DataSpec, Draws, different_class, replica
 from alexnet_lab.data.stream.reading import chunks_of
 from alexnet_lab.errors import UserError, names_of
+
+log = logging.getLogger(__name__)
 
 Protocol = Literal["center", "ten_crop"]
 
@@ -194,11 +197,15 @@ class ImageDataModule(LightningDataModule):
             images = self.trainer.precision_plugin.convert_input(images)
         return batch._replace(images=images)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """The position in the data: `epoch`, and `step`, the optimizer steps (global batches) done in that epoch.
 
         Counted in steps, it holds for any number of ranks and any accumulation. Exact at the end of an optimizer step.
+        Also `classes` and the number of training `images`, for comparison.
         """
+        return self._position() | {"classes": list(self.spec.classes), "images": len(self.dataset.split("train").rows)}
+
+    def _position(self) -> dict[str, int]:
         if self.trainer is None:
             return dict(self._start)
         epochs = self.trainer.fit_loop.epoch_progress.current.state_dict()
@@ -209,6 +216,20 @@ class ImageDataModule(LightningDataModule):
         micro_batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.state_dict()["processed"]
         return {"epoch": epoch, "step": micro_batches // self.trainer.accumulate_grad_batches}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Makes the train loaders of this fit begin at that position; `setup` begins anew."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Makes the train loaders of this fit begin at that position; `setup` begins anew.
+
+        Raises:
+            UserError: the classes are others than they were.
+        """
+        if difference := different_class(state_dict.get("classes", self.spec.classes), self.spec.classes):
+            raise UserError(f"the data has changed since the checkpoint: {difference}")
+        images = len(self.dataset.split("train").rows)
+        before = state_dict.get("images", images)
+        if before != images:
+            log.warning(
+                "the data has changed since the checkpoint: %s training images then, %s now, in another order",
+                f"{before:,}",
+                f"{images:,}",
+            )
         self._start = {"epoch": state_dict["epoch"], "step": state_dict["step"]}

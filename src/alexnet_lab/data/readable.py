@@ -80,26 +80,28 @@ def without_header(images: Images) -> list[Unread]:
 def undecodable(folder: Path, images: Images) -> list[Unread]:
     """The images of `folder` that cannot be decoded; each is decoded as training does it, unless the cache has it."""
     cache = _cache_file(folder)
-    known = _known(cache)
+    kept = _kept(cache)
     keys: list[NDArray[np.uint64]] = []
 
     def check(part: Images) -> tuple[NDArray[np.uint64], list[Unread]]:
         found = np.array([_key(blob) for _, blob in part], np.uint64)
-        faults = [
-            "" if is_known else _fault(blob) for (_, blob), is_known in zip(part, np.isin(found, known), strict=True)
-        ]
+        faults = ["" if known else _fault(blob) for (_, blob), known in zip(part, _among(found, kept), strict=True)]
         unread = [Unread(name, reason) for (name, _), reason in zip(part, faults, strict=True) if reason]
         return found[[not reason for reason in faults]], unread
 
     unreadable = []
-    with tqdm(desc="checking images", total=len(images), unit=" images", delay=2) as bar:
-        for readable, unread in _in_threads(check, images):
-            keys.append(readable)
-            unreadable += unread
-            bar.update(len(readable) + len(unread))
-    now = np.unique(np.concatenate([np.empty(0, np.uint64), *keys]))
-    if not np.array_equal(now, known):
-        _keep(cache, now)
+    stopped = [kept]  # what a stop leaves is kept, too
+    try:
+        with tqdm(desc="checking images", total=len(images), unit=" images", delay=2) as bar:
+            for readable, unread in _in_threads(check, images):
+                keys.append(readable)
+                unreadable += unread
+                bar.update(len(readable) + len(unread))
+        stopped.clear()
+    finally:
+        now = np.unique(np.concatenate([np.empty(0, np.uint64), *stopped, *keys]))
+        if not np.array_equal(now, kept):
+            _keep(cache, now)
     return sorted(unreadable)
 
 
@@ -162,6 +164,12 @@ def _key(blob: Blob) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
+def _among(keys: NDArray[np.uint64], kept: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of the keys are kept; `kept` is ascending. `np.isin` would sort it at each call."""
+    places = np.searchsorted(kept, keys)
+    return np.append(kept, np.uint64(0))[places] == keys if len(kept) else np.zeros(len(keys), np.bool_)
+
+
 def _cache_file(folder: Path) -> Path | None:
     """None where there is no home folder. Other versions of the decoders have a file of their own."""
     try:
@@ -173,7 +181,7 @@ def _cache_file(folder: Path) -> Path | None:
     return home / "alexnet_lab" / "readable" / f"{digest[:16]}.npy"
 
 
-def _known(cache: Path | None) -> NDArray[np.uint64]:
+def _kept(cache: Path | None) -> NDArray[np.uint64]:
     """The keys in the cache, ascending; none where it is missing or damaged."""
     with suppress(OSError, ValueError, EOFError):
         keys = np.load(cache, allow_pickle=False) if cache else None

@@ -4,13 +4,15 @@ Shapes: N samples of this rank's micro-batch, V views of each, C channels, H W s
 K classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from alexnet_lab.data.store.modes import Transparency
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, printable
 
 
 class Draws(NamedTuple):
@@ -66,6 +68,14 @@ def mean_over_views(logits: Tensor, num_samples: int) -> Tensor:
     views = logits.float().log_softmax(1).unflatten(0, (num_samples, -1))
     mean: Tensor = views.logsumexp(1) - views.new_tensor(views.shape[1]).log()
     return mean
+
+
+def different_class(before: Sequence[str], now: Sequence[str]) -> str | None:
+    """The first label that means another class than before, in words; None where there is none."""
+    for label, (one, two) in enumerate(zip_longest(before, now, fillvalue="no class")):
+        if one != two:
+            return printable(f"class {label} was {one}, it is {two}")
+    return None
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,12 @@ class StoredImages:
         if not self._val_size and "val" not in source.counts:
             size = suggested_val_size(source.counts["train"], len(source.classes))
             raise UserError(f"{self.folder} has no val images: hold training images out, as in data.val_size={size}")
+        if self._val_size and "val" in source.counts:
+            log.info(
+                "%s: not used, as data.val_size holds training images out: %s val images",
+                self.folder,
+                f"{source.counts['val']:,}",
+            )
         return source
 
     def find_unreadable(self) -> list[Unread]:

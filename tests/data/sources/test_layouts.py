@@ -167,6 +167,15 @@ def test_the_folder_of_the_dataset_is_named_where_another_was_given(tmp_path, pa
         find_samples([tmp_path], "data.dir")
 
 
+def test_an_archive_that_was_left_beside_its_folders_is_named(tmp_path):
+    images = dict.fromkeys(pairs("train/cats", "val/cats"), b"")
+    write(tmp_path, {**images, "all.tar": tar_bytes(images)})
+    with pytest.raises(
+        UserError, match=rf"all/train is named like a split.*it is in {tmp_path}/all.tar: move that away"
+    ):
+        find_samples([tmp_path])
+
+
 def test_the_one_folder_in_an_archive_is_not_a_class(tmp_path):
     archive = tar_bytes(dict.fromkeys(pairs("PetImages/Cat", "PetImages/Dog"), b""))
     write(tmp_path, {"pets.tar": archive})

@@ -17,10 +17,8 @@ class GivenImage(NamedTuple):
     """As it was named; in a folder or an archive, with the path inside."""
     blob: Blob
 
-    @property
-    def folder(self) -> str:
-        """The name of the folder that it lies in."""
-        return Path(self.path).resolve().parent.name
+    folders: tuple[str, ...]
+    """The names of the folders that may be its class: those in the named place, from the top, and the place's own."""
 
 
 def given_images(places: Sequence[str], left_out: Counter[str] | None = None) -> list[GivenImage]:
@@ -50,8 +48,9 @@ def _below(place: str, left_out: Counter[str]) -> Iterator[GivenImage]:
             inside = path if path.is_dir() else path.parent
             for listed, blob in list_files([path], left_out):
                 if Path(listed).name not in LABEL_FILES:
-                    yield GivenImage(str(inside / listed), blob)
+                    folders = (*Path(listed).parts[:-1], path.resolve().name)
+                    yield GivenImage(str(inside / listed), blob, folders)
         else:
-            yield GivenImage(str(path), Blob(str(path), 0, path.stat().st_size))
+            yield GivenImage(str(path), Blob(str(path), 0, path.stat().st_size), (path.resolve().parent.name,))
     if nothing:
         raise UserError(f"images={place}: there is no such file or folder, and as a pattern it fits nothing")

@@ -57,7 +57,10 @@ class Place:
         if self.is_one_folder and not is_packed(folder):
             folder_typed = typed(self.option, from_here(self.sources[0] / inside))
             self.refuse(f"{reason}; for the dataset in {self.of(inside)}: {folder_typed}")
-        self.refuse(f"{reason}; for the dataset in {self.of(inside)}, unpack it: {self.option}=FOLDER")
+        archive = printable(next(folder.below()).blob.file)
+        self.refuse(
+            f"{reason}; it is in {archive}: move that away, or unpack it and name a dataset in it: {self.option}=FOLDER"
+        )
 
     @property
     def is_one_folder(self) -> bool:

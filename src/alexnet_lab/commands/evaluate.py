@@ -23,6 +23,7 @@ from alexnet_lab.commands.memory import remedies_when_full
 from alexnet_lab.commands.rank import NOISE
 from alexnet_lab.commands.recorded import Run, not_comparable, published_text
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
+from alexnet_lab.commands.schema import check_trainer
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.spec import different_class
 from alexnet_lab.errors import UserError
@@ -173,10 +174,12 @@ def _trainer(options: dict[str, Any], restored: Restored, outputs: Outputs) -> p
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
     settings = {**options, "precision": options["precision"] or restored.settings["trainer"]["precision"]}
+    check_trainer(settings)
     gpus.check(settings["accelerator"], gpus.look())
     trainer: pl.Trainer = build(
         settings,
         "trainer",
+        pl.Trainer,
         callbacks=[Progress(), outputs],
         logger=False,
         enable_checkpointing=False,

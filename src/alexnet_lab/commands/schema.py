@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from alexnet_lab.commands.advice import did_you_mean
+from alexnet_lab.commands.strategies import works_here
 from alexnet_lab.errors import UserError
 
 
@@ -78,6 +79,13 @@ def _off(value: Any) -> Any:
     return value
 
 
+def _without_xla(value: Any) -> Any:
+    """Of a profiler; lightning prints a traceback where there is no XLA."""
+    if value == "xla":
+        raise ValueError("choose simple, advanced or pytorch")
+    return value
+
+
 class TrainerSettings(BaseModel):
     """What lightning's Trainer does not check by itself; all other values, and the types, are left to `build.check`."""
 
@@ -93,6 +101,8 @@ class TrainerSettings(BaseModel):
     val_check_interval: Annotated[Any, AfterValidator(_not_zero)] = None
     fast_dev_run: Annotated[Any, AfterValidator(_off)] = None
     barebones: Annotated[Any, AfterValidator(_off)] = None
+    strategy: Annotated[Any, AfterValidator(works_here)] = "auto"
+    profiler: Annotated[Any, AfterValidator(_without_xla)] = None
 
 
 class RunSettings(BaseModel):
@@ -127,19 +137,28 @@ def check_run_settings(settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: an unknown key, a missing one, a value that does not fit, or a number that is not finite.
     """
+    _validate(RunSettings, settings)
+    _check_finite(settings, "")
+
+
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Compare the values of the group `trainer` with `TrainerSettings`; raises UserError as `check_run_settings`."""
+    _validate(TrainerSettings, settings, "trainer")
+    _check_finite(settings, "trainer")
+
+
+def _validate(schema: type[BaseModel], settings: Mapping[str, Any], *path: str) -> None:
     try:
-        RunSettings.model_validate(settings)
+        schema.model_validate(settings)
     except ValidationError as error:
         detail = error.errors()[0]
-        key = ".".join(str(part) for part in detail["loc"])
+        key = ".".join(map(str, (*path, *detail["loc"])))
         if detail["type"] == "extra_forbidden":
-            hint = did_you_mean(key, RunSettings.model_fields)
-            raise UserError(f"there is no option {key!r}{hint}") from error
+            raise UserError(f"there is no option {key!r}{did_you_mean(key, schema.model_fields)}") from error
         if detail["type"] == "missing":
             raise UserError(f"{key} is missing") from error
         reason = detail["msg"].removeprefix("Value error, ")
         raise UserError(f"{key}: {detail['input']!r} does not fit: {reason}") from error
-    _check_finite(settings, "")
 
 
 def _check_finite(value: Any, path: str) -> None:

@@ -38,9 +38,11 @@ def _names() -> Iterable[str]:
 
 
 def _fits(kind: type | None, options: Mapping[str, Any]) -> bool:
-    return kind is SingleDeviceStrategy or (
-        kind is not None and issubclass(kind, DDPStrategy) and options.get("start_method", POPEN) == POPEN
-    )
+    if kind is None or options.get("start_method", POPEN) != POPEN:
+        return False
+    # Lightning's own kinds of DDP, as DeepSpeed's, are others than their parent.
+    of_ddp = issubclass(kind, DDPStrategy) and not kind.__module__.startswith("lightning.")
+    return of_ddp or kind in (DDPStrategy, SingleDeviceStrategy)
 
 
 def _kind(target: Any) -> type | None:

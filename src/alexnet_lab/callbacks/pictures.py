@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
@@ -27,6 +27,7 @@ MOST_CLASSES = 100
 """Of a confusion matrix that can be read."""
 
 
+@runtime_checkable
 class Painter(Protocol):
     """Draws tensors that are on the host, see `alexnet_lab.tracking.pictures.painter`."""
 

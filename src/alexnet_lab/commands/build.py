@@ -14,14 +14,17 @@ from hydra.utils import get_object, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import SchemaError
 
 from alexnet_lab.commands.advice import did_you_mean
 from alexnet_lab.errors import UserError, WrongOption
 
 OURS = "alexnet_lab."
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+LIBRARIES = ("lightning.", "torch.")
+"""Whose exceptions of any kind are refusals."""
 REFUSALS = (ValueError, TypeError, RuntimeError, AssertionError, OSError, ImportError, MisconfigurationException)
-"""What libraries raise for a value that they do not take."""
+"""What is raised for a value that is not taken, by classes of the user's too."""
 OUT_OF_MEMORY = re.compile(r"allocat|overflow", re.IGNORECASE)
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a target that does not exist is reported below
@@ -76,7 +79,8 @@ def refusal(path: str, target: str, error: BaseException) -> BaseException:
     if isinstance(error, UserError):
         return error
     too_large = isinstance(error, MemoryError | RuntimeError) and OUT_OF_MEMORY.search(str(error))
-    if too_large or (isinstance(error, REFUSALS) and not target.startswith(OURS)):
+    refused = isinstance(error, REFUSALS) or target.startswith(LIBRARIES)
+    if too_large or (refused and not target.startswith(OURS)):
         return UserError(f"{path}: {error}")
     return error
 
@@ -122,7 +126,7 @@ def _kind_of(hint: Any) -> type:
     """The one class that a hint such as `Profiler | str | None` wants of a node; `object` where it wants several."""
     wanted = {one for one in (get_args(hint) or (hint,)) if inspect.isclass(one) and one not in (str, type(None))}
     (kind,) = wanted if len(wanted) == 1 else {object}
-    return object if getattr(kind, "_is_protocol", False) else kind
+    return kind if not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False) else object
 
 
 def check_origin(settings: Any, path: str, package: str) -> None:
@@ -197,7 +201,7 @@ def _misfit(value: Any, hint: Any) -> str:
     """Why `value` is not of the type `hint`; '' where it is, or where that cannot be told."""
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except (PydanticSchemaGenerationError, PydanticUserError):
+    except (PydanticSchemaGenerationError, PydanticUserError, SchemaError):
         return ""
     try:
         # As JSON, since YAML has no tuples either: a list is right where a tuple is wanted.

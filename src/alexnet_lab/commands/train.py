@@ -19,8 +19,9 @@ from alexnet_lab.callbacks.foreign import check_callbacks
 from alexnet_lab.callbacks.heartbeat import Heartbeat
 from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
-from alexnet_lab.commands import ending, folders, run_facts, starting
+from alexnet_lab.commands import ending, folders, run_facts, starting, trial
 from alexnet_lab.commands.agreement import agreeing_layers
+from alexnet_lab.commands.blame import blamed, blaming
 from alexnet_lab.commands.build import build, build_factory
 from alexnet_lab.commands.checkpoint_file import steps_done
 from alexnet_lab.commands.left_out import leave_out_unreadable
@@ -28,12 +29,16 @@ from alexnet_lab.commands.memory import TRAINING_REMEDIES, explained, remedies_w
 from alexnet_lab.commands.schema import check_run_settings
 from alexnet_lab.commands.summary import print_summary
 from alexnet_lab.commands.time_limit import max_seconds
+from alexnet_lab.commands.trainer import check_ranks, make_loggers, make_trainer
 from alexnet_lab.commands.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
-from alexnet_lab.errors import RunFailed, RunInterrupted, UserError
+from alexnet_lab.errors import RunFailed, RunInterrupted
 from alexnet_lab.models.two_towers import TwoTowers
-from alexnet_lab.tracking import metric_rows, metrics_csv, record
+from alexnet_lab.tracking import metric_rows, record
 from alexnet_lab.tracking.loggers import finish_loggers, log_config
+
+SCHEDULE = ("optimizer", "steps_per_epoch", "total_steps")
+"""What a schedule is given when the length of the run is known."""
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +66,18 @@ def train(
     net: nn.Module = build(settings["model"], "model", nn.Module)
     layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
     facts = run_facts.known_before(net, layers)
-    classifier = _classifier(settings, net)
+    if settings["channels_last"]:
+        net.to(memory_format=torch.channels_last)
+    if settings["compile"]:
+        net.compile()
+    optimizer = build_factory(settings["optimizer"], "optimizer", ("params",), Optimizer)
+    optimizer(net.named_parameters())  # a rate that it refuses is reported now, not when the training has begun
+    scheduler = build_factory(settings["scheduler"], "scheduler", SCHEDULE, LRScheduler)
+    classifier = ImageClassifier(net, optimizer, scheduler, settings["seed"])
     callbacks = {
         name: build(node, f"callbacks.{name}", pl.Callback) for name, node in settings["callbacks"].items() if node
     }
+    loggers = make_loggers(settings["logger"], folder)
     stopwatch = Stopwatch(started)
     kept = {**settings["checkpoints"], "max_seconds": max_seconds(settings["trainer"].get("max_time"))}
     checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **kept)
@@ -73,12 +86,15 @@ def train(
     if os.environ.get("LOCAL_RANK", "0") == "0":
         data.prepare_data()
 
+    def begun() -> bool:
+        return starting.training_has_begun(folder)
+
     def remedies() -> str:
         return TRAINING_REMEDIES.format(twice=2 * trainer.accumulate_grad_batches)
 
     def record_failure(error: BaseException) -> None:
         if not isinstance(error, RunInterrupted):
-            reason = explained(error, RunFailed, remedies())
+            reason = explained(blamed(error, parts, begun()), RunFailed, remedies())
             ending.record_failure(folder, reason, **_figures(folder, stopwatch, checkpoints), **facts)
 
     first = pl.callbacks.LambdaCallback(
@@ -86,12 +102,22 @@ def train(
         on_exception=lambda trainer, _, error: record_failure(error),  # before any other rank notices
         on_validation_batch_end=checkpoints.validated,
     )
-    ours = [first, Heartbeat(progress), FiniteLoss(), stopwatch]
-    trainer = _trainer(settings, folder, [*ours, *callbacks.values(), checkpoints], writer)
+    called = [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints]
+    trainer = make_trainer(settings["trainer"], folder, called, list(loggers.values()), writer)
+    check_ranks(trainer)
+    parts = {
+        **{f"callbacks.{name}": one for name, one in callbacks.items()},
+        **loggers,
+        "trainer.profiler": trainer.profiler,
+    }  # type: ignore[attr-defined]
     check_callbacks(callbacks, whole_network=not isinstance(trainer.strategy, TwoTowers))
-    _check_ranks(trainer)
     if isinstance(trainer.strategy, TwoTowers):
         trainer.strategy.check(net, settings["compile"])
+    trial.check_monitored(callbacks, trainer)
+    trial.check_folders(parts)
+    if settings["test_on"] != "none":
+        trial.check_test(trainer, data)
+    trial.try_step(optimizer, settings["optimizer"]["_target_"], trainer.strategy.root_device)
     # Lightning converts after it has loaded a checkpoint, whose double precision a float32 network would cut off.
     trainer.precision_plugin.convert_module(classifier)
 
@@ -102,8 +128,8 @@ def train(
     status: record.Status = "failed"
     reason = None
     try:
-        log_config(trainer.loggers, {**settings, **facts})
-        with remedies_when_full(RunFailed, remedies()):
+        with blaming(parts, begun), remedies_when_full(RunFailed, remedies()):
+            log_config(trainer.loggers, {**settings, **facts})
             # Before the callbacks' setup: one that averages the weights keeps its copy where it finds them.
             classifier.to(trainer.strategy.root_device)
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
@@ -147,64 +173,12 @@ def _end(
         )
 
 
-def _classifier(settings: dict[str, Any], net: nn.Module) -> ImageClassifier:
-    if settings["channels_last"]:
-        net.to(memory_format=torch.channels_last)
-    if settings["compile"]:
-        net.compile()
-    optimizer = build_factory(settings["optimizer"], "optimizer", ("params",), Optimizer)
-    optimizer(net.named_parameters())  # a rate that it refuses is reported now, not when the training has begun
-    late = ("optimizer", "steps_per_epoch", "total_steps")
-    scheduler = build_factory(settings["scheduler"], "scheduler", late, LRScheduler)
-    return ImageClassifier(net, optimizer, scheduler, settings["seed"])
-
-
-def _check_ranks(trainer: pl.Trainer) -> None:
-    """See to it that as many processes were started as the trainer is made for."""
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if trainer.world_size != started:
-        raise UserError(
-            f"{started} process(es) were started for a trainer of {trainer.world_size} (trainer.devices x "
-            "trainer.num_nodes); several take trainer=ddp or ddp_cpu, several nodes take torchrun or srun"
-        )
-
-
 def _begin(trainer: pl.Trainer, folder: Path, step: int) -> None:
     """Nothing is deleted from now on but the rows after `step`, which the continued run writes again."""
     starting.training_begins(folder)
     if trainer.is_global_zero:
         record.reserve(folder / folders.RESULT)
         metric_rows.truncate(folder / folders.METRICS, step)
-
-
-def _trainer(
-    settings: dict[str, Any], folder: Path, callbacks: list[pl.Callback], writer: AtomicCheckpointIO
-) -> pl.Trainer:
-    loggers: list[Any] = []
-    if int(os.environ.get("RANK", "0")) == 0:
-        loggers = [build(node, f"logger.{name}", Logger) for name, node in settings["logger"].items() if node]
-        loggers.insert(0, metrics_csv.MetricsCsv(folder / folders.METRICS))
-    # Convolutions on a GPU are timed and the fastest chosen; deterministic=true or benchmark=false turns that off.
-    torch.backends.cudnn.benchmark = True
-    trainer: pl.Trainer = build(
-        {key: value for key, value in settings["trainer"].items() if key != "max_time"},  # ours: of each start alone
-        "trainer",
-        pl.Trainer,
-        callbacks=callbacks,
-        logger=loggers,
-        plugins=[writer],
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
-    # Its handlers talk to the other ranks from within the signal, which hangs ranks that are elsewhere, and end the
-    # process with status 0. Ours begin with the training; before that a signal ends a rank, which has nothing to save.
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    # With max_steps lightning takes every epoch that it continues after for an unfinished one, and skips the next.
-    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
-    return trainer
 
 
 def _test(

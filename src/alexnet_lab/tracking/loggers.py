@@ -43,9 +43,14 @@ def mlflow_logger(
     if tracking_uri.startswith("sqlite:"):
         _require("sqlalchemy", "mlflow")
         _require("alembic", "mlflow")
-        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a line per migration when the database is new
-    return MLFlowLogger(experiment_name=experiment, run_name=Path(folder).name, tracking_uri=tracking_uri)
+    try:
+        if tracking_uri.startswith("sqlite:"):
+            Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        return MLFlowLogger(experiment_name=experiment, run_name=Path(folder).name, tracking_uri=tracking_uri)
+    except Exception as error:  # MLflow has a kind of its own, which is not imported here
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"logger.mlflow.tracking_uri={tracking_uri}: {reason}") from error
 
 
 def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:

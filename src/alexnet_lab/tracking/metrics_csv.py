@@ -26,7 +26,12 @@ class MetricsCsv(Logger):
 
     @property
     def name(self) -> str:
-        return "metrics.csv"
+        """Empty: lightning puts what belongs to the first logger, as files of its ModelCheckpoint, into `save_dir`."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self._path.parent)
 
     @property
     def version(self) -> str:

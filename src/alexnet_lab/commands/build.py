@@ -209,5 +209,5 @@ def _misfit(value: Any, hint: Any) -> str:
     except ValidationError as error:
         # Of a type that YAML cannot write, as a tensor, pydantic says only that it cannot check it.
         reasons = [detail["msg"] for detail in error.errors() if detail["type"] != "needs_python_object"]
-        return "; or ".join(list(dict.fromkeys(reasons))[:4])
+        return "; or ".join(list(dict.fromkeys(reasons))[:4]) or "a node with a _target_ is needed"
     return ""

@@ -26,6 +26,18 @@ class Finishable(Protocol):
     ) -> None: ...
 
 
+class NoLogger(Logger):
+    """Drops everything: for ranks other than 0, where callbacks ask for a logger too."""
+
+    name = version = ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Nothing."""
+
+
 def tensorboard_logger(folder: str) -> TensorBoardLogger:
     """TensorBoard event files in `folder/tensorboard`; a continued run adds to them."""
     _require("tensorboard", "tensorboard")

@@ -86,7 +86,7 @@ def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_pat
         ("trainer.max_time=soon", "trainer.max_time=soon: expected DD:HH:MM:SS (in YAML within quotes), "),
         ("trainer.accelerator=abacus", "trainer: "),
         pytest.param("trainer.accelerator=gpu", "trainer.accelerator=gpu: torch finds no GPU here: ", marks=NO_GPU),
-        ("trainer.strategy=dpp", "trainer: "),
+        ("trainer.strategy=dpp", "trainer.strategy: 'dpp' does not fit: choose auto, ddp, "),
         ("data.mean=[0.1,0.2]", "data.mean needs one value, or one for each of 3 channels, got 2"),
         ("+foo=1", "there is no option 'foo'"),
         ("+sed=1", "there is no option 'sed', did you mean seed?"),

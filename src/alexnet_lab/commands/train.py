@@ -105,17 +105,14 @@ def train(
     called = [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints]
     trainer = make_trainer(settings["trainer"], folder, called, list(loggers.values()), writer)
     check_ranks(trainer)
-    parts = {
-        **{f"callbacks.{name}": one for name, one in callbacks.items()},
-        **loggers,
-        "trainer.profiler": trainer.profiler,
-    }  # type: ignore[attr-defined]
+    parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers
+    parts["trainer.profiler"] = trainer.profiler  # type: ignore[attr-defined]
     check_callbacks(callbacks, whole_network=not isinstance(trainer.strategy, TwoTowers))
     if isinstance(trainer.strategy, TwoTowers):
         trainer.strategy.check(net, settings["compile"])
     trial.check_monitored(callbacks, trainer)
     trial.check_folders(parts)
-    if settings["test_on"] != "none":
+    if settings["test_on"] != "none" and trainer.is_global_zero:
         trial.check_test(trainer, data)
     trial.try_step(optimizer, settings["optimizer"]["_target_"], trainer.strategy.root_device)
     # Lightning converts after it has loaded a checkpoint, whose double precision a float32 network would cut off.
@@ -123,12 +120,13 @@ def train(
 
     if trainer.is_global_zero:
         print_tree(settings)
-        log.info("%s", data.overview(with_test=settings["test_on"] != "none"))
     facts |= {"world_size": trainer.world_size, "hardware": run_facts.hardware(trainer)}
     status: record.Status = "failed"
     reason = None
     try:
         with blaming(parts, begun), remedies_when_full(RunFailed, remedies()):
+            if trainer.is_global_zero:
+                log.info("%s", data.overview(with_test=settings["test_on"] != "none"))
             log_config(trainer.loggers, {**settings, **facts})
             # Before the callbacks' setup: one that averages the weights keeps its copy where it finds them.
             classifier.to(trainer.strategy.root_device)

@@ -1,0 +1,54 @@
+"""Of lightning's strategies, those work here whose ranks are processes that are started before."""
+
+from typing import Any
+
+import pytest
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+
+from alexnet_lab.commands.schema import check_trainer
+from alexnet_lab.errors import UserError
+
+DDP = "lightning.pytorch.strategies.DDPStrategy"
+FITTING = ["ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "single_device"]
+
+
+class OwnStrategy(DDPStrategy):
+    """A strategy of the user's."""
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "auto",
+        *FITTING,
+        {"_target_": DDP, "find_unused_parameters": True},
+        {"_target_": "lightning.pytorch.strategies.SingleDeviceStrategy"},
+        {"_target_": "alexnet_lab.models.two_towers.TwoTowers"},
+        {"_target_": f"{OwnStrategy.__module__}.OwnStrategy"},
+    ],
+)
+def test_strategy_fits(strategy: Any) -> None:
+    check_trainer({"strategy": strategy})
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        *(name for name in StrategyRegistry.available_strategies() if name not in FITTING),
+        *("dp", "fsdp2", "model_parallel", "", 5, None, ["ddp"]),
+        {"_target_": DDP, "start_method": "spawn"},
+        {"_target_": "lightning.pytorch.strategies.FSDPStrategy"},
+        {"_target_": "lightning.pytorch.strategies.DeepSpeedStrategy"},
+        {"_target_": "lightning.pytorch.strategies.ModelParallelStrategy"},
+        {"_target_": "torch.nn.ReLU"},
+    ],
+    ids=str,
+)
+def test_strategy_that_cannot_work_is_refused_with_what_to_do_instead(strategy: Any) -> None:
+    with pytest.raises(UserError) as raised:
+        check_trainer({"strategy": strategy})
+    (line,) = str(raised.value).splitlines()
+    assert line.startswith(
+        f"trainer.strategy: {strategy!r} does not fit: choose auto, {', '.join(FITTING)}; trainer=ddp"
+    )
+    assert "trainer=ddp_cpu" in line

@@ -50,7 +50,7 @@ class Script:
         command = [sys.executable, *program, *arguments]
         settings = {"cwd": ROOT, "env": self.environment, "text": True, "start_new_session": True}
         settings |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-        with contextlib.nullcontext() if fresh else self._forking():
+        with contextlib.nullcontext() if fresh or "preexec_fn" in more else self._forking():
             return subprocess.Popen(command, **settings)
 
     def _forking(self) -> contextlib.AbstractContextManager[None]:

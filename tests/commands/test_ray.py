@@ -24,6 +24,7 @@ def test_ray_sweep_of_jobs_with_two_ranks_of_which_one_fails(script: Any, tmp_pa
             *("-m", *SMALL, "logger=wandb", "seed=0,1,-1", "hydra/launcher=ray_gpu", f"hydra.sweep.dir={sweep}"),
             *("hydra.launcher.ray.init.address=local", "+hydra.launcher.ray.init.num_gpus=2"),  # Ray believes it
             env=script.environment | {"WANDB_RUN_ID": "ofsweep", "RAY_TMPDIR": "/tmp"},
+            fresh=True,
         ),
         seconds=300,
     )

@@ -127,7 +127,8 @@ def test_rank_that_is_killed_ends_the_other(slurm: OneNodeSlurm, tmp_path: Path)
 def test_submitit_sweep_of_two_jobs_with_two_tasks(slurm: OneNodeSlurm, script: Any, tmp_path: Path) -> None:
     sweep, last = tmp_path / "sweep", 24
     arguments = ("seed=0,1,-1", "trainer.devices=2", f"trainer.max_epochs={last}", "hydra/launcher=slurm_cpu")
-    process = script.start("-m", *SMALL, *ON_SLURM, *arguments, f"hydra.sweep.dir={sweep}", env=slurm.environment)
+    command = ("-m", *SMALL, *ON_SLURM, *arguments, f"hydra.sweep.dir={sweep}")
+    process = script.start(*command, env=slurm.environment, fresh=True)
     try:
         script.wait(process, lambda: any(epochs(folder) for folder in sweep.glob("*seed=0*")), "the first job trains")
         running = slurm.run("squeue", "--noheader", "--array", "--format=%i %A").stdout.splitlines()

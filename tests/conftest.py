@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tests import warm
 
+from alexnet_lab import command_line
 from alexnet_lab.commands.entry import register_resolvers
 
 # Tests run beside each other; several threads that wait for each other on a busy machine take many times as long. Torch
@@ -84,6 +85,14 @@ class Script:
                 ended = self.finish(process, seconds=0.1)
                 raise AssertionError(f"ended with {ended.returncode} before {what}:\n{ended.stdout}\n{ended.stderr}")
             time.sleep(0.002)
+
+
+@pytest.fixture(autouse=True)
+def _no_caller() -> Iterator[None]:
+    """Forget the user's folder, which a command run in this process records in the environment."""
+    yield
+    for name in (command_line.HEAD, command_line.CALLER):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def test_option_of_other_choices_is_reported_with_those() -> None:
 
 
 def test_option_that_is_not_printed_can_be_added() -> None:
-    assert told("callbacks.ema=1").endswith("one that is not printed is added with a +: +callbacks.ema=...")
+    assert told("callbacks.mine=1").endswith("one that is not printed is added with a +: +callbacks.mine=...")
 
 
 @pytest.mark.parametrize(

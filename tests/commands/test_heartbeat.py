@@ -45,16 +45,14 @@ def test_stopped_rank_ends_the_run_and_is_named(text: str, tmp_path: Path) -> No
     stop = "os.kill(os.getpid(), signal.SIGSTOP) if rank == 1 else time.sleep(60)"
     assert supervise(program(f"{text}{stop}"), tmp_path, ranks=2) == -9
     assert time.monotonic() - started < 15
-    assert error(tmp_path).startswith(
-        "rank 1 did not answer for 1 s and was killed; the last lines of train.rank1.log:"
-    )
+    assert error(tmp_path) == "rank 1 did not answer for 1 s and was killed"
 
 
 def test_the_reason_is_the_rank_that_was_lost_and_not_what_others_said_of_it(tmp_path: Path) -> None:
     said = f'open({str(tmp_path / "result.json")!r}, \'w\').write(\'{{"status": "failed", "error": "peer gone"}}\')'
     lost = f"os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else (time.sleep(1), {said}, sys.exit(1))"
     assert supervise(program(lost), tmp_path, ranks=2) == -9
-    assert error(tmp_path).startswith("rank 1 was killed by SIGKILL (out of memory?); the last lines of")
+    assert error(tmp_path) == "rank 1 was killed by SIGKILL (out of memory?)"
 
 
 def test_interpreter_that_is_stuck_in_a_library_is_noticed_in_training_only(tmp_path: Path) -> None:

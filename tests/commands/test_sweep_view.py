@@ -107,7 +107,7 @@ def test_without_a_terminal_each_running_job_has_a_line_a_minute(
     first.started = second.started = now.seconds
     second.state, third.state = "finished", "waiting"
     view = sweep_view.View(tmp_path, [first, second, third])
-    for _ in range(2 * 60 * 20):  # looked at 20 times a second, for two minutes
+    for _ in range(2 * 60 * 20 + 9):  # looked at 20 times a second, for two minutes
         now.seconds += 0.05
         view.show()
         if now.seconds - first.started > 90:

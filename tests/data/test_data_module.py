@@ -173,7 +173,7 @@ def test_a_run_resumed_in_mid_epoch_equals_the_uninterrupted_run(tmp_path, accum
     settings = {"accumulate_grad_batches": accumulate, "limit_val_batches": 0}
     trainer(tmp_path, callbacks=[save], **settings).fit(whole, datamodule=module())
     checkpoint = torch.load(path, weights_only=True)
-    assert checkpoint["ImageDataModule"] == {"epoch": epoch, "step": step}
+    assert checkpoint["ImageDataModule"].items() >= {"epoch": epoch, "step": step}.items()
 
     resumed = Net()
     trainer(tmp_path, **settings).fit(resumed, datamodule=module(), ckpt_path=path)
@@ -190,7 +190,7 @@ def test_a_run_resumed_after_a_validation_equals_the_uninterrupted_run(tmp_path,
     whole, resumed = Net(), Net()
     save = SaveAfterValidation(path, number)
     trainer(tmp_path, val_check_interval=2, callbacks=[save]).fit(whole, datamodule=module())
-    assert torch.load(path, weights_only=True)["ImageDataModule"] == {"epoch": epoch, "step": step}
+    assert torch.load(path, weights_only=True)["ImageDataModule"].items() >= {"epoch": epoch, "step": step}.items()
     trainer(tmp_path, val_check_interval=2).fit(resumed, datamodule=module(), ckpt_path=path)
     trained = [[samples for kind, _, samples in net.seen if kind == "train"] for net in (whole, resumed)]
     assert trained[1] == trained[0][epoch * 6 + step :]
@@ -201,7 +201,7 @@ def test_a_run_resumed_between_epochs_equals_the_uninterrupted_run(tmp_path):
     path = tmp_path / "position.ckpt"
     whole, resumed = Net(), Net()
     trainer(tmp_path, callbacks=[SaveAfterEpoch(path)]).fit(whole, datamodule=module())
-    assert torch.load(path, weights_only=True)["ImageDataModule"] == {"epoch": 2, "step": 0}
+    assert torch.load(path, weights_only=True)["ImageDataModule"].items() >= {"epoch": 2, "step": 0}.items()
     trainer(tmp_path).fit(resumed, datamodule=module(), ckpt_path=path)
     assert resumed.samples("train", 2) == whole.samples("train", 2)
     assert torch.equal(resumed.net.weight, whole.net.weight)

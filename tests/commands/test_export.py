@@ -144,7 +144,7 @@ def checkpoint_of(model: str, folder: Path) -> Path:
         "crop_size": max(224, size),
     }
     data = {"_target_": "alexnet_lab.data.photographs.photographs", "name": "imagenette"}
-    config = {"model": settings, "data": data, "channels_last": True, "run": model}
+    config = {"model": settings, "data": data, "channels_last": True, "run": model, "trainer": {"precision": "32-true"}}
     content = {"config": config, "state_dict": net.state_dict(), "global_step": 0, "preprocessing": preprocessing}
     torch.save(content, folder / "untrained.ckpt")
     return folder / "untrained.ckpt"

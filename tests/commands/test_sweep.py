@@ -150,8 +150,8 @@ def test_jobs_whose_rank_fails_in_any_way_fail_alone(script: Any, watched: Watch
     found = {name.split(",")[0]: one for name, one in results(tmp_path / "sweep").items()}
     assert {name: one["status"] for name, one in found.items()} == dict.fromkeys(kinds, "failed") | {"good": "finished"}
     assert "ZeroDivisionError: on purpose" in found["raises"]["error"]
-    assert found["is_killed"]["error"].startswith("rank 1 was killed by SIGKILL (out of memory?); the last lines of")
-    assert found["stops"]["error"].startswith("rank 1 did not answer for 12 s and was killed; the last lines of")
+    assert found["is_killed"]["error"].startswith("rank 1 was killed by SIGKILL (out of memory?)")
+    assert found["stops"]["error"].startswith("rank 1 did not answer for 12 s and was killed")
     assert "finished no batch for 10 s (hang_timeout)" in found["hangs"]["error"]
 
 

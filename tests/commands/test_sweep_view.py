@@ -101,14 +101,14 @@ def test_figures_are_read_again_only_when_they_changed_and_never_after_the_end(
 def test_without_a_terminal_each_running_job_has_a_line_a_minute(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = SimpleNamespace(seconds=time.monotonic())
+    now = SimpleNamespace(seconds=1000.0)
     monkeypatch.setattr(sweep_view, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     first, second, third = (job(tmp_path / f"seed={seed}", f"seed={seed}") for seed in range(3))
     first.started = second.started = now.seconds
     second.state, third.state = "finished", "waiting"
     view = sweep_view.View(tmp_path, [first, second, third])
-    for _ in range(2 * 60 * 20 + 9):  # looked at 20 times a second, for two minutes
-        now.seconds += 0.05
+    for _ in range(2 * 60 * 16):  # looked at 16 times a second, which float64 adds up exactly, for two minutes
+        now.seconds += 1 / 16
         view.show()
         if now.seconds - first.started > 90:
             (first.folder / "metrics.csv").write_text(HEADER + "0,100,1.0,\n0,100,,0.75\n")

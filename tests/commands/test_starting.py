@@ -22,6 +22,8 @@ def own(folder: Path, error: Exception, begins: bool, continues: bool = False) -
 
     def run() -> int:
         (folder / folders.METRICS).write_text("epoch,step\n")
+        if not continues:
+            (folder / folders.LEFT_OUT).write_text("[]")
         if begins:
             starting.training_begins(folder)
         return ending.fail(folder, error)

@@ -27,6 +27,8 @@ BEST = f"{CHECKPOINTS}/best.ckpt"
 CONFIG = "config.yaml"
 RESULT = "result.json"
 METRICS = "metrics.csv"
+LEFT_OUT = "left_out.json"
+"""File and reason of each image that could not be read when the run began."""
 JOB_LOG = "job.log"
 LOCK = record.LOCK
 LONGEST_NAME = 150

@@ -8,13 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alexnet_lab import files
+from alexnet_lab.commands import folders
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.photographs import Photographs
 from alexnet_lab.data.readable import Unread
 from alexnet_lab.errors import UserError, cannot_be_written
-
-LEFT_OUT = "left_out.json"
-"""In a run's folder: file and reason of each image that could not be read when the run began."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ def leave_out(data: ImageDataModule, names: list[str]) -> None:
 
 def _names_left_out(folder: Path, find: Callable[[], list[Unread]]) -> list[str]:
     """Rank 0 of a new run calls `find` and records the result; other ranks wait for that, a continued run reads it."""
-    path = folder / LEFT_OUT
+    path = folder / folders.LEFT_OUT
     if not path.exists() and os.environ.get("RANK", "0") == "0":
         found = [image._asdict() for image in find()]
         try:

@@ -16,7 +16,15 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import record
 
 NOTE = ".starting"
-MADE_BY_A_START = (folders.LOCK, folders.CONFIG, folders.RESULT, folders.METRICS, record.RESERVE, NOTE)
+MADE_BY_A_START = (
+    folders.LOCK,
+    folders.CONFIG,
+    folders.RESULT,
+    folders.METRICS,
+    folders.LEFT_OUT,
+    record.RESERVE,
+    NOTE,
+)
 LOGS = "train*.log"
 
 

@@ -45,7 +45,9 @@ def check_monitored(callbacks: Mapping[str, pl.Callback], trainer: pl.Trainer) -
     known = [metric for metric in FIGURES if metric.startswith(splits)]
     for name, callback in callbacks.items():
         monitored = getattr(callback, "monitor", None)
-        if isinstance(monitored, str) and monitored not in known:
+        # Lightning itself gives these two to a ModelCheckpoint.
+        more = ("step", "epoch") if isinstance(callback, pl.callbacks.ModelCheckpoint) else ()
+        if isinstance(monitored, str) and monitored not in (*known, *more):
             raise UserError(
                 f"callbacks.{name}.monitor={monitored}: there is no such metric; choose from: {', '.join(known)}"
             )

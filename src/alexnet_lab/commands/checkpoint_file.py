@@ -59,7 +59,7 @@ def steps_done(path: Path, trainer: Mapping[str, Any]) -> int:
     if not isinstance(step, int) or not isinstance(epoch, int):
         raise UserError(f"{path}: not an AlexNet Lab checkpoint; it does not record how far its run was")
     if not complete:
-        raise UserError(f"{path} holds weights only; a run goes on from checkpoints/last.ckpt")
+        raise UserError(f"{path} holds weights only; a run is continued from checkpoints/last.ckpt")
     for name, done in (("max_epochs", epoch + 1), ("max_steps", step)):
         limit = trainer.get(name)
         if limit is not None and 0 <= limit < done:

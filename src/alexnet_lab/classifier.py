@@ -52,7 +52,7 @@ class ImageClassifier(pl.LightningModule):
     def __init__(self, net: nn.Module, optimizer: OptimizerFactory, scheduler: SchedulerFactory, seed: int) -> None:
         super().__init__()
         self.net = net
-        self._optimizer = optimizer
+        self.optimizer_factory = optimizer
         self._scheduler = scheduler
         self._seed = seed
         self.train_metrics = ClassificationMetrics()
@@ -191,7 +191,7 @@ class ImageClassifier(pl.LightningModule):
                 logger.log_metrics({**figures, "epoch": self.current_epoch}, step=step)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = self._optimizer(self.net.named_parameters())
+        optimizer = self.optimizer_factory(self.net.named_parameters())
         self.trainer.fit_loop.setup_data()  # without max_epochs lightning does not know the epoch's length yet
         self._accumulate = self.trainer.accumulate_grad_batches
         total_steps = self.trainer.estimated_stepping_batches

@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield unfinished
         with unfinished.open("rb+") as file:
             sync(file.fileno())
-        _rename_over(unfinished, path)
+        move_over(unfinished, path)
     except BaseException:
         with suppress(OSError):
             unfinished.unlink()
@@ -108,7 +108,7 @@ def tidy(folder: Path) -> None:
     for path in folder.glob(f"*{UNFINISHED}"):
         with suppress(OSError):
             path.unlink()
-    for path in folder.glob(f".*{ASIDE}"):  # of `_rename_over`, killed in the middle
+    for path in folder.glob(f".*{ASIDE}"):  # of `move_over`, killed in the middle
         original = folder / path.name[1:].rsplit(".", 2)[0]
         with suppress(OSError):
             path.unlink() if original.exists() else os.rename(path, original)
@@ -128,7 +128,8 @@ def copy_tree(source: Path, target: Path, ignore: Callable[[Any, list[str]], set
                 shutil.copystat(inside, target / name)
 
 
-def _rename_over(source: Path, target: Path) -> None:
+def move_over(source: Path, target: Path) -> None:
+    """Rename a file to `target`, whose old content is gone then; in the same folder, it needs no space on the disk."""
     try:
         os.replace(source, target)
     except OSError:

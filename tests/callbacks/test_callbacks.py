@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
+from alexnet_lab.callbacks.checkpoints import Checkpoints
 from alexnet_lab.callbacks.finite_loss import FiniteLoss
 from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.data.spec import Batch
@@ -85,6 +86,7 @@ def validated(callback: Checkpoints, epoch: int, top1: float, loss: float = 1.0)
         num_val_batches=[2],
         state=SimpleNamespace(fn="fit"),
         current_epoch=epoch,
+        is_global_zero=True,
         save_checkpoint=lambda path, weights_only: saved.append((path, weights_only)),
     )
     module: Any = SimpleNamespace(eval_metrics=SimpleNamespace(compute=lambda: {"top1": top1, "loss": loss}))
@@ -115,6 +117,29 @@ def test_continued_run_remembers_the_best_score(tmp_path: Path) -> None:
     continued.load_state_dict(first.state_dict())
     assert validated(continued, 4, 0.25) == []
     assert continued.best_epoch == 3
+
+
+def starts(callback: Checkpoints) -> None:
+    callback.on_train_start(SimpleNamespace(is_global_zero=True, callbacks=[]), None)  # type: ignore[arg-type]
+
+
+def test_best_of_an_epoch_that_is_trained_again_is_put_aside_until_that_epoch_is_saved_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoints, "_listen", lambda self: None)
+    best, aside = tmp_path / "best.ckpt", tmp_path / "best-epoch-8.ckpt"
+    torch.save({"epoch": 7}, best)
+    continued = checkpoints(tmp_path)
+    continued.load_state_dict({"best_top1": 0.5, "best_epoch": 3})
+    starts(continued)
+    assert (best.exists(), aside.exists()) == (False, True)
+    validated(continued, 6, 0.6)
+    assert aside.exists()  # it was another epoch's
+    validated(continued, 7, 0.7)
+    assert not aside.exists()
+    torch.save({"epoch": 7}, best)
+    starts(continued)
+    assert (best.exists(), aside.exists()) == (True, False)
 
 
 def test_keeping_none_writes_none_and_still_knows_the_best_epoch(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """What a start leaves of a folder when a user's error ends it, before training has begun and after."""
 
+import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from alexnet_lab import files
 from alexnet_lab.commands import ending, folders, launch, starting
 from alexnet_lab.commands.launch import Plan
 from alexnet_lab.errors import FAILED, INTERRUPTED, USER_ERROR, UserError
@@ -87,6 +90,60 @@ def test_start_that_was_killed_before_training_is_undone_by_the_next_one(finishe
     assert record.read_end(finished / folders.RESULT) == record.NO_END
     own(finished, UserError("there is no data"), begins=False, continues=True)
     assert contents(finished) == before | {"metrics.csv": "epoch,step\n"}
+
+
+def test_refused_start_is_undone_on_a_full_disk(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(finished)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def run() -> int:
+        monkeypatch.setattr(files, "write", full)
+        return USER_ERROR
+
+    assert launch._own(Plan(finished, SETTINGS, continues=True), run) == USER_ERROR
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+def test_start_that_cannot_be_prepared_on_a_full_disk_leaves_the_record(
+    writes: int, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, write, done = contents(finished), files.write, []
+
+    def full(path: Path, content: str | bytes) -> None:
+        if len(done) == writes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(files, "write", full)
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        launch._own(Plan(finished, SETTINGS, continues=True), lambda: 0)
+    assert contents(finished) == before
+
+
+def test_refused_start_leaves_what_the_user_put_into_the_folder_since(tmp_path: Path) -> None:
+    starting.prepare(tmp_path, SETTINGS, continues=False)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "wandb").mkdir()
+    starting.undo(tmp_path)
+    assert contents(tmp_path) == {"notes.txt": "mine"}
+
+
+def test_rank_of_torchrun_does_not_take_the_note_of_an_older_start_for_that_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RUN_ID": "none", "RESTART_COUNT": "0"}.items():
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    assert not starting.has_prepared(tmp_path)
+    starting.prepare(tmp_path, SETTINGS, continues=False)
+    assert starting.has_prepared(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert not starting.has_prepared(tmp_path)
+    starting.prepare(tmp_path, SETTINGS, continues=True)
+    assert starting.has_prepared(tmp_path)
 
 
 def test_killed_run_is_reported_when_it_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alexnet_lab.commands import starting, supervisor
+from alexnet_lab.commands import ending, starting, supervisor
 from alexnet_lab.commands.supervisor import supervise
 from alexnet_lab.errors import INTERRUPTED
 
@@ -109,6 +110,15 @@ def test_what_a_rank_recorded_itself_is_kept(tmp_path: Path) -> None:
     assert result(tmp_path)["error"] == "the loss became nan"
 
 
+@pytest.mark.parametrize("followed", [False, True])
+def test_kill_replaces_only_a_reason_that_followed_from_it(followed: bool, tmp_path: Path) -> None:
+    error = f"{ending.PEER_GONE}: Connection closed by peer" if followed else "a.jpg cannot be read"
+    (tmp_path / "result.json").write_text(json.dumps({"status": "failed", "error": error, "rank": 1}))
+    abort = "os.kill(os.getpid(), signal.SIGABRT) if rank == 0 else time.sleep(60)"  # as NCCL ends the other ranks
+    assert supervise(program(abort), tmp_path, ranks=2) == -signal.SIGABRT
+    assert result(tmp_path)["error"] == ("rank 0 was killed by SIGABRT" if followed else "a.jpg cannot be read")
+
+
 def test_users_error_before_training_leaves_no_result(tmp_path: Path) -> None:
     (tmp_path / starting.NOTE).touch()
     assert supervise(program("sys.exit(2)"), tmp_path, ranks=2) == 2
@@ -165,10 +175,11 @@ def test_second_request_kills(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     time.sleep(supervisor.SAME_WISH_SECONDS + 0.5)
     assert process.poll() is None
-    deadline = time.monotonic() + 20
-    while process.poll() is None and time.monotonic() < deadline:  # what counts is when it noticed the first
+    for _ in range(3):  # on a busy machine the first may have been noticed less than a second ago
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+            break
     assert process.poll() == INTERRUPTED
 
 

@@ -7,19 +7,17 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from alexnet_lab import files
-from alexnet_lab.errors import RunInterrupted, cannot_be_written
+from alexnet_lab.errors import RunInterrupted
 from alexnet_lab.metrics import ClassificationMetrics
 
 log = logging.getLogger(__name__)
@@ -30,29 +28,6 @@ REASONS = {TIME_IS_UP: "max_time", STOP: "signal"}
 BEFORE_VALIDATED = ("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start")
 """Hooks in which a callback may exchange the weights for those that are validated."""
 OURS = "alexnet_lab."
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, flushes it to disk, and renames it: a kill leaves the older one whole.
-
-    On a full disk the older one stays, too, and RunFailed is raised.
-    `payload` are plain entries added to every checkpoint; lightning's hook for it leaves weights-only ones out.
-    """
-
-    def __init__(self, payload: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._payload = payload
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with files.replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
-                torch.save({**checkpoint, **self._payload}, file)
-        except Exception as error:
-            cause = error if isinstance(error, OSError) else error.__context__  # torch raises an error of its own
-            if isinstance(cause, OSError):
-                raise cannot_be_written(path, cause) from error
-            raise
 
 
 class Checkpoints(Checkpoint):
@@ -91,8 +66,26 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
         self._deadline = self._saved_at + self._max_seconds
         self._others_are_validated = _may_exchange_weights(trainer)
+        if trainer.is_global_zero:
+            self._put_aside_another_epoch()
         # Here and not earlier: lightning's own handlers, set at the start of fit, communicate inside the handler.
         self._listen()
+
+    def _put_aside_another_epoch(self) -> None:
+        """Rename a `best` that is not of `best_epoch`, as when a run continues from an older checkpoint.
+
+        It was of an epoch that is trained again now. Its name says which, and that epoch's next `best` replaces it.
+        """
+        if not self.best.exists():
+            return
+        epoch = torch.load(self.best, map_location="cpu", weights_only=True, mmap=True)["epoch"]
+        if epoch != self.best_epoch:
+            aside = self._aside(epoch)
+            files.move_over(self.best, aside)
+            log.warning("%s is of an epoch that is trained again; it is now %s", self.best, aside.name)
+
+    def _aside(self, epoch: int) -> Path:
+        return self.best.with_name(f"{self.best.stem}-epoch-{epoch + 1}{self.best.suffix}")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._listen()
@@ -145,6 +138,8 @@ class Checkpoints(Checkpoint):
             self.best_top1, self.best_epoch = metrics["top1"], trainer.current_epoch
             if self.keep:
                 trainer.save_checkpoint(self.best, weights_only=True)
+                if trainer.is_global_zero:
+                    self._aside(self.best_epoch).unlink(missing_ok=True)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if trainer.state.fn != "fit" or self._others_are_validated:

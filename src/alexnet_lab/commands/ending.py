@@ -77,7 +77,7 @@ def conclude(folder: Path, status: int, rank: int | None = None) -> int:
         if not rank or not _undone_by_rank_0(folder):
             _print_refusal(folder)
         if not rank:
-            starting.undo(folder)
+            _undo(folder)
         return USER_ERROR
     result = record.read_result(folder / folders.RESULT) or {}
     if result.get("status") == "refused":  # by one rank, as others had begun to train
@@ -91,6 +91,18 @@ def conclude(folder: Path, status: int, rank: int | None = None) -> int:
     if result.get("error") and (rank is None or result.get("rank") == rank):
         print_failure(folder, result)
     return FAILED
+
+
+def _undo(folder: Path) -> None:
+    try:
+        starting.undo(folder)
+    except OSError as error:  # as of a disk that has become read-only
+        print(f"{folder} cannot be left as it was: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
+
+
+def followed_from_another_rank(result: dict[str, Any]) -> bool:
+    """Whether the recorded failure is that of a rank that lost another one, so that the reason is another one's."""
+    return str(result.get("error")).startswith(PEER_GONE)
 
 
 def _print_refusal(folder: Path) -> None:

@@ -173,7 +173,7 @@ def _rank_of_torchrun(plan: Plan, rank: int) -> int:
         with ending.watch_for_refusals(plan.folder):
             return run_rank(plan.folder, plan.settings, plan.checkpoint)
     deadline = time.monotonic() + CLAIM_SECONDS
-    while not (plan.folder / starting.NOTE).exists():  # until all ranks have begun to train
+    while not starting.has_prepared(plan.folder):
         if time.monotonic() > deadline:
             raise UserError(f"rank {rank} waited {CLAIM_SECONDS:.0f} s for rank 0 to start the run in {plan.folder}")
         time.sleep(0.1)

@@ -1,31 +1,33 @@
 """Whether training has begun in a run's folder: the one note that decides whether a start may be undone.
 
-A start makes the note, with what was recorded before it. Every rank removes it as its training begins; from then on
-nothing of the run is deleted. A user's error before that leaves the folder as the note describes it.
+A start makes the note and puts the record of an earlier start aside. Every rank removes the note as its training
+begins; from then on nothing of the run is deleted. A user's error before that leaves the folder as it was. Undoing a
+start only renames and deletes, so it works on a full disk.
 
 Imports nothing heavy.
 """
 
 import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab import files
+from alexnet_lab import files, machine
 from alexnet_lab.commands import folders
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import record
 
 NOTE = ".starting"
+CONFIG_BEFORE, RESULT_BEFORE = ".config.before", ".result.before"
+"""The record of an earlier start, until training begins."""
 MADE_BY_A_START = (
-    folders.LOCK,
-    folders.CONFIG,
-    folders.RESULT,
-    folders.METRICS,
-    folders.LEFT_OUT,
-    record.RESERVE,
-    NOTE,
+    *(folders.CONFIG, folders.RESULT, folders.METRICS, folders.LEFT_OUT, folders.CHECKPOINTS, record.RESERVE),
+    *("train*.log", "wandb", "tensorboard", NOTE, f"{folders.LOCK}*"),
 )
-LOGS = "train*.log"
+"""In the order in which they are removed: the note stays as long as there is something to undo."""
 
 
 def prepare(folder: Path, settings: dict[str, Any], continues: bool) -> None:
@@ -34,27 +36,37 @@ def prepare(folder: Path, settings: dict[str, Any], continues: bool) -> None:
     Raises:
         UserError: a new run is to begin and another one is in the folder, or nothing can be written there.
     """
-    config, result = folder / folders.CONFIG, folder / folders.RESULT
-    if not continues:
-        there = sorted(path.name for path in folder.iterdir() if not path.name.startswith(folders.LOCK))
-        try:
+    there = sorted(path.name for path in folder.iterdir() if not path.name.startswith(folders.LOCK))
+    try:
+        if continues:
+            before = _put_record_aside(folder)
+            folders.rewrite(folder, settings)
+        else:
+            before = {"files": there}
             folders.claim(folder, settings)
-            _write(folder, {"files": there})
-        except UserError as error:
-            if not there and isinstance(error.__cause__, OSError):
-                folders.discard(folder)
-            raise
-        return
-    if not (folder / NOTE).exists():  # else an earlier start was killed before its training began
-        recorded = result.read_text() if result.exists() else None
-        _write(folder, {"config": config.read_text(), "result": recorded})
-    folders.rewrite(folder, settings)
-    result.unlink(missing_ok=True)
+        _write(folder, {**before, "start": _this_start()})
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise  # another run is there
+        if not continues:
+            _remove_what_a_start_makes(folder, there)
+        elif (folder / NOTE).exists():
+            undo(folder)
+        raise
+
+
+def has_prepared(folder: Path) -> bool:
+    """Whether rank 0 of this start of torchrun has prepared the folder, and the training has not begun."""
+    try:
+        return bool(_read(folder).get("start") == _this_start())
+    except FileNotFoundError:
+        return False
 
 
 def training_begins(folder: Path) -> None:
     """Nothing of the run is deleted from now on; each rank calls this before its first step."""
-    (folder / NOTE).unlink(missing_ok=True)
+    for name in (NOTE, CONFIG_BEFORE, RESULT_BEFORE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def training_has_begun(folder: Path) -> bool:
@@ -64,21 +76,67 @@ def training_has_begun(folder: Path) -> bool:
 
 def undo(folder: Path) -> None:
     """Leave the folder as it was before the start: an older record, somebody's other files, or no folder."""
-    before = json.loads((folder / NOTE).read_text())
-    if "config" in before:
-        files.write(folder / folders.CONFIG, before["config"])
-        if before["result"] is not None:
-            files.write(folder / folders.RESULT, before["result"])
+    before = _read(folder)
+    if "files" in before:
+        _remove_what_a_start_makes(folder, before["files"])
+        return
+    if (folder / CONFIG_BEFORE).exists():
+        files.move_over(folder / CONFIG_BEFORE, folder / folders.CONFIG)
+    if (folder / RESULT_BEFORE).exists():
+        files.move_over(folder / RESULT_BEFORE, folder / folders.RESULT)
+    elif not before["result"]:
+        (folder / folders.RESULT).unlink(missing_ok=True)
+    (folder / NOTE).unlink()
+
+
+def _put_record_aside(folder: Path) -> dict[str, Any]:
+    """Keep the record of an earlier start for `undo`; what the note says of it.
+
+    A note that is there already is that of a start that was killed before its training began: what is aside is older.
+    """
+    config, result = folder / folders.CONFIG, folder / folders.RESULT
+    with folders.writing(folder):
+        if not (folder / NOTE).exists():
+            training_begins(folder)  # also removes what a kill has left
+            files.write(folder / NOTE, json.dumps({"result": result.exists()}))
+        before = _read(folder)
+        if before.get("result") and not (folder / RESULT_BEFORE).exists():
+            os.rename(result, folder / RESULT_BEFORE)
+        if "files" not in before and not (folder / CONFIG_BEFORE).exists():
+            files.write(folder / CONFIG_BEFORE, config.read_bytes())
+        result.unlink(missing_ok=True)
+    return before
+
+
+def _remove_what_a_start_makes(folder: Path, there: Sequence[str]) -> None:
+    """Remove it but for the names in `there`, and the folder when nothing else is in it."""
+    made = [path for name in MADE_BY_A_START for path in folder.glob(name)]
+    for path in made:
+        if path.name in there:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            (folder / folders.RESULT).unlink(missing_ok=True)
-        (folder / NOTE).unlink()
-    elif not before["files"]:
-        folders.discard(folder)
-    else:  # a folder of the user's, given as hydra.run.dir, or of a sweep's job
-        made = [folder / name for name in MADE_BY_A_START] + list(folder.glob(LOGS))
-        for path in made:
-            if path.name not in before["files"]:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _this_start() -> str | None:
+    """What the ranks of one start of torchrun have in common, and no other start has; None without torchrun."""
+    environment = os.environ
+    if "TORCHELASTIC_RUN_ID" not in environment:
+        return None
+    names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
+    common = [environment.get(name, "") for name in names]
+    if environment.get("GROUP_WORLD_SIZE", "1") == "1":  # one node: the ranks have one parent, torchrun's agent
+        common += [str(os.getppid()), machine.start_of(os.getppid())]
+    return " ".join(common)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads((folder / NOTE).read_text())
+    return note
 
 
 def _write(folder: Path, note: dict[str, Any]) -> None:

@@ -64,12 +64,12 @@ def supervise(command: Sequence[str], folder: Path, ranks: int = 1, joined: Mapp
         failure = _watch(processes, listeners, int(variables[0]["RANK"]), folder if joined else None)
         if failure:
             _end(processes)
+        return _conclude(folder, failure, stop.requested) if failure else FINISHED
     finally:
         stop.restore()
         os.close(write_end)
         for listener in listeners:
             listener.close()
-    return _conclude(folder, failure, stop.requested) if failure else FINISHED
 
 
 def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
@@ -85,7 +85,7 @@ def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
             ending.write(folder, "interrupted", error=None)
         if result is None or result["status"] == "interrupted":
             return INTERRUPTED
-    elif failure.status < 0 or result is None:  # what the others may have said only followed from a kill
+    elif result is None or (failure.status < 0 and ending.followed_from_another_rank(result)):
         reason = {"error": _reason(folder, failure), "rank": failure.rank, "traceback": None}
         known = {name: value for name, value in (result or {}).items() if name != "status"}
         ending.write(folder, "failed", **{**known, **reason})

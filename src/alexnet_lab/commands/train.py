@@ -13,7 +13,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
+from alexnet_lab.callbacks.checkpoints import Checkpoints
 from alexnet_lab.callbacks.finite_loss import FiniteLoss
 from alexnet_lab.callbacks.foreign import check_callbacks
 from alexnet_lab.callbacks.heartbeat import Heartbeat
@@ -63,17 +64,7 @@ def train(
     step = steps_done(checkpoint, settings["trainer"]) if checkpoint else 0
     pl.seed_everything(settings["seed"], verbose=False)
     data: ImageDataModule = build(settings["data"], "data", ImageDataModule)
-    net: nn.Module = build(settings["model"], "model", nn.Module)
-    layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
-    facts = run_facts.known_before(net, layers)
-    if settings["channels_last"]:
-        net.to(memory_format=torch.channels_last)
-    if settings["compile"]:
-        net.compile()
-    optimizer = build_factory(settings["optimizer"], "optimizer", ("params",), Optimizer)
-    optimizer(net.named_parameters())  # a rate that it refuses is reported now, not when the training has begun
-    scheduler = build_factory(settings["scheduler"], "scheduler", SCHEDULE, LRScheduler)
-    classifier = ImageClassifier(net, optimizer, scheduler, settings["seed"])
+    classifier, facts = _classifier(settings, data)
     callbacks = {
         name: build(node, f"callbacks.{name}", pl.Callback) for name, node in settings["callbacks"].items() if node
     }
@@ -107,14 +98,7 @@ def train(
     check_ranks(trainer)
     parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers
     parts["trainer.profiler"] = trainer.profiler  # type: ignore[attr-defined]
-    check_callbacks(callbacks, whole_network=not isinstance(trainer.strategy, TwoTowers))
-    if isinstance(trainer.strategy, TwoTowers):
-        trainer.strategy.check(net, settings["compile"])
-    trial.check_monitored(callbacks, trainer)
-    trial.check_folders(parts)
-    if settings["test_on"] != "none" and trainer.is_global_zero:
-        trial.check_test(trainer, data)
-    trial.try_step(optimizer, settings["optimizer"]["_target_"], trainer.strategy.root_device)
+    _check_parts(settings, trainer, classifier, data, callbacks, parts)
     # Lightning converts after it has loaded a checkpoint, whose double precision a float32 network would cut off.
     trainer.precision_plugin.convert_module(classifier)
 
@@ -144,6 +128,45 @@ def train(
         if trainer.is_global_zero:
             facts |= {"images": classifier.images, "reason": reason}
             _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts)
+
+
+def _classifier(settings: dict[str, Any], data: ImageDataModule) -> tuple[ImageClassifier, dict[str, Any]]:
+    """The network that the data fits, with its optimizer and schedule; and what is known of it before training."""
+    net: nn.Module = build(settings["model"], "model", nn.Module)
+    layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
+    facts = run_facts.known_before(net, layers)
+    if settings["channels_last"]:
+        net.to(memory_format=torch.channels_last)
+    if settings["compile"]:
+        net.compile()
+    optimizer = build_factory(settings["optimizer"], "optimizer", ("params",), Optimizer)
+    optimizer(net.named_parameters())  # an invalid learning rate is reported now, not when training has begun
+    scheduler = build_factory(settings["scheduler"], "scheduler", SCHEDULE, LRScheduler)
+    return ImageClassifier(net, optimizer, scheduler, settings["seed"]), facts
+
+
+def _check_parts(
+    settings: dict[str, Any],
+    trainer: pl.Trainer,
+    classifier: ImageClassifier,
+    data: ImageDataModule,
+    callbacks: dict[str, pl.Callback],
+    parts: dict[str, object],
+) -> None:
+    """Refuse before training what would end it later: callbacks, folders, test split, optimizer.
+
+    Raises:
+        UserError: one of them cannot.
+    """
+    strategy = trainer.strategy
+    check_callbacks(callbacks, whole_network=not isinstance(strategy, TwoTowers))
+    if isinstance(strategy, TwoTowers):
+        strategy.check(classifier.net, settings["compile"])
+    trial.check_monitored(callbacks, trainer)
+    trial.check_folders(parts)
+    if settings["test_on"] != "none" and trainer.is_global_zero:
+        trial.check_test(trainer, data)
+    trial.try_step(classifier.optimizer_factory, settings["optimizer"]["_target_"], strategy.root_device)
 
 
 def _end(
@@ -193,7 +216,9 @@ def _test(
         log.info("testing the weights of epoch %d, the best by val/top1", checkpoints.best_epoch + 1)
     else:
         path = checkpoints.last
-        log.info("testing the last weights")
+        gone = settings["test_on"] == "best" and checkpoints.keep and checkpoints.best_epoch >= 0
+        best = f"epoch {checkpoints.best_epoch + 1} was the best, but its weights have been replaced"
+        log.info("testing the last weights%s", f" ({best})" if gone else "")
     if path.exists():
         # Also the last ones: what is tested is what the file holds, whatever callbacks do with the weights in memory.
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]

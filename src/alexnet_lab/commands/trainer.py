@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 
-from alexnet_lab.callbacks.checkpoints import AtomicCheckpointIO
+from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
 from alexnet_lab.commands import folders
 from alexnet_lab.commands.build import build
 from alexnet_lab.errors import UserError

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
 from tests import warm
 
 from alexnet_lab import command_line
@@ -26,6 +28,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[1]
 STARTED_BY_OTHERS = ("RANK", "LOCAL_", "NODE_", "GROUP_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
 
+
+# Each composition copies this store, which holds the settings of all plugins. Nothing changes the copy, so one store serves
+# all compositions; `commands/entry.py` does the same for a program.
+ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
 
 # Programs that a shell starts in the background ignore these, and so would all that the tests start and send them to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -115,14 +121,20 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+@cache
+def composed(overrides: tuple[str, ...]) -> DictConfig:
+    """The configuration that overrides make, not resolved; about 80 ms, so it is kept for the next test."""
+    register_resolvers()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", ["run=test", *overrides])
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """The resolved configuration that overrides make, as a rank gets it; the run's folder is `tmp_path`."""
 
     def resolved(*overrides: str) -> dict[str, Any]:
-        register_resolvers()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = compose("train", ["run=test", *overrides])
+        config = composed(overrides)
         config.folder, config.overrides = str(tmp_path), list(overrides)
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(container, dict)

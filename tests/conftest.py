@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[1]
 STARTED_BY_OTHERS = ("RANK", "LOCAL_", "NODE_", "GROUP_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
 
 
-# Each composition copies this store, which holds the settings of all plugins. Nothing changes the copy, so one store serves
-# all compositions; `commands/entry.py` does the same for a program.
+# Each composition copies this store, which holds the settings of all plugins. Nothing changes the copy, so one store
+# serves all compositions; `commands/entry.py` does the same for a program.
 ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
 
 # Programs that a shell starts in the background ignore these, and so would all that the tests start and send them to.

@@ -139,7 +139,10 @@ def _choices_with(group: str, key: str, conf: str) -> str:
 
 
 def _declares(path: Path, key: str) -> bool:
-    return re.search(rf"^{re.escape(key)}:", path.read_text(), re.MULTILINE) is not None
+    text = path.read_text()
+    bases = re.findall(r"^  - ([a-z]\w*)$", text, re.MULTILINE)
+    declared = re.search(rf"^{re.escape(key)}:", text, re.MULTILINE) is not None
+    return declared or any(_declares(path.with_name(f"{base}.yaml"), key) for base in bases)
 
 
 def _causes(error: BaseException | None, hidden: bool = False) -> Iterable[BaseException]:

@@ -41,3 +41,10 @@ def test_name_of_a_file_is_no_pattern_when_the_file_exists(folder) -> None:
 def test_place_without_anything_is_named(folder, place) -> None:
     with pytest.raises(UserError, match="there is no such file or folder, and as a pattern it fits nothing"):
         given_images([str(folder), place])
+
+
+@pytest.mark.parametrize("name", ["bad.zip", "bad.tar"])
+def test_archive_that_cannot_be_read_is_reported_under_the_option_that_named_it(folder, name) -> None:
+    (folder / name).write_text("text")
+    with pytest.raises(UserError, match=rf"^images: .*{name} is not a"):
+        given_images([str(folder / name)])

@@ -155,8 +155,6 @@ def test_what_could_be_meant_in_two_ways_is_refused_by_name(found, paths, messag
 @pytest.mark.parametrize(
     ("paths", "named"),
     [
-        (pairs("flowers/rose", "flowers/tulip"), "flowers"),
-        (pairs("d/d/cats", "d/d/dogs"), "d/d"),
         (pairs("dataset/train/cats", "docs"), "dataset"),
         (pairs("x/train/cats", "x/test/cats", "x/x/train/cats", "x/x/test/cats"), "x/x"),
     ],
@@ -176,10 +174,30 @@ def test_an_archive_that_was_left_beside_its_folders_is_named(tmp_path):
         find_samples([tmp_path])
 
 
-def test_the_one_folder_in_an_archive_is_not_a_class(tmp_path):
+@pytest.mark.parametrize(
+    ("paths", "classes", "wrapper"),
+    [
+        (pairs("PetImages/Cat", "PetImages/Dog"), ("Cat", "Dog"), "PetImages"),
+        (pairs("pets/pets/cats/x", "pets/pets/dogs/x"), ("cats", "dogs"), "pets/pets"),
+        (pairs("cats/indoor", "cats/outdoor/summer"), ("indoor", "outdoor"), "cats"),
+        (pairs("a/b/c/cats/x", "a/b/c/dogs/y"), ("cats", "dogs"), "a/b/c"),
+        (pairs("pets/cats"), ("cats",), "pets"),
+        (pairs("cats"), ("cats",), ""),
+        (pairs("cats", "dogs"), ("cats", "dogs"), ""),
+    ],
+)
+def test_folders_in_an_only_folder_are_the_classes_and_reported(found, paths, classes, wrapper):
+    samples = found(paths)
+    assert samples.wnids == classes
+    remarks = [remark.replace("in photos/", "in ") for remark in samples.remarks]  # photos.zip is listed as photos/
+    names = ", ".join(classes)
+    assert remarks == ([f"the classes are the folders in {wrapper}, the only folder: {names}"] if wrapper else [])
+
+
+def test_the_one_folder_in_an_archive_in_a_folder_is_not_a_class(tmp_path):
     archive = tar_bytes(dict.fromkeys(pairs("PetImages/Cat", "PetImages/Dog"), b""))
     write(tmp_path, {"pets.tar": archive})
-    assert find_samples([tmp_path / "pets.tar"]).wnids == find_samples([tmp_path]).wnids == ("Cat", "Dog")
+    assert find_samples([tmp_path]).wnids == ("Cat", "Dog")
 
 
 def test_what_is_left_out_and_what_a_split_lacks_are_reported(found):

@@ -119,8 +119,8 @@ def test_archive_that_cannot_be_read_safely_is_refused(tmp_path, what) -> None:
     data, message = BAD[what]
     write(tmp_path / "source", {"bad.zip": data})
     for source in (tmp_path / "source", tmp_path / "source" / "bad.zip"):
-        with pytest.raises(UserError, match=message):
-            list(list_files([source]))
+        with pytest.raises(UserError, match=f"^data.dir: .*{message}"):
+            list(list_files([source], option="data.dir"))
 
 
 def test_zip_in_a_tar_is_refused(tmp_path) -> None:

@@ -46,7 +46,7 @@ def _below(place: str, left_out: Counter[str]) -> Iterator[GivenImage]:
         nothing = False
         if path.is_dir() or is_archive(path.name):
             inside = path if path.is_dir() else path.parent
-            for listed, blob in list_files([path], left_out):
+            for listed, blob in list_files([path], left_out, "images"):
                 if Path(listed).name not in LABEL_FILES:
                     folders = (*Path(listed).parts[:-1], path.resolve().name)
                     yield GivenImage(str(inside / listed), blob, folders)

@@ -1,7 +1,8 @@
 """Which folders of a source are its splits and their classes. What can be read in two ways is refused.
 
 Classes are the folders directly in a split, as with torchvision's ImageFolder; images at any depth below belong to
-them. A source without splits is one split, `train`, with the top folders as its classes.
+them. A source without splits is one split, `train`, with the top folders as its classes; where the only top folder
+has folders in it, as `flowers/` in many archives, those are the classes.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 from alexnet_lab.data.sources.listing import Listed
 from alexnet_lab.data.sources.split_names import SPLITS, UNCLEAR, split_meant, splits_mentioned
-from alexnet_lab.data.sources.tree import Folder, Place, is_packed
+from alexnet_lab.data.sources.tree import Folder, Place
 from alexnet_lab.errors import names_of, printable
 
 LEFT_OUT = {"ILSVRC2012_img_train_t3", "ILSVRC2012_img_test", "ILSVRC2012_img_test_v10102019"}
@@ -26,6 +27,8 @@ class Layout:
     """Folders beside the splits, whose images are in none of them."""
     stray: list[Listed]
     """Images beside the splits or above them."""
+    wrapper: str = ""
+    """Without splits, the only folder, whose folders are the classes; empty where the classes are at the top."""
 
 
 def find_layout(root: Folder, place: Place) -> Layout:
@@ -92,16 +95,14 @@ def _plain(root: Folder, level: Folder, stray: list[Listed], place: Place) -> La
             f"{place.of(stray[0].path)} is beside folders of classes ({names_of(classes)}); move it into the folder of "
             "its class, or away"
         )
-    if level is not root and not is_packed(level):
-        only = names_of(root.subfolders)
-        place.refuse_for(next(iter(classes.values())), f"{place.of('')} has a single folder, {only}, as the only class")
     mentioning = [name for name in classes if splits_mentioned(name)]
     if len(set().union(*map(splits_mentioned, mentioning))) > 1:
         place.refuse(f"{names_of(mentioning)} in {place.of(level.path)} are named like splits; {EXPECTED}")
     for folder in classes.values():
         _refuse_splits_below(folder, place)
     aside = [folder for name, folder in level.subfolders.items() if name in LEFT_OUT]
-    return Layout({"train": Folder(level.path, [], classes)}, aside, [])
+    wrapper = "" if level is root or place.is_archive(level) else level.path
+    return Layout({"train": Folder(level.path, [], classes)}, aside, [], wrapper)
 
 
 def _splits(level: Folder, named: Mapping[str, str], place: Place) -> dict[str, Folder]:

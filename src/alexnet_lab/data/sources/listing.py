@@ -42,28 +42,38 @@ class Listed(NamedTuple):
     blob: Blob
 
 
-def list_files(sources: Sequence[Path], left_out: Counter[str] | None = None) -> Iterator[Listed]:
+def list_files(
+    sources: Sequence[Path], left_out: Counter[str] | None = None, option: str = "source"
+) -> Iterator[Listed]:
     """The images and label files below all sources, in no particular order; a source may be a label file itself.
 
     Files that cannot be read, such as a link that leads nowhere, are listed like others.
 
     Args:
         left_out: the files that are none of these are counted in it, by suffix; hidden ones are not.
+        option: what the user gave the sources by; messages begin with it.
 
     Raises:
         UserError: a source is missing, a folder cannot be listed, or an archive is damaged, compressed as a whole,
             encrypted, or has forbidden members.
     """
     left_out = Counter() if left_out is None else left_out
-    for source in sources:
-        if source.is_dir():
-            yield from _list_folder(source, left_out)
-        elif not source.is_file():
-            raise UserError(f"source: there is no {source}")
-        elif source.name in LABEL_FILES:
-            yield Listed(source.name, _whole(str(source)))
-        else:
-            yield from _list_archive(str(source), _archive_folder(source.name), left_out)
+    try:
+        for source in sources:
+            yield from _list_source(source, left_out)
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from error.__cause__
+
+
+def _list_source(source: Path, left_out: Counter[str]) -> Iterator[Listed]:
+    if source.is_dir():
+        yield from _list_folder(source, left_out)
+    elif not source.is_file():
+        raise UserError(f"there is no {source}")
+    elif source.name in LABEL_FILES:
+        yield Listed(source.name, _whole(str(source)))
+    else:
+        yield from _list_archive(str(source), archive_folder(source.name), left_out)
 
 
 def is_archive(name: str) -> bool:
@@ -87,14 +97,14 @@ def _list_folder(root: Path, left_out: Counter[str]) -> Iterator[Listed]:
             if not _is_wanted(name, partial(_whole, file), left_out):
                 continue
             if is_archive(name):
-                yield from _list_archive(file, _archive_folder(path), left_out)
+                yield from _list_archive(file, archive_folder(path), left_out)
             else:
                 yield Listed(path, _whole(file))
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
     raise UserError(
-        f"source: {error.filename} cannot be listed ({error.strerror}); make it readable, or name sources without it"
+        f"{error.filename} cannot be listed ({error.strerror}); make it readable, or name folders without it"
     )
 
 
@@ -111,7 +121,7 @@ def _list_archive(file: str, folder: str, left_out: Counter[str]) -> Iterator[Li
     try:
         opened = open_plain(file)
     except OSError as error:
-        raise UserError(f"source: {file} cannot be read ({error})") from None
+        raise UserError(f"{file} cannot be read ({error})") from None
     with opened:
         if opened.read(len(SIGNATURE)) == SIGNATURE or suffix_of(file) == ".zip":
             yield from _list_zip(opened, file, folder, left_out)
@@ -141,12 +151,12 @@ def _list_tar(file: BinaryIO, archive: Blob, folder: str, left_out: Counter[str]
             _refuse_nested(archive.file, f"{folder}/{path}")
         else:
             with open_plain(archive.file) as again:
-                yield from _list_tar(again, blob(), f"{folder}/{_archive_folder(path)}", left_out, nested=True)
+                yield from _list_tar(again, blob(), f"{folder}/{archive_folder(path)}", left_out, nested=True)
 
 
 def _refuse_nested(archive: str, path: str) -> NoReturn:
     raise UserError(
-        f"source: {archive} has an archive in an archive ({path}); only a tar in a tar is read, down to two levels: "
+        f"{archive} has an archive in an archive ({path}); only a tar in a tar is read, down to two levels: "
         "unpack the outermost, and name the folder"
     )
 
@@ -175,7 +185,7 @@ def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
                 return
     except tarfile.TarError as error:
         raise UserError(
-            f"source: {archive.file} is not a plain tar archive ({error}); a compressed one must be decompressed "
+            f"{archive.file} is not a plain tar archive ({error}); a compressed one must be decompressed "
             f"first, as by gunzip {archive.file}, because images are read from its middle"
         ) from None
     except (OSError, MemoryError):  # the machine's trouble, not the archive's
@@ -183,19 +193,19 @@ def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
     # `tarfile` raises nearly anything over hostile headers: ValueError, OverflowError, RecursionError, ...
     except Exception as error:
         raise UserError(
-            f"source: {archive.file} is not to be trusted: its header at byte {position} cannot be read ({error})"
+            f"{archive.file} is not to be trusted: its header at byte {position} cannot be read ({error})"
         ) from None
-    raise UserError(f"source: {archive.file} is damaged or cut off near byte {min(position, end)}; fetch it again")
+    raise UserError(f"{archive.file} is damaged or cut off near byte {min(position, end)}; fetch it again")
 
 
 def _checked_path(member: tarfile.TarInfo, archive: str) -> str:
     """The member's path without `.` parts."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"source: {archive} is not to be trusted: {member.name!r} would lie outside of its folder")
+        raise UserError(f"{archive} is not to be trusted: {member.name!r} would lie outside of its folder")
     if not (member.isreg() or member.isdir()) or member.issparse():
         raise UserError(
-            f"source: {archive} is not to be trusted: {member.name!r} is a link, a device or the like, and not a file"
+            f"{archive} is not to be trusted: {member.name!r} is a link, a device or the like, and not a file"
         )
     return str(path)
 
@@ -224,6 +234,6 @@ def _is_hidden(folder: str) -> bool:
     return folder.startswith(".") or folder == NOT_OURS
 
 
-def _archive_folder(path: str) -> str:
+def archive_folder(path: str) -> str:
     """An archive is listed as a folder of its own name."""
     return str(PurePosixPath(path).with_suffix(""))

@@ -5,7 +5,7 @@
 | tree | `train/<class>/*`, `val/<class>/*`, also `test/<class>/*`, spelled as in `split_names` |
 | official archives | `ILSVRC2012_img_train.tar`, `ILSVRC2012_img_val.tar`, `ILSVRC2012_devkit_t12.tar.gz` |
 | Kaggle's | `ILSVRC/Data/CLS-LOC/{train/<class>,val}/*`, `LOC_val_solution.csv` |
-| plain | `<class>/*`, only when there are no splits: all of it is `train` |
+| plain | `<class>/*` or `<name>/<class>/*`, only when there are no splits: all of it is `train` |
 
 An archive is read as the folder that it would unpack to. Images below a class may be in further folders.
 """
@@ -72,7 +72,7 @@ def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
     images: list[Listed] = []
     labels: list[Listed] = []
     left_out: Counter[str] = Counter()
-    for file in tqdm(list_files(sources, left_out), desc="listing the source", unit=" files", delay=2):
+    for file in tqdm(list_files(sources, left_out, option), desc="listing the source", unit=" files", delay=2):
         (labels if file.path.rpartition("/")[2] in LABEL_FILES else images).append(file)
     if not images:
         where = ", ".join(map(str, sources))
@@ -85,7 +85,7 @@ def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
     splits = {}
     for split, folder in layout.splits.items():
         if folder.files:  # beside each other, without folders of classes
-            found = [] if split == "test" else _with_labels(folder.files, labels)
+            found = [] if split == "test" else _with_labels(folder.files, labels, place)
         else:
             found = [
                 Sample(wnid, name, blob)
@@ -100,13 +100,16 @@ def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
     return Samples(wnids, splits, tuple(remark for remark in remarks if remark))
 
 
-def _with_labels(images: list[Listed], labels: list[Listed]) -> list[Sample]:
-    wnids = read_val_labels(labels)
+def _with_labels(images: list[Listed], labels: list[Listed], place: Place) -> list[Sample]:
+    try:
+        wnids = read_val_labels(labels)
+    except UserError as error:
+        place.refuse(str(error))
     samples = []
     for path, blob in images:
         name = PurePosixPath(path)
         if name.stem not in wnids:
-            raise UserError(f"the validation labels have no class for {printable(path)}")
+            place.refuse(f"the validation labels have no class for {printable(path)}")
         samples.append(Sample(wnids[name.stem], name.name, blob))
     return samples
 
@@ -148,6 +151,9 @@ def _remarks(layout: Layout, splits: dict[str, list[Sample]]) -> tuple[str, ...]
         f"left out, in no split: {printable(path)} ({count:,} image{'s' * (count > 1)})"
         for path, count in aside.items()
     ]
+    if layout.wrapper:
+        classes = names_of(layout.splits["train"].subfolders)
+        remarks.append(f"the classes are the folders in {printable(layout.wrapper)}, the only folder: {classes}")
     if layout.stray:
         remarks.append(f"left out, in no split: {names_of([file.path for file in layout.stray])}")
     for split in layout.splits.keys() - splits.keys():

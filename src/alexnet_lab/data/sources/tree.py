@@ -1,12 +1,13 @@
 """The folders of a source that have images, and how messages name what is in them."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from alexnet_lab.command_line import from_here, typed
-from alexnet_lab.data.sources.listing import Listed
+from alexnet_lab.data.sources.listing import Listed, archive_folder
 from alexnet_lab.errors import UserError, printable
 
 
@@ -61,6 +62,12 @@ class Place:
         self.refuse(
             f"{reason}; it is in {archive}: move that away, or unpack it and name a dataset in it: {self.option}=FOLDER"
         )
+
+    def is_archive(self, folder: Folder) -> bool:
+        """Whether `folder` is all of an archive, and not a folder in one."""
+        image = Path(next(folder.below()).blob.file)
+        places = (source if source.is_dir() else source.parent for source in self.sources)
+        return any(folder.path == archive_folder(os.path.relpath(image, place)) for place in places)
 
     @property
     def is_one_folder(self) -> bool:

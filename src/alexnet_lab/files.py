@@ -69,6 +69,22 @@ def create(path: Path, content: str) -> None:
         write(path, content)
 
 
+def reason_of(error: OSError) -> str:
+    """Why the system refused to make a file or a folder."""
+    return "not a folder" if error.errno in (errno.EEXIST, errno.ENOTDIR) else error.strerror or str(error)
+
+
+def try_to_write(path: Path) -> None:
+    """Create a file in the folder of `path` and remove it; OSError where that folder takes none."""
+    path = path.resolve() if path.is_symlink() else path
+    probe = beside(path, UNFINISHED)
+    try:
+        probe.open("xb").close()
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+
+
 def print_written(path: Path) -> None:
     """Tell the user where a file is that they asked for."""
     print(f"written: {path.absolute()}")

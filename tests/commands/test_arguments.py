@@ -215,3 +215,20 @@ def test_unreadable_value_without_a_letter_is_answered_with_hydras_reason(as_typ
     as_typed("model.dropout=[")
     (line,) = answer().splitlines()
     assert line.startswith("model.dropout=[: Hydra cannot parse this: ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("images=", "images=: the path is empty; name a file or a folder"),
+        ("checkpoint=''", "checkpoint='': the path is empty"),
+        ("out={a:1}", "out={a:1}: out takes a path or a list of paths"),
+        ("data.dir={a:1}", "data.dir={a:1}: data.dir takes a path"),
+        ("images=[[a]]", "images=[[a]]: images takes a path or a list of paths"),
+        ("add=[a,null]", "add=[a,null]: null is not a path; leave it out of the list"),
+    ],
+)
+def test_what_is_no_path_is_refused_as_it_was_typed(typed: str, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        rewritten(typed)
+    assert str(raised.value) == message or str(raised.value).startswith(f"{message}; ")

@@ -29,10 +29,16 @@ def test_every_visible_device_gets_a_process_and_without_any_the_cpu_gets_one(
     assert capsys.readouterr().err == ("" if count else line)
 
 
-@pytest.mark.parametrize("devices", [0, -2, "abc", "", "1.5"])
+@pytest.mark.parametrize("devices", [0, -2, "abc", "", "1.5", 1.5, True, None, {}, [], ["x"], [-1], "0,x", "²"])
 def test_wrong_number_of_devices_is_refused(devices: Any) -> None:
     with pytest.raises(UserError, match=r"^trainer\.devices=.*: a number of devices, a list of"):
         local_ranks({"accelerator": "cpu", "devices": devices})
+
+
+@pytest.mark.parametrize("nodes", [0, -1, 1.5, True, None, "x", [1]])
+def test_wrong_number_of_nodes_is_refused(nodes: Any) -> None:
+    with pytest.raises(UserError, match=r"^trainer\.num_nodes=.*: a whole number of at least 1"):
+        local_ranks({"accelerator": "cpu", "devices": 1, "num_nodes": nodes})
 
 
 def test_ranks_of_torchrun_and_srun_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,11 @@ def test_table_names_images_of_several_folders_from_the_one_that_holds_them_all(
         ("sheet=nowhere/sheet.png", "sheet=nowhere/sheet.png: there is no folder nowhere"),
         ("accelerator=abacus", "accelerator=abacus"),
         ("precision=3", "precision=3"),
+        ("precision=0", "precision=0"),
+        ("precision=[]", "precision: \\[\\] does not fit"),
+        ("accelerator=[]", "accelerator: \\[\\] does not fit: Input should be a valid string"),
+        ("out=/proc/classes.json", "out=/proc/classes.json: no file can be written in /proc"),
+        ("sheet=/proc/sheet.png", "sheet=/proc/sheet.png: no file can be written in /proc"),
     ],
 )
 def test_wrong_option_is_named_with_its_remedy(composed, trained_run, tmp_path, override, message) -> None:

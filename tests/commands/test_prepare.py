@@ -48,6 +48,38 @@ def test_source_that_a_shell_left_empty_is_refused(composed, tmp_path) -> None:
         prepare(composed("prepare", "data=image_folder", "source=", f"data.dir={tmp_path / 'store'}"))
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("format=png", "format: 'png' does not fit: Input should be 'uint8' or 'jpeg'"),
+        ("on_error=[]", r"on_error: \[\] does not fit"),
+        ("workers=many", "workers: 'many' does not fit: Input should be a valid integer"),
+        ("verify=perhaps", "verify: 'perhaps' does not fit: Input should be a valid boolean"),
+        ("stream=3", "stream: 3 does not fit: Input should be a valid string"),
+    ],
+)
+def test_wrong_value_is_refused_under_the_key_that_was_typed(composed, tmp_path, override, message) -> None:
+    options = ("data=image_folder", f"source={tmp_path}", f"data.dir={tmp_path}/store", override)
+    with pytest.raises(UserError, match=f"^{message}"):
+        prepare(composed("prepare", *options))
+    assert not (tmp_path / "store").exists()
+
+
+def test_place_of_a_stream_is_checked_before_the_store_is_made(composed, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("alexnet_lab.data.stream.writing.litdata", lambda: None)
+    monkeypatch.setattr("alexnet_lab.commands.prepare.make_store", lambda *_, **__: pytest.fail("was made"))
+    (tmp_path / "file").touch()
+    for place, message in (
+        (tmp_path, "is not empty"),
+        (tmp_path / "file/x", "no folder can be made in"),
+        ("/proc/x", "no folder can be made in /proc"),
+    ):
+        with pytest.raises(UserError, match=f"stream={place}:? {message}"):
+            prepare(
+                composed("prepare", "data=image_folder", "source=x", f"data.dir={tmp_path}/store", f"stream={place}")
+            )
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of 24 photographs of two classes, `train/<class>/*` and `val/<class>/*`."""

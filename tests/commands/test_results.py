@@ -244,6 +244,9 @@ def test_ensemble_that_proves_nothing_is_refused(tmp_path, wrong, message) -> No
         add_ensemble(tmp_path / "x.json", tmp_path / "runs")
     with pytest.raises(UserError, match="there is no such file"):
         add_ensemble(tmp_path / "y.json", tmp_path / "runs")
+    (tmp_path / "z.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"z\.json is damaged: it is not a JSON object"):
+        add_ensemble(tmp_path / "z.json", tmp_path / "runs")
 
 
 def test_figures_over_ten_views_are_recorded_beside_the_runs_own(copied, tmp_path) -> None:

@@ -16,7 +16,9 @@ from alexnet_lab.errors import UserError
 
 AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)'\n1\. ", re.DOTALL)
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '(?P<group>[^']+)/(?P<option>[^'/]*)'")
-NOT_A_NAME = re.compile(r"Config group override must be a string or a list")
+NOT_A_NAME = re.compile(r"Config group override must be a string or a list|argument of type '\w+' is not iterable")
+NO_NAMES = re.compile(r"^$|(^|[\[,])\s*(null|-?[\d.]+|true|false)\s*($|[\],])", re.IGNORECASE)
+"""Values of a group with something in them that is no name."""
 CHOSEN_TWICE = re.compile(r"Multiple values for (?P<group>[^. ]+)\.")
 DANGLING = re.compile(r"Interpolation key '(?P<key>[^']+)' not found")
 GROUP_IN_DEFAULTS = re.compile(r"^  - (?:override )?/?(\w+):", re.MULTILINE)
@@ -41,7 +43,7 @@ def advice(error: BaseException, conf: str, command: str) -> str:
     if match := UNKNOWN_OPTION.search(text):
         return _unknown_option(match["group"], match["option"], conf)
     if NOT_A_NAME.search(text):
-        return _not_a_name(conf)
+        return _not_a_name(conf, command)
     if match := CHOSEN_TWICE.search(text):
         return f"+{match['group']}: one is chosen already; to exchange it, leave the + out: {match['group']}=NAME"
     if match := UNKNOWN_GROUP.search(text):
@@ -72,12 +74,15 @@ def _unknown_option(group: str, option: str, conf: str) -> str:
     return f"{group}={option}: there is no such {group}{hint}\nchoose from: {', '.join(options)}"
 
 
-def _not_a_name(conf: str) -> str:
+def _not_a_name(conf: str, command: str) -> str:
     """A group that was set to null or to a number; Hydra does not say which."""
     groups = {*_groups(conf)} - {"hydra"}
+    taken = GROUP_IN_DEFAULTS.findall(Path(conf, f"{command}.yaml").read_text())
     for argument in sys.argv[1:]:
         group, _, value = argument.partition("=")
-        if group in groups and re.fullmatch(r"null|[\d.]*|true|false", value, re.IGNORECASE):
+        if group in groups - {*taken} and NO_NAMES.search(value):
+            return f"{argument}: this command takes keys of {group} only, as in {group}.KEY=...; --help lists them"
+        if group in taken and NO_NAMES.search(value):
             return f"{argument}: {group} takes a name\nchoose from: {', '.join(_options(group, conf))}"
     return "an option group takes a name, as in model=lenet; --help lists the groups and their names"
 
@@ -101,6 +106,8 @@ def _unknown_key(full: str, key: str, parent: DictConfig, conf: str, command: st
     head = full.removesuffix(key)
     group = head.removesuffix(".")
     groups = GROUP_IN_DEFAULTS.findall(Path(conf, f"{command}.yaml").read_text())
+    if full in groups:
+        return f"{full}: one is needed\nchoose from: {', '.join(_options(full, conf))}"
     others = _choices_with(group, key, conf) if group in groups else ""
     hint = f"; it is one of {others}" if others else _close_to(full, key, parent, head, groups)
     addition = f"; one that is not printed is added with a +: +{full}=..." if group in groups and not hint else ""

@@ -22,6 +22,8 @@ PATHS = frozenset({
     *("model.pretrained", "logger.mlflow.tracking_uri", "hydra.run.dir", "hydra.sweep.dir"),
 })  # fmt: skip
 """The options that are paths, or lists of paths."""
+LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out"})
+"""Those of which at least one command takes several."""
 PATTERNS = frozenset({"images", "runs", "source"})
 OR_NAMES = frozenset({"baseline"})
 """Options that can also be a name: a path only where something exists there."""
@@ -80,9 +82,12 @@ def _rewritten(found: re.Match[str], caller: Path, is_sweep: bool) -> str:
     except HydraException:
         return head + text
 
+    for one in value.list if isinstance(value, ChoiceSweep) else [value]:
+        _check_path(key, one, f"{head}{text}")
+
     def changed(item: Any, whole: str | None = None) -> Any:
         """A path of the user's as an absolute one; numbers are text."""
-        if item is None or (isinstance(item, bool) and key == "model.pretrained") or isinstance(item, dict):
+        if item is None or (isinstance(item, bool) and key == "model.pretrained"):
             return item
         if isinstance(item, list):
             return [changed(one) for one in item]
@@ -96,6 +101,17 @@ def _rewritten(found: re.Match[str], caller: Path, is_sweep: bool) -> str:
         return head + ",".join(_text(changed(item)) for item in value.list)
     new = changed(value, text.strip())
     return head + text if new == value else head + _text(new)
+
+
+def _check_path(key: str, value: Any, argument: str) -> None:
+    """Raises UserError where the `value` of a path's `key` is no path, no list of paths, and not null."""
+    items = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) or any(isinstance(item, list | dict) for item in items):
+        raise UserError(f"{argument}: {key} takes a path{' or a list of paths' if key in LISTS else ''}")
+    if key not in NAMES and any(getattr(item, "text", item) == "" for item in items):
+        raise UserError(f"{argument}: the path is empty; name a file or a folder")
+    if isinstance(value, list) and None in value:
+        raise UserError(f"{argument}: null is not a path; leave it out of the list")
 
 
 def _text(value: Any) -> str:

@@ -117,6 +117,13 @@ def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = (), kind
         _check_complete(parameters, {*settings, *late}, path)
 
 
+def check_values(options: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Compare options of a command with the type hints `kinds`; raises UserError for the first that does not fit."""
+    for key, kind in kinds.items():
+        if reason := _misfit(options[key], kind):
+            raise UserError(f"{key}: {options[key]!r} does not fit: {reason}")
+
+
 def _check_kind(made: Any, path: str, settings: Mapping[str, Any], kind: type) -> None:
     if not isinstance(made, kind):
         raise UserError(f"{path}: {settings['_target_']} makes {type(made).__name__}, not {kind.__name__}")
@@ -205,7 +212,9 @@ def _misfit(value: Any, hint: Any) -> str:
         return ""
     try:
         # As JSON, since YAML has no tuples either: a list is right where a tuple is wanted.
-        adapter.validate_json(json.dumps(value), strict=True)
+        found = adapter.validate_json(json.dumps(value), strict=True)
+        if isinstance(value, bool) and type(found) is int:  # Literal[1] takes True, which is equal
+            return "Input should be a number"
     except ValidationError as error:
         # Of a type that YAML cannot write, as a tensor, pydantic says only that it cannot check it.
         reasons = [detail["msg"] for detail in error.errors() if detail["type"] != "needs_python_object"]

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from alexnet_lab import files
+from alexnet_lab.commands.output_file import check_output
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking.comparison import page, text
 from alexnet_lab.tracking.comparison.run_folders import read_runs
@@ -15,6 +16,9 @@ from alexnet_lab.tracking.comparison.runs import Run
 from alexnet_lab.tracking.comparison.table import Comparison, compare_runs
 
 WRITERS: dict[str, Callable[[Comparison], str]] = {".html": page.html, ".csv": text.as_csv, ".md": text.markdown}
+
+
+KINDS = {str: "text", type(None): "null", bool: "true or false", float: "a number", int: "a number", dict: "keys"}
 
 
 def compare(config: DictConfig) -> None:
@@ -25,15 +29,14 @@ def compare(config: DictConfig) -> None:
     """
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _check(settings)
-    outputs = [Path(name) for name in _list(settings["out"])]
-    for path in outputs:
-        _check_file(path)
+    outputs = settings["out"] if isinstance(settings["out"], list) else [settings["out"]]
+    outputs = [Path(one) for one in outputs if _is_checked(one)]
     comparison = compare_runs(
         _read(settings), settings["sort"], settings["baseline"], settings["group_seeds"], settings["confidence"]
     )
     text.print_table(comparison, Console())
     for path in outputs:
-        content = WRITERS[path.suffix](comparison)
+        content = WRITERS[path.suffix.lower()](comparison)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write(path, content)
@@ -64,17 +67,16 @@ def _check(settings: dict[str, Any]) -> None:
     }
     for key, kind in kinds.items():
         if not isinstance(settings[key], kind):
-            names = " or ".join("null" if one is type(None) else one.__name__ for one in kind)
+            names = " or ".join(dict.fromkeys(KINDS[one] for one in kind))
             raise UserError(f"{key}={settings[key]}: it takes {names}")
 
 
-def _check_file(path: Path) -> None:
-    if path.suffix not in WRITERS:
-        raise UserError(f"out={path}: a file's name ends in {', '.join(WRITERS)}")
-    if path.is_dir():
-        raise UserError(f"out={path}: that is a folder")
-    if path.suffix == ".html":
+def _is_checked(out: Any) -> bool:
+    """Whether `out` is a file that can be written, and not null; raises UserError where it cannot."""
+    check_output("out", out, [*WRITERS], makes_folder=True)
+    if out is not None and Path(out).suffix.lower() == ".html":
         page.require_plotly()
+    return out is not None
 
 
 def _list(value: Any) -> list[str]:

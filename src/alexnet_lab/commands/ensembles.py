@@ -21,6 +21,19 @@ def add_ensemble(file: Path, runs: Path) -> Path:
     """Copy what `evaluate.py` has written of several checkpoints below `runs`, without paths of this machine.
 
     Raises:
+        UserError: as of `check_ensemble`.
+    """
+    kept = {name: value for name, value in check_ensemble(file).items() if name != "checkpoint"}
+    target = runs / FOLDER / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files.write(target, json.dumps(kept, indent=2) + "\n")
+    return target
+
+
+def check_ensemble(file: Path) -> dict[str, Any]:
+    """The content of the file.
+
+    Raises:
         UserError: it is of one checkpoint, of another split, of a part of it, or none of evaluate's files.
     """
     content = record.read_result(file)
@@ -30,11 +43,7 @@ def add_ensemble(file: Path, runs: Path) -> Path:
         raise UserError(f"add={file}: it must be of several checkpoints on the test split, as evaluate.py writes it")
     if not content.get("whole_split"):
         raise UserError(f"add={file}: the networks were not measured on the whole test split")
-    kept = {name: value for name, value in content.items() if name != "checkpoint"}
-    target = runs / FOLDER / file.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    files.write(target, json.dumps(kept, indent=2) + "\n")
-    return target
+    return content
 
 
 def read_ensembles(runs: Path) -> list[dict[str, Any]]:

@@ -3,15 +3,18 @@
 Nothing here imports torch or lightning, so `--help`, `--cfg job` and wrong options answer at once.
 """
 
+import errno
 import functools
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -19,12 +22,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab import machine
+from alexnet_lab import files, machine
 from alexnet_lab.commands import arguments, folders, slurm
 from alexnet_lab.commands.advice import advice
 from alexnet_lab.commands.folders import ROOT
 from alexnet_lab.commands.help import requested_help
+from alexnet_lab.commands.keys import check_choices, check_keys
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
+from alexnet_lab.tracking.record import FULL_DISK
+
+REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ELOOP, *FULL_DISK),
+)
+"""Errors of a place on the disk that the user has named."""
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -73,13 +84,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 sys.exit(FINISHED if slurm.rank() else INTERRUPTED)
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 report(error, config_name, with_traceback)
-            except (PermissionError, FileExistsError, NotADirectoryError) as error:
-                report(UserError(f"{error.filename}: {error.strerror}"), config_name, with_traceback)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError) as error:
                 if not _is_of_hydra(error):
                     raise
                 # A run's folder that it cannot make, or an override that it cannot apply.
-                reason = UserError(f"{error.filename}: {error.strerror}") if isinstance(error, OSError) else error
+                reason = _refused(error) if isinstance(error, OSError) else error
                 report(reason, config_name, with_traceback)
             if status := _status_of_sweep():
                 sys.exit(status)
@@ -143,12 +152,34 @@ def _quiet(
     def job(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return _run_elsewhere(function, config, config_name)
+        hydra_config = HydraConfig.get()
         try:
+            if hydra_config.job.config_name == config_name:
+                _check(config, hydra_config, ROOT / "conf" / f"{config_name}.yaml")
             return function(config)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             return report(error, config_name, with_traceback)
+        except OSError as error:
+            if error.filename is None or error.errno not in REFUSED:
+                raise
+            status = FAILED if error.errno in FULL_DISK else USER_ERROR
+            return report(_refused(error), config_name, with_traceback, status)
 
     return job
+
+
+def _check(config: DictConfig, hydra_config: HydraConf, primary: Path) -> None:
+    try:
+        check_choices(hydra_config.overrides.task)
+        check_keys(config, primary)
+    except UserError:
+        with suppress(OSError):
+            Path(hydra_config.runtime.output_dir).rmdir()  # Hydra made it; it goes when nothing is in it
+        raise
+
+
+def _refused(error: OSError) -> UserError:
+    return UserError(f"{error.filename} cannot be written: {files.reason_of(error)}")
 
 
 def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, config_name: str) -> Any:
@@ -173,17 +204,18 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, co
     except SystemExit as end:
         if end.code == INTERRUPTED:
             slurm.requeue()
-        result = record.read_result(folder / folders.RESULT) or {}
+        result = record.read_end(folder / folders.RESULT) if (folder / folders.CONFIG).exists() else None
+        result = result or {}
         why = result.get("error") or f"it ended with status {end.code}; what it printed tells why"
         raise RunFailed(f"{folder.name} {result.get('status', 'failed')}: {why}") from None
 
 
-def report(error: Exception, config_name: str, with_traceback: bool = False) -> None:
-    """Print what is wrong and what would be right, and end the program with status 2."""
+def report(error: Exception, config_name: str, with_traceback: bool = False, status: int = USER_ERROR) -> NoReturn:
+    """Print what is wrong and what would be right, and end the program with `status`."""
     if with_traceback:
         raise error
     print(f"error: {advise(error, config_name)}", file=sys.stderr)
-    sys.exit(USER_ERROR)
+    sys.exit(status)
 
 
 def advise(error: Exception, config_name: str) -> str:

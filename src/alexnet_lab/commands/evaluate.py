@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +21,7 @@ from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands import gpus
 from alexnet_lab.commands.build import build
 from alexnet_lab.commands.memory import remedies_when_full
+from alexnet_lab.commands.output_file import check_output
 from alexnet_lab.commands.rank import NOISE
 from alexnet_lab.commands.recorded import Run, not_comparable, published_text
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
@@ -82,7 +84,7 @@ def _about(members: Sequence[Measured], options: dict[str, Any]) -> dict[str, An
         {"run": member.restored.settings["run"], "network": _network(member.restored), **member.figures}
         for member in members
     ]
-    whole = options["trainer"][f"limit_{options['split']}_batches"] is None
+    whole = options["trainer"].get(f"limit_{options['split']}_batches") is None
     data = members[0].restored.settings["data"]["name"]
     paths = [str(member.path) for member in members]
     return about | {"checkpoint": paths, "data": data, "networks": networks, "whole_split": whole}
@@ -98,13 +100,11 @@ def _check_options(options: dict[str, Any]) -> list[Path]:
         if options[name] not in choices:
             raise UserError(f"{name}={options[name]}: there is no such {name}; choose from: {', '.join(choices)}")
     limit = f"limit_{options['split']}_batches"
-    if options["trainer"][limit] == 0:
+    if not options.get("trainer"):
+        raise UserError("trainer: one is needed: trainer=default|cpu|gpu")
+    if options["trainer"].get(limit) == 0:
         raise UserError(f"trainer.{limit}=0 leaves no image to measure")
-    out = options["out"]
-    if out is not None and not Path(str(out)).parent.is_dir():
-        raise UserError(f"out={out}: there is no folder {Path(str(out)).parent}")
-    if out is not None and Path(str(out)).is_dir():
-        raise UserError(f"out={out}: that is a folder; name a file in it")
+    check_output("out", options["out"], [".json"])
     return [Path(path) for path in paths]
 
 
@@ -124,8 +124,11 @@ def _measure(path: Path, restored: Restored, options: dict[str, Any]) -> Measure
     trainer = _trainer(options["trainer"], restored, outputs)
     classifier = ImageClassifier(restored_network(restored, trainer.precision_plugin), _never, _never, seed=0)
     measure = trainer.test if options["split"] == "test" else trainer.validate
-    with remedies_when_full(UserError, "a smaller data.eval_batch_size"):
-        measure(classifier, data, verbose=False)
+    try:
+        with remedies_when_full(UserError, "a smaller data.eval_batch_size"):
+            measure(classifier, data, verbose=False)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
     # Lightning's own figures are rounded to 32 bits.
     figures = classifier.eval_metrics.compute()
     images = int(figures.pop("count"))
@@ -173,9 +176,10 @@ def _trainer(options: dict[str, Any], restored: Restored, outputs: Outputs) -> p
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its lines about devices and tips
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
-    settings = {**options, "precision": options["precision"] or restored.settings["trainer"]["precision"]}
+    precision = options.get("precision")
+    settings = {**options, "precision": restored.settings["trainer"]["precision"] if precision is None else precision}
     check_trainer(settings)
-    gpus.check(settings["accelerator"], gpus.look())
+    gpus.check(settings.get("accelerator"), gpus.look())
     trainer: pl.Trainer = build(
         settings,
         "trainer",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from alexnet_lab import files
 from alexnet_lab.commands.export_formats import FORMS, Exported, Form, Network
-from alexnet_lab.commands.predict import check_output
+from alexnet_lab.commands.output_file import check_output
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import given_images
@@ -55,8 +55,10 @@ def export(config: DictConfig) -> Comparison:
             does not agree with the checkpoint; then there is no file, or the one that there was.
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    form, checkpoint, out = _check_options(options)
+    form, checkpoint = _check_options(options)
     restored = read_checkpoint(checkpoint)
+    out = Path(options["out"] or checkpoint.with_suffix(form.suffix))
+    _check_out(str(out), form)
     preprocessing = Preprocessing.of(restored.preprocessing)
     net = restored_network(restored).to(memory_format=torch.contiguous_format)
     inputs, about = _inputs(restored, preprocessing, options["images"])
@@ -85,15 +87,19 @@ def compare(net: nn.Module, exported: Network, inputs: Tensor, about: str) -> Co
     return Comparison(len(inputs), about, difference, tolerance, int(same.sum()))
 
 
-def _check_options(options: dict[str, Any]) -> tuple[Form, Path, Path]:
+def _check_options(options: dict[str, Any]) -> tuple[Form, Path]:
     if not isinstance(options["checkpoint"], str):
         raise UserError("which one? checkpoint=PATH, like checkpoint=logs/train/runs/NAME/checkpoints/best.ckpt")
-    if options["format"] not in FORMS:
+    if options["format"] not in [*FORMS]:
         raise UserError(f"format={options['format']}: there is no such format; choose from: {', '.join(FORMS)}")
     form, checkpoint = FORMS[options["format"]], Path(options["checkpoint"])
     form.check_packages()
-    check_output("out", options["out"], [Path(form.suffix).suffix or form.suffix])
-    return form, checkpoint, Path(options["out"] or checkpoint.with_suffix(form.suffix))
+    _check_out(options["out"], form)
+    return form, checkpoint
+
+
+def _check_out(out: Any, form: Form) -> None:
+    check_output("out", out, [Path(form.suffix).suffix or form.suffix])
 
 
 def _inputs(restored: Restored, preprocessing: Preprocessing, given: Any) -> tuple[Tensor, str]:

@@ -152,8 +152,9 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written: {error.strerror}\nto put runs elsewhere: hydra.run.dir=FOLDER (a sweep: "
-            "hydra.sweep.dir=FOLDER), or make logs a link to another disk"
+            f"{folder} cannot be written: {files.reason_of(error)}\n"
+            "to put runs elsewhere: hydra.run.dir=FOLDER (a sweep: hydra.sweep.dir=FOLDER), or make logs a link to "
+            "another disk"
         ) from error
 
 

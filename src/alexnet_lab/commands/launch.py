@@ -4,7 +4,6 @@ Imports neither torch nor lightning, so that whatever is wrong with folders and 
 """
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,11 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab.commands import ending, folders, resume, slots, slurm, starting, supervisor
+from alexnet_lab.commands.keys import check_choices
 from alexnet_lab.errors import UserError
 from alexnet_lab.tracking import record
 
 CLAIM_SECONDS = 60.0
-LIST_OF_CHOICES = re.compile(r"(model|data|optimizer|scheduler|trainer|checkpoints)=\[(.*)\]")
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     overrides = list(HydraConfig.get().overrides.task)
     if config.resume is None and slurm.restarted():
         config.resume = "auto"
-    _check_choices(overrides)
+    check_choices(overrides)
     _check_resume(config, overrides, folder)
     settings = _resolved(config, folder, overrides)
     if config.resume is None or not (folder / folders.CONFIG).exists():
@@ -88,14 +87,6 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     if finished and not checkpoint.exists():
         raise UserError(f"resume={config.resume}: the run has finished, and there is no {checkpoint} to continue from")
     return Plan(folder, settings, continues=True, checkpoint=checkpoint if checkpoint.exists() else None)
-
-
-def _check_choices(overrides: list[str]) -> None:
-    """Refuse model=[lenet,caffenet], whose files Hydra merges into one that is neither."""
-    for override in overrides:
-        if found := LIST_OF_CHOICES.fullmatch(override):
-            group, choices = found.groups()
-            raise UserError(f"{override}: one {group} at a time; a sweep over them is -m {group}={choices}")
 
 
 def _check_resume(config: DictConfig, overrides: list[str], folder: Path) -> None:
@@ -187,21 +178,29 @@ def _task_of_step(plan: Plan, rank: int) -> int:
 
 
 def local_ranks(trainer: Mapping[str, Any]) -> int:
-    """How many processes of this machine the trainer's `devices` asks for."""
-    devices = trainer.get("devices", 1)
-    if isinstance(devices, list):
-        return len(devices)
-    if isinstance(devices, str) and "," in devices:
-        return len([part for part in devices.split(",") if part.strip()])
-    if devices in ("auto", -1, "-1"):
+    """How many processes of this machine the trainer's `devices` asks for.
+
+    Raises:
+        UserError: `devices` or `num_nodes` is not of the kind that lightning takes.
+    """
+    devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
+    if type(nodes) is not int or nodes < 1:
+        raise UserError(f"trainer.num_nodes={nodes}: a whole number of at least 1")
+    if devices in ("auto", -1, "-1") and not isinstance(devices, bool):
         return _usable_gpus(trainer)
-    try:
-        count = int(devices)
-    except ValueError:
-        count = 0
-    if count < 1:
+    # "0,1" and "0," are indices, "2" is a number.
+    listed = isinstance(devices, str) and "," in devices
+    indices = [part for part in devices.split(",") if part.strip()] if listed else devices
+    if isinstance(indices, list) and indices and all(_is_number(one, 0) for one in indices):
+        return len(indices)
+    if not _is_number(devices, 1):
         raise UserError(f"trainer.devices={devices}: a number of devices, a list of their indices, or auto")
-    return count
+    return int(devices)
+
+
+def _is_number(value: Any, least: int) -> bool:
+    text = str(value).strip()
+    return not isinstance(value, bool | float) and text.isascii() and text.isdecimal() and int(text) >= least
 
 
 def _usable_gpus(trainer: Mapping[str, Any]) -> int:

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from alexnet_lab import files
 from alexnet_lab.commands import gpus, predictions
+from alexnet_lab.commands.build import check_values
 from alexnet_lab.commands.evaluate import PROTOCOLS
 from alexnet_lab.commands.memory import remedies_when_full
+from alexnet_lab.commands.output_file import check_output
 from alexnet_lab.commands.predictions import Prediction
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_network
 from alexnet_lab.data.image_kinds import left_out_line
@@ -109,6 +111,7 @@ def _check_options(options: dict[str, Any]) -> list[str]:
     places = given if isinstance(given, list) else [given]
     if not places or not all(isinstance(place, str) for place in places):
         raise UserError("which ones? images=PATH: a file, a folder, a tar or zip archive, a pattern, or a list of them")
+    check_values(options, {"accelerator": str, "precision": str | int | None})
     if options["protocol"] not in PROTOCOLS:
         raise UserError(
             f"protocol={options['protocol']}: there is no such protocol; choose from: {', '.join(PROTOCOLS)}"
@@ -131,23 +134,13 @@ def _check_ten_crop(restored: Restored, preprocessing: Preprocessing) -> None:
         )
 
 
-def check_output(key: str, value: Any, suffixes: Sequence[str]) -> None:
-    """UserError unless `value` is None or a file's name of one of the suffixes in a folder that exists."""
-    if value is None:
-        return
-    path = Path(str(value))
-    if path.suffix.lower() not in suffixes:
-        raise UserError(f"{key}={value}: the name must end in {' or '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise UserError(f"{key}={value}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"{key}={value}: that is a folder")
-
-
 def _predict_all(
     images: Sequence[GivenImage], restored: Restored, preprocessing: Preprocessing, options: dict[str, Any]
 ) -> Predictions:
-    fabric = _fabric(options["accelerator"], options["precision"] or restored.settings["trainer"]["precision"])
+    precision = options["precision"]
+    if precision is None:
+        precision = restored.settings["trainer"]["precision"]
+    fabric = _fabric(options["accelerator"], precision)
     net = fabric.setup_module(restored_network(restored, fabric.strategy.precision))
     layout = torch.channels_last if restored.settings["channels_last"] else torch.contiguous_format
     ten_crop = options["protocol"] == "ten_crop"

@@ -10,17 +10,21 @@ from rich.console import Console
 from rich.table import Table
 
 from alexnet_lab.command_line import command, override
-from alexnet_lab.commands.build import build, check
+from alexnet_lab.commands.build import build, check, check_values
 from alexnet_lab.data.dataset import SplitName, suggested_val_size
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.photo_sources import open_source
+from alexnet_lab.data.store.format import Format
 from alexnet_lab.data.store.prepare import prepare as make_store
+from alexnet_lab.data.store.progress import OnError
 from alexnet_lab.data.store.verify import verify
 from alexnet_lab.data.stream.layout import is_stream
-from alexnet_lab.data.stream.writing import write_stream
+from alexnet_lab.data.stream.writing import check_stream, write_stream
 from alexnet_lab.errors import UserError
 
 PHOTOGRAPHS = "alexnet_lab.data.photographs.photographs"
+
+KINDS = {"format": Format, "on_error": OnError, "workers": int | None, "verify": bool, "stream": str | None}
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ def prepare(config: DictConfig) -> None:
 
 def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
     """Make, verify or stream the store of photographs that `data` names, where the options ask for it."""
+    check_values(options, KINDS)
     source, verifies, stream = options["source"], options["verify"], options["stream"]
     if source is None and not verifies and stream is None:
         return
@@ -73,7 +78,8 @@ def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
         if source in ("", []):
             raise UserError("source is empty; name a folder, or a tar or zip archive: source=FOLDER_OR_ARCHIVE")
         choices = {key: options[key] for key in ("format", "on_error", "workers")}
-        check({"_target_": "alexnet_lab.data.store.prepare.prepare", "_partial_": True, **choices}, "prepare")
+        if stream is not None:
+            check_stream(stream)  # a mistake is better found before hours of work
         make_store(sources, folder, name=data["name"], num_classes=data["num_classes"], **choices)
     if verifies:
         verify(folder, data["name"], options["workers"])

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from alexnet_lab import files
 from alexnet_lab.commands import folders
-from alexnet_lab.commands.ensembles import add_ensemble, read_ensembles
+from alexnet_lab.commands.ensembles import add_ensemble, check_ensemble, read_ensembles
 from alexnet_lab.commands.recorded import TEN_CROP, Run, in_common, read_runs, read_ten_crop
 from alexnet_lab.commands.results_page import page, read_recipes
 from alexnet_lab.errors import UserError
@@ -31,11 +31,13 @@ def results(config: DictConfig) -> None:
     Raises:
         UserError: one of them is no finished, tested run of an experiment, or its seed is recorded already.
     """
-    added = [config.add] if isinstance(config.add, str) else list(config.add)
-    for folder in added:
-        given = Path(str(folder))
-        record_it = add_ensemble if given.suffix == ".json" else add
-        files.print_written(record_it(given, RUNS))
+    added = [config.add] if isinstance(config.add, str) else list(config.add or [])
+    given = [Path(str(one)) for one in added]
+    for one in given:  # all of them before any is recorded
+        check_ensemble(one) if one.suffix == ".json" else check_run(one, RUNS)
+    for one in given:
+        record_it = add_ensemble if one.suffix == ".json" else add
+        files.print_written(record_it(one, RUNS))
     runs, averaged = read_runs(RUNS), read_ensembles(RUNS)
     files.write(PAGE, page(runs, read_recipes(folders.ROOT / "conf"), averaged))
     print(f"{len(runs)} runs, {len(averaged)} ensembles")
@@ -50,6 +52,21 @@ def add(folder: Path, runs: Path) -> Path:
     Raises:
         UserError: see `results`.
     """
+    run = check_run(folder, runs)
+    target = runs / run.config["recipe"]["name"] / run.name
+    target.mkdir(parents=True, exist_ok=True)
+    files.write(target / folders.CONFIG, folders.as_yaml(run.config))
+    files.write(target / folders.RESULT, json.dumps(run.result, indent=2) + "\n")
+    shutil.copyfile(folder / folders.METRICS, target / folders.METRICS)
+    # Those of a run that is recorded again are of other weights.
+    (target / TEN_CROP).unlink(missing_ok=True)
+    if run.ten_crop:
+        files.write(target / TEN_CROP, json.dumps(run.ten_crop, indent=2) + "\n")
+    return target
+
+
+def check_run(folder: Path, runs: Path) -> Run:
+    """The run in `folder` as it is to be recorded; raises UserError as `results`."""
     if not (folder / folders.CONFIG).exists():
         raise UserError(f"add={folder}: there is no run (no {folders.CONFIG})")
     result = record.read_end(folder / folders.RESULT)
@@ -70,16 +87,7 @@ def add(folder: Path, runs: Path) -> Path:
             and other.name != run.name
         ):
             raise UserError(f"add={folder}: seed {run.config['seed']} is recorded already, as {other.name}")
-    target = runs / run.config["recipe"]["name"] / run.name
-    target.mkdir(parents=True, exist_ok=True)
-    files.write(target / folders.CONFIG, folders.as_yaml(run.config))
-    files.write(target / folders.RESULT, json.dumps(run.result, indent=2) + "\n")
-    shutil.copyfile(folder / folders.METRICS, target / folders.METRICS)
-    # Those of a run that is recorded again are of other weights.
-    (target / TEN_CROP).unlink(missing_ok=True)
-    if run.ten_crop:
-        files.write(target / TEN_CROP, json.dumps(run.ten_crop, indent=2) + "\n")
-    return target
+    return run
 
 
 def _portable_run(folder: Path, result: Mapping[str, Any]) -> Run:

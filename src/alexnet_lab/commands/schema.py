@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from alexnet_lab.commands.advice import did_you_mean
 from alexnet_lab.commands.strategies import works_here
@@ -79,6 +79,10 @@ def _off(value: Any) -> Any:
     return value
 
 
+def _works_here(value: Any, others: ValidationInfo) -> Any:
+    return works_here(value, others.data.get("accelerator"))
+
+
 def _without_xla(value: Any) -> Any:
     """Of a profiler; lightning prints a traceback where there is no XLA."""
     if value == "xla":
@@ -91,6 +95,7 @@ class TrainerSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
+    accelerator: Any = "auto"
     accumulate_grad_batches: Annotated[int, Field(ge=1)] = 1
     check_val_every_n_epoch: Annotated[int, Field(ge=1)] | None = 1
     gradient_clip_val: Annotated[float, Field(ge=0)] | None = None
@@ -101,7 +106,7 @@ class TrainerSettings(BaseModel):
     val_check_interval: Annotated[Any, AfterValidator(_not_zero)] = None
     fast_dev_run: Annotated[Any, AfterValidator(_off)] = None
     barebones: Annotated[Any, AfterValidator(_off)] = None
-    strategy: Annotated[Any, AfterValidator(works_here)] = "auto"
+    strategy: Annotated[Any, AfterValidator(_works_here)] = "auto"
     profiler: Annotated[Any, AfterValidator(_without_xla)] = None
 
 

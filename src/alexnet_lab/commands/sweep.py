@@ -71,6 +71,8 @@ class Sweep:
         Raises:
             UserError: `plan` does, the folder holds a run that nobody asked to go on with, or it is another job's.
         """
+        if not Path(os.path.normpath(folder)).is_relative_to(self.folder) or folder == self.folder:
+            raise UserError(f"hydra.sweep.subdir must be a folder in that of the sweep, got {folder}")
         if folder not in self._jobs:
             todo = plan()
             if todo and not todo.continues and (folder / folders.CONFIG).exists():

@@ -60,7 +60,8 @@ def read_result(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    assert isinstance(content, dict)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it is not a JSON object")
     return content
 
 

@@ -54,6 +54,27 @@ def write_stream(folder: Path, place: str, name: str, chunk_images: int = CHUNK_
     log.info("%s is ready", place)
 
 
+def check_stream(place: str) -> None:
+    """Look for what keeps `write_stream` from writing to `place`, whatever the store.
+
+    Raises:
+        UserError: LitData is not installed, `place` holds something else, or no folder can be made there.
+    """
+    litdata()
+    if not is_stream(place):
+        _check_new(Path(place))
+
+
+def _check_new(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"stream={target} is not empty; name a new folder")
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    try:
+        files.try_to_write(above / target.name)
+    except OSError as error:
+        raise UserError(f"stream={target}: no folder can be made in {above} ({error.strerror})") from error
+
+
 def _made_before(place: str, meta: StoreMeta) -> bool:
     if not is_stream(place):
         return False
@@ -74,8 +95,7 @@ def _contents(meta: StoreMeta) -> tuple[Any, ...]:
 
 
 def _write_folder(store: Store, target: Path, chunk_images: int) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"stream={target} is not empty; name a new folder")
+    _check_new(target)
     target = folder_to_make(target, "stream")
     partial_folder = target.with_name(f"{target.name}.stream-partial")
     shutil.rmtree(partial_folder, ignore_errors=True)

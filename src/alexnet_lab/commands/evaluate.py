@@ -100,7 +100,7 @@ def _check_options(options: dict[str, Any]) -> list[Path]:
         if options[name] not in choices:
             raise UserError(f"{name}={options[name]}: there is no such {name}; choose from: {', '.join(choices)}")
     limit = f"limit_{options['split']}_batches"
-    if not options.get("trainer"):
+    if "_target_" not in options["trainer"]:
         raise UserError("trainer: one is needed: trainer=default|cpu|gpu")
     if options["trainer"].get(limit) == 0:
         raise UserError(f"trainer.{limit}=0 leaves no image to measure")

@@ -29,7 +29,7 @@ def check_keys(config: DictConfig, primary: Path) -> None:
     groups = GROUP_IN_DEFAULTS.findall(text)
     for key in map(str, config):
         if key not in own and key not in groups:
-            raise UserError(f"there is no option {key!r}{did_you_mean(key, own)}\n`--cfg job` prints every option")
+            raise UserError(f"there is no option {key!r}{did_you_mean(key, own)}")
 
 
 def _check_present(config: DictConfig, wanted: Mapping[str, Any], head: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from alexnet_lab.callbacks.bar import wrapped
 from alexnet_lab.callbacks.pace import Meter, Pace, Work, clock, rough
 from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.data.spec import Batch
@@ -185,6 +186,24 @@ def test_on_a_terminal_there_is_the_bar_and_no_further_line(
     assert [line.split("  ")[0] for line in kept if not line.startswith("about")] == ["epoch 1/2", "epoch 2/2"]
     assert len([line for line in kept if line.startswith("about")]) == 1
     assert any(line.startswith("epoch 1/2:") and "top1 0.250" in line for line in printed)
+
+
+def test_narrow_terminal_shows_remaining_time_and_top1_first(
+    running: list[Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("alexnet_lab.callbacks.bar.columns", lambda: 40)
+    running.append(run := Run(epochs=1, batches=300))
+    run.fit(step_seconds=1.0)
+    printed = re.split(r"[\r\n]+", capsys.readouterr().err)
+    assert any(re.match(r"epoch 1/1 \d+% [\d:]+ left, top1 0.250, ", line) for line in printed)
+
+
+def test_lines_on_a_terminal_are_wrapped_between_their_parts() -> None:
+    parts = ["epoch 1/2", "step 750/1,500", "train/loss 2.3164", "val/top1 0.1000"]
+    assert wrapped(parts, None) == "  ".join(parts)
+    assert wrapped(parts, 40) == "epoch 1/2  step 750/1,500\n  train/loss 2.3164  val/top1 0.1000"
+    assert wrapped(parts, 10).splitlines() == [parts[0], *(f"  {part}" for part in parts[1:])]
 
 
 @pytest.mark.usefixtures("without_terminal")

@@ -1,7 +1,9 @@
-"""A bar with images per second, time left and top-1, on standard error where that is a terminal."""
+"""A progress bar with images per second, remaining time and top-1, on standard error if that is a terminal."""
 
+import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -9,10 +11,37 @@ from tqdm import tqdm
 from alexnet_lab.metrics import ClassificationMetrics
 
 REFRESH_SECONDS = 0.2
+NARROW = 70
+"""Columns below which there is no room for the bar itself."""
+NARROW_FORMAT = "{desc} {percentage:.0f}% {remaining} left{postfix}, {rate_fmt}"
+"""The most important first, since a bar is cut at the terminal's width."""
+
+
+def columns() -> int | None:
+    """The width of the terminal in characters; None if standard error is not a terminal."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
+def wrapped(parts: Sequence[str], width: int | None) -> str:
+    """`parts` in one line, two spaces apart; with a `width`, in as many lines as needed, without splitting a part."""
+    lines = [""]
+    for part in parts:
+        if width and lines[-1].strip() and len(lines[-1]) + 2 + len(part) > width:
+            lines.append("")
+        lines[-1] += f"  {part}" if lines[-1] or len(lines) > 1 else part
+    return "\n".join(lines)
+
+
+def _format() -> str | None:
+    """tqdm's own format where there is room for it."""
+    return NARROW_FORMAT if (columns() or NARROW) < NARROW else None
 
 
 class Bar:
-    """A bar over the images of one pass over the data; the next pass begins a new one."""
+    """A bar over the images of one pass over the data. The next pass starts a new bar."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
@@ -30,11 +59,12 @@ class Bar:
                 total=int(batches) * images,
                 initial=batch_idx * images,
                 desc=title,
-                unit="image",
+                unit=" images",
                 unit_scale=True,
                 leave=False,
                 dynamic_ncols=True,
                 mininterval=0,
+                bar_format=_format(),
             )
         self._images += images
         now = time.monotonic()
@@ -42,6 +72,7 @@ class Bar:
             self._drawn_at = now
             count = max(1, int(metrics.count))
             self._bar.set_postfix_str(f"top1 {int(metrics.top1) / count:.3f}", refresh=False)
+            self._bar.bar_format = _format()  # the window may have been resized
             self._bar.update(self._images)
             self._images = 0.0
         if batch_idx + 1 >= batches:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import lightning.pytorch as pl
 from tqdm import tqdm
 
-from alexnet_lab.callbacks.bar import Bar
+from alexnet_lab.callbacks.bar import Bar, columns, wrapped
 from alexnet_lab.callbacks.pace import Meter, Pace, Work, clock, rough, speed
 from alexnet_lab.data.spec import Batch
 from alexnet_lab.metrics import ClassificationMetrics
@@ -206,7 +206,7 @@ class Progress(pl.Callback):
 
 
 def _print(*parts: str) -> None:
-    tqdm.write("  ".join(parts), file=sys.stderr)
+    tqdm.write(wrapped(parts, columns()), file=sys.stderr)
 
 
 def _epoch(trainer: pl.Trainer) -> str:

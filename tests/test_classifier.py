@@ -129,7 +129,7 @@ def test_schedule_is_told_the_optimizer_steps_not_the_micro_batches() -> None:
 def test_limit_that_cuts_a_global_batch_is_refused() -> None:
     facts = {"num_training_batches": 7, "accumulate_grad_batches": 2, "estimated_stepping_batches": 12.0}
     module = classifier_in(small_net(), fit_loop=SimpleNamespace(setup_data=lambda: None), **facts)
-    with pytest.raises(UserError, match=r"7 of them are no multiple of trainer\.accumulate_grad_batches=2"):
+    with pytest.raises(UserError, match=r"7 is not a multiple of trainer\.accumulate_grad_batches=2"):
         module.configure_optimizers()
 
 

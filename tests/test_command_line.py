@@ -72,7 +72,7 @@ def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_pat
         ("data.batch_size=-1", "data.batch_size must be at least 1, got -1"),
         ("data.batch_size=1.5", "data.batch_size: 1.5 does not fit: Input should be a valid integer"),
         ("model.dropout=abc", "model.dropout: 'abc' does not fit: Input should be a valid number"),
-        ("model.dropout=1.5", "model.dropout must lie in [0, 1), got 1.5"),
+        ("model.dropout=1.5", "model.dropout must be in [0, 1), got 1.5"),
         ("model.image_size=8", "model.image_size must be at least 12, got 8"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("optimizer.lr=abc", "optimizer.lr: 'abc' does not fit"),

@@ -28,7 +28,7 @@ SchedulerFactory = Callable[[Optimizer, int, int], LRScheduler]
 
 @runtime_checkable
 class WatchesValidation(Protocol):
-    """A schedule that is told the error of each validation, and may end the run, at the end of an epoch."""
+    """A schedule that receives the error of each validation and may end the run at the end of an epoch."""
 
     finished: bool
 
@@ -57,8 +57,8 @@ class ImageClassifier(pl.LightningModule):
         self._seed = seed
         self.train_metrics = ClassificationMetrics()
         self.eval_metrics = ClassificationMetrics()
-        self.images: dict[str, int] = {}  # how many the last figures of a split are over
-        # Loss sum and count of the epoch at the last logged step: the step's figure is the difference.
+        self.images: dict[str, int] = {}  # images counted in the last metrics of a split
+        # Loss sum and count of the epoch at the last logged step; the logged loss is computed from the difference.
         self._logged = torch.zeros(2, dtype=torch.float64)
         self._evaluated = 0  # samples of the global batches of this evaluation
         self._accumulate: int | None = None  # micro-batches per step, by which the batches were cut
@@ -80,7 +80,7 @@ class ImageClassifier(pl.LightningModule):
         if self._accumulate not in (None, now):
             raise RunFailed(
                 f"trainer.accumulate_grad_batches was changed from {self._accumulate} to {now} during the run, by a "
-                "callback: the batches are cut for one value, so the gradients would have another scale"
+                "callback: the batches were made for the first value, so the gradients would be scaled wrongly"
             )
         key = (self._seed, self.current_epoch, batch_idx, self.global_rank)
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
@@ -104,7 +104,7 @@ class ImageClassifier(pl.LightningModule):
         self._log_step(self.global_step + 1)
 
     def _log_step(self, step: int) -> None:
-        """The mean loss since the last logged step, the rate, and the gradient's norm."""
+        """Log the mean loss since the last logged step, the learning rate and the gradient's norm."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every == 0 or step % every:
             return
@@ -115,7 +115,7 @@ class ImageClassifier(pl.LightningModule):
         self._to_loggers({"train/loss_step": loss / count, "lr": rate, **self._gradient_norm()}, step)
 
     def _gradient_norm(self) -> dict[str, float]:
-        """Of all parameters together; nothing where a process has a part of them only."""
+        """The norm over all parameters; empty if a process holds only a part of them."""
         _, replicas = replica(self.trainer)
         if replicas != self.trainer.world_size or not self.trainer.is_global_zero:
             return {}
@@ -123,7 +123,7 @@ class ImageClassifier(pl.LightningModule):
         return {"train/grad_norm": float(nn.utils.get_total_norm(gradients))}
 
     def on_train_start(self) -> None:
-        self._end_with_the_schedule()  # a run that had ended so, and is given more epochs
+        self._end_with_the_schedule()  # a run that had ended this way and is continued with more epochs
 
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()
@@ -131,28 +131,28 @@ class ImageClassifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._report("train", self.train_metrics)
-        # Not in the validation, which may be in the epoch's middle: a run ends with whole epochs.
+        # Not after the validation, which may be in the middle of an epoch: a run ends with whole epochs.
         self._end_with_the_schedule()
 
     def _end_with_the_schedule(self) -> None:
         schedule = self.lr_schedulers()
         if isinstance(schedule, WatchesValidation) and schedule.finished:
-            log.info("the schedule has come to its end, and with it the training")
+            log.info("schedule finished; stopping training")
             self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
         self._begin_evaluation()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The logits, see `mean_over_views`, for callbacks that want more than the figures."""
+        """The logits, see `mean_over_views`, for callbacks that need more than the metrics."""
         return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        figures = self._report("val", self.eval_metrics)
-        # Before the epoch's checkpoint, which so holds what the schedule makes of it. Only in fit is there a schedule.
+        values = self._report("val", self.eval_metrics)
+        # Before the epoch's checkpoint, so that it contains the schedule's new state. Only fit has a schedule.
         schedule = self.lr_schedulers()
         if isinstance(schedule, WatchesValidation):
-            schedule.validated(1 - figures["val/top1"])
+            schedule.validated(1 - values["val/top1"])
 
     def on_test_epoch_start(self) -> None:
         self._begin_evaluation()
@@ -179,16 +179,16 @@ class ImageClassifier(pl.LightningModule):
         count = int(computed.get("count", 0))
         assert split == "train" or count == self._evaluated, f"{count} of {self._evaluated} samples were counted"
         self.images[split] = count
-        figures = {f"{split}/{name}": value for name, value in computed.items() if name != "count"}
-        # Lightning's own logging would come after the epoch's checkpoint; callbacks still find the figures.
-        self.log_dict(figures, logger=False)
-        self._to_loggers(figures, self.global_step)
-        return figures
+        values = {f"{split}/{name}": value for name, value in computed.items() if name != "count"}
+        # Lightning's own logging would come after the epoch's checkpoint; callbacks still find the metrics.
+        self.log_dict(values, logger=False)
+        self._to_loggers(values, self.global_step)
+        return values
 
-    def _to_loggers(self, figures: Mapping[str, float], step: int) -> None:
+    def _to_loggers(self, values: Mapping[str, float], step: int) -> None:
         if self.trainer.is_global_zero:
             for logger in self.loggers:
-                logger.log_metrics({**figures, "epoch": self.current_epoch}, step=step)
+                logger.log_metrics({**values, "epoch": self.current_epoch}, step=step)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.optimizer_factory(self.net.named_parameters())
@@ -196,18 +196,18 @@ class ImageClassifier(pl.LightningModule):
         self._accumulate = self.trainer.accumulate_grad_batches
         total_steps = self.trainer.estimated_stepping_batches
         if math.isinf(total_steps):
-            raise UserError("trainer.max_epochs=-1 needs trainer.max_steps: a schedule must know the run's length")
+            raise UserError("trainer.max_epochs=-1 needs trainer.max_steps: a schedule needs the length of the run")
         steps_per_epoch, rest = divmod(int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches)
         if rest:
             raise UserError(
-                f"trainer.limit_train_batches counts micro-batches: {self.trainer.num_training_batches} of them are no "
+                f"trainer.limit_train_batches counts micro-batches: {self.trainer.num_training_batches} is not a "
                 f"multiple of trainer.accumulate_grad_batches={self.trainer.accumulate_grad_batches}"
             )
         scheduler = self._scheduler(optimizer, steps_per_epoch, int(total_steps))
         if isinstance(scheduler, WatchesValidation) and not self.trainer.limit_val_batches:
             raise UserError(
-                "this scheduler watches the validation, and trainer.limit_val_batches=0 leaves it out; "
-                "scheduler=constant|step|cosine|one_cycle does without"
+                "this scheduler needs validation, which trainer.limit_val_batches=0 turns off; "
+                "scheduler=constant|step|cosine|one_cycle does not need it"
             )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 

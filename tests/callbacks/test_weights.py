@@ -257,7 +257,7 @@ def test_run_of_max_steps_that_was_killed_between_two_epochs_equals_the_undistur
         (lambda: GradientAccumulationScheduler({1: 2, 3: 1}), "a run has one global batch, data.batch_size"),
         (lambda: StochasticWeightAveraging(0.1), "use callbacks=ema, or lightning.pytorch.callbacks.WeightAveraging"),
         (lambda: ModelPruning("l1_unstructured"), "its checkpoints do not fit the network"),
-        (BatchSizeFinder, "behind the recorded configuration"),
+        (BatchSizeFinder, "without recording it"),
         (LearningRateFinder, "no attribute `lr`; sweep over it: -m optimizer.lr=0.001,0.01"),
         (BackboneFinetuning, "no attribute `backbone`"),
     ],

@@ -40,7 +40,7 @@ def test_node_becomes_the_object_it_describes() -> None:
         (LENET | {"image_size": 28.5}, r"model\.image_size: 28\.5 does not fit: Input should be a valid integer"),
         (LENET | {"image_size": True}, r"model\.image_size: True does not fit"),
         (LENET | {"dropout": None}, r"model\.dropout: None does not fit"),
-        (LENET | {"dropout": 1.5}, r"^model\.dropout must lie in \[0, 1\), got 1\.5$"),
+        (LENET | {"dropout": 1.5}, r"^model\.dropout must be in \[0, 1\), got 1\.5$"),
         ({"_target_": "alexnet_lab.data.synthetic.synthetic"}, r"^model\.name is missing$"),
         (without(LENET, "_target_"), r"^model: there is no _target_"),
         ("lenet", r"^model: there is no _target_"),

@@ -172,8 +172,8 @@ def test_table_names_images_of_several_folders_from_the_one_that_holds_them_all(
     [
         ("checkpoint=null", "which one\\? checkpoint=PATH"),
         ("images=null", "which ones\\? images=PATH"),
-        ("images=nowhere", "images=nowhere: there is no such file or folder, and as a pattern it fits nothing"),
-        ("images=conf", "images=conf: there is no image"),
+        ("images=nowhere", "images=nowhere: no such file or folder, and no file matches it as a pattern"),
+        ("images=conf", "images=conf: no image found"),
         ("protocol=five_crop", "there is no such protocol; choose from: center, ten_crop"),
         ("protocol=ten_crop", "this network's images are not cropped; choose protocol=center"),
         ("top=0", "top must be a whole number of at least 1, got 0"),
@@ -200,5 +200,5 @@ def test_preprocessing_of_another_kind_is_refused(composed, trained_run, tmp_pat
     content = torch.load(trained_run.last, weights_only=True)
     content["preprocessing"]["channels"] = 4
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match="preprocessing cannot be done: channels: Input should be 1 or 3"):
+    with pytest.raises(UserError, match="preprocessing is not supported: channels: Input should be 1 or 3"):
         predict(composed("predict", f"checkpoint={tmp_path}/other.ckpt", f"images={tmp_path}"))

@@ -75,7 +75,7 @@ def test_job_that_cannot_be_is_told_and_the_others_are_run(script: Any, tmp_path
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "wrong" in ended.stdout
-    assert "model.dropout must lie in [0, 1), got 7" in ended.stdout
+    assert "model.dropout must be in [0, 1), got 7" in ended.stdout
     by_name = {path.name.split(",")[0]: path for path in sweep.iterdir() if not path.name.startswith(".")}
     assert result(by_name["good"])["status"] == "finished"
     assert result(by_name["bad"])["status"] == "failed"

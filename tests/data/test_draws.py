@@ -111,11 +111,11 @@ def test_each_epoch_draws_anew():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("flip", 1.1, r"data.flip must lie in \[0, 1\], got 1.1"),
-        ("rotation", -1.0, r"data.rotation must lie in \[0, 180\]"),
-        ("scaling", 1.0, r"data.scaling must lie in \[0, 0.9\]"),
-        ("jitter", 2.0, r"data.jitter must lie in \[0, 1\]"),
-        ("colour_std", float("nan"), "data.colour_std must lie in"),
+        ("flip", 1.1, r"data.flip must be in \[0, 1\], got 1.1"),
+        ("rotation", -1.0, r"data.rotation must be in \[0, 180\]"),
+        ("scaling", 1.0, r"data.scaling must be in \[0, 0.9\]"),
+        ("jitter", 2.0, r"data.jitter must be in \[0, 1\]"),
+        ("colour_std", float("nan"), "data.colour_std must be in"),
         ("colour_until_epoch", -1, "data.colour_until_epoch must not be negative"),
         ("crop_size", 0, "data.crop_size must be at least 1, got 0"),
     ],

@@ -113,7 +113,7 @@ def test_the_class_names_follow_the_labels(system_folder):
     [
         ({"num_classes": 5}, "data.num_classes of Fashion-MNIST is 10, got 5"),
         ({"channels": 3}, "data.channels of Fashion-MNIST is 1, got 3"),
-        ({"val_size": 60_000}, r"data.val_size must lie in \[1, 59999\], got 60000"),
+        ({"val_size": 60_000}, r"data.val_size must be in \[1, 59999\], got 60000"),
         ({"val_size": 0}, "data.val_size"),
         ({"split_seed": -1}, "data.split_seed"),
     ],

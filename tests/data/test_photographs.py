@@ -256,7 +256,7 @@ def test_a_plain_folder_of_classes_is_split_by_val_size(image_tree):
     data = module(image_tree / "train", val_size=4, **WITHOUT_STATISTICS)
     data.prepare_data()
     assert [len(data.dataset.split(name).rows) for name in ("train", "val", "test")] == [19, 4, 4]
-    with pytest.raises(UserError, match=r"has no val images: hold training images out, as in data\.val_size=3"):
+    with pytest.raises(UserError, match=r"has no val images: hold out training images, for example data\.val_size=3"):
         module(image_tree / "train", **WITHOUT_STATISTICS).prepare_data()
 
 
@@ -274,15 +274,15 @@ def test_what_the_checkpoint_records(stores):
     ("changes", "message"),
     [
         ({"channels": 1}, "data.channels of these images is 3, got 1"),
-        ({"crop_size": 257}, r"data.crop_size must lie in \[1, 256\], the stored size, got 257"),
-        ({"crop": "random_resized"}, "data.mean=image_centre does not go with data.crop=random_resized"),
+        ({"crop_size": 257}, r"data.crop_size must be in \[1, 256\], the stored size, got 257"),
+        ({"crop": "random_resized"}, "data.mean=image_centre cannot be combined with data.crop=random_resized"),
         ({"workers": -1}, "data.workers must not be negative"),
         ({"val_size": -1}, "data.val_size must not be negative"),
         (
             {"num_classes": None},
-            r"has images of 3 classes \(tench, .*\), data.num_classes is None: state data.num_classes=3",
+            r"has images of 3 classes \(tench, .*\), data.num_classes is None: set data.num_classes=3",
         ),
-        ({"flip": 2.0}, "data.flip must lie in"),
+        ({"flip": 2.0}, "data.flip must be in"),
     ],
 )
 def test_wrong_values_are_named_before_anything_is_read(stores, changes, message):
@@ -293,8 +293,8 @@ def test_wrong_values_are_named_before_anything_is_read(stores, changes, message
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_classes": 10}, r"has images of 3 classes \(.*\), data.num_classes is 10: state data.num_classes=3"),
-        ({"name": "imagenet"}, "holds the store of imagenette, not of imagenet"),
+        ({"num_classes": 10}, r"has images of 3 classes \(.*\), data.num_classes is 10: set data.num_classes=3"),
+        ({"name": "imagenet"}, "contains the store of imagenette, not of imagenet"),
     ],
 )
 def test_data_that_are_not_as_stated_are_refused(stores, changes, message):

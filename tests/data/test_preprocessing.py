@@ -48,10 +48,10 @@ def test_photographs_are_cropped_in_the_centre_or_ten_times() -> None:
 
 @pytest.mark.parametrize("wrong", [{"channels": 2}, {"stored_size": 128}, {"crop_size": 300}, {"gamma": 2.2}])
 def test_unknown_facts_are_refused(wrong) -> None:
-    with pytest.raises(UserError, match=f"preprocessing cannot be done: {next(iter(wrong))}"):
+    with pytest.raises(UserError, match=f"preprocessing is not supported: {next(iter(wrong))}"):
         Preprocessing.of(PHOTOGRAPHS | wrong)
 
 
 def test_missing_facts_are_refused() -> None:
-    with pytest.raises(UserError, match="preprocessing cannot be done: image_size: Field required"):
+    with pytest.raises(UserError, match="preprocessing is not supported: image_size: Field required"):
         Preprocessing.of({})

@@ -96,5 +96,5 @@ def test_held_out_rows_partition_the_samples_and_depend_on_the_split_seed_alone(
 
 @pytest.mark.parametrize("val_size", [0, -1, 100, 101])
 def test_a_split_that_leaves_nothing_is_refused(val_size):
-    with pytest.raises(UserError, match=r"data.val_size must lie in \[1, 99\]"):
+    with pytest.raises(UserError, match=r"data.val_size must be in \[1, 99\]"):
         held_out_rows(100, val_size, split_seed=0)

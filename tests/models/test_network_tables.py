@@ -232,7 +232,7 @@ def test_empty_batch_runs_forward_and_backward(name: str) -> None:
     [
         ({"in_channels": 0}, "model.in_channels must be at least 1, got 0"),
         ({"num_classes": 0}, "model.num_classes must be at least 1, got 0"),
-        ({"dropout": 1.5}, r"model.dropout must lie in \[0, 1\), got 1.5"),
+        ({"dropout": 1.5}, r"model.dropout must be in \[0, 1\), got 1.5"),
         ({"dropout": float("nan")}, "model.dropout"),
     ],
 )

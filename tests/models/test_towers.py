@@ -183,8 +183,8 @@ def test_networks_whose_towers_are_apart_are_recognised() -> None:
 @pytest.mark.parametrize(
     ("facts", "compiled", "message"),
     [
-        ({"world_size": 3}, False, r"trainer\.devices=3: two_towers takes 2"),
-        ({"net": "lenet"}, False, "this network is not made of two towers; choose model=alexnet_original"),
+        ({"world_size": 3}, False, r"trainer\.devices=3: two_towers needs 2"),
+        ({"net": "lenet"}, False, "this network does not have two towers; choose model=alexnet_original"),
         ({}, True, "choose compile=false"),
         ({"scaler": object()}, False, "choose bf16-mixed or 32-true"),
     ],

@@ -124,7 +124,7 @@ def test_run_that_had_ended_so_ends_at_once_when_it_is_given_more_epochs(
 
 @pytest.mark.usefixtures("as_in_a_rank")
 def test_without_a_validation_it_is_refused(settings: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"this scheduler watches the validation, and trainer\.limit_val_batches=0"):
+    with pytest.raises(UserError, match=r"this scheduler needs validation, which trainer\.limit_val_batches=0"):
         train(settings(*STANDING, "trainer.limit_val_batches=0"), tmp_path, None, time.time())
 
 

@@ -183,7 +183,7 @@ def test_parameter_without_a_gradient_stays() -> None:
 
 @pytest.mark.parametrize("wrong", [{"lr": -0.1}, {"momentum": 1.0}, {"weight_decay": -1.0}])
 def test_wrong_value_is_refused(wrong) -> None:
-    with pytest.raises(UserError, match="must not be negative and momentum must lie in"):
+    with pytest.raises(UserError, match="must not be negative and momentum must be in"):
         sgd_2012(two_layers().named_parameters(), **wrong)
 
 

@@ -12,7 +12,7 @@ from alexnet_lab.errors import cannot_be_written
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, flushes it to disk, and renames it: a kill leaves the older one whole.
+    """Writes a checkpoint to a temporary file, flushes it to disk, and renames it: a kill leaves the older one intact.
 
     On a full disk the older one stays, too, and RunFailed is raised.
     `payload` are plain entries added to every checkpoint; lightning's hook for it leaves weights-only ones out.

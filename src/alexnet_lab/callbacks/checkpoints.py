@@ -74,7 +74,7 @@ class Checkpoints(Checkpoint):
     def _put_aside_another_epoch(self) -> None:
         """Rename a `best` that is not of `best_epoch`, as when a run continues from an older checkpoint.
 
-        It was of an epoch that is trained again now. Its name says which, and that epoch's next `best` replaces it.
+        It is from an epoch that is now trained again. The new name contains the epoch.
         """
         if not self.best.exists():
             return
@@ -82,7 +82,7 @@ class Checkpoints(Checkpoint):
         if epoch != self.best_epoch:
             aside = self._aside(epoch)
             files.move_over(self.best, aside)
-            log.warning("%s is of an epoch that is trained again; it is now %s", self.best, aside.name)
+            log.warning("%s is from an epoch that is now trained again; it was renamed to %s", self.best, aside.name)
 
     def _aside(self, epoch: int) -> Path:
         return self.best.with_name(f"{self.best.stem}-epoch-{epoch + 1}{self.best.suffix}")
@@ -105,7 +105,7 @@ class Checkpoints(Checkpoint):
         done = batch_idx + 1
         between_steps = done % trainer.accumulate_grad_batches != 0
         if not between_steps and done < trainer.num_training_batches and self._is_last_step(trainer):
-            # Lightning will call the epoch finished; a run that is made longer goes on in its middle.
+            # Lightning will call the epoch finished; a run that is made longer continues in its middle.
             self._cut_at = trainer.global_step
             self._save_last(trainer)
         self._has_advanced = self._has_advanced or not between_steps

@@ -1,4 +1,4 @@
-"""Ends a run whose loss is no longer a number, before it costs more time or overwrites a good checkpoint."""
+"""Ends a run whose loss is NaN or infinite, before it costs more time or overwrites a good checkpoint."""
 
 import math
 from typing import Any
@@ -13,8 +13,8 @@ from alexnet_lab.errors import RunFailed
 class FiniteLoss(pl.Callback):
     """Raises `RunFailed` with the optimizer step and the learning rate at which the loss became NaN or infinite.
 
-    On the CPU every loss is looked at; on an accelerator the losses since the last logged step are looked at together,
-    since each look waits for the device.
+    On the CPU every loss is checked. On an accelerator the losses since the last logged step are checked together,
+    since each check waits for the device.
     """
 
     def __init__(self) -> None:

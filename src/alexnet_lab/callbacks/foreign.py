@@ -1,4 +1,4 @@
-"""Which callbacks of Lightning's do not fit a run of ours, and why: a run that cannot keep its promises is refused."""
+"""Lightning callbacks that are refused, with the reasons: a run with them could not keep its guarantees."""
 
 from collections.abc import Mapping
 
@@ -21,12 +21,12 @@ REFUSED: dict[type[pl.Callback], str] = {
     "scheduler that lowers the learning rate",
     StochasticWeightAveraging: "it never validates the average, and its runs cannot be continued exactly; use "
     "callbacks=ema, or lightning.pytorch.callbacks.WeightAveraging for the plain mean",
-    BatchSizeFinder: "it changes data.batch_size, and with it the gradient, behind the recorded configuration; sweep "
-    "over it (-m data.batch_size=64,128), or split it by trainer.accumulate_grad_batches where memory is short",
+    BatchSizeFinder: "it changes data.batch_size, and with it the gradient, without recording it; sweep "
+    "over it (-m data.batch_size=64,128), or split the batch with trainer.accumulate_grad_batches if memory is short",
     LearningRateFinder: "the learning rate belongs to the optimizer, and the module has no attribute `lr`; sweep over "
     "it: -m optimizer.lr=0.001,0.01",
-    BackboneFinetuning: "the module has no attribute `backbone`; a BaseFinetuning of your own can freeze what it finds "
-    "in pl_module.net",
+    BackboneFinetuning: "the module has no attribute `backbone`; write your own BaseFinetuning, which can freeze parts "
+    "of pl_module.net",
     ModelPruning: "it renames the network's parameters, so its checkpoints do not fit the network",
 }
 

@@ -1,4 +1,4 @@
-"""Tells whoever watches the run that its main thread gets on."""
+"""Reports progress to the watchdog."""
 
 from collections.abc import Callable
 from typing import Any

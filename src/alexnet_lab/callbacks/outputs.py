@@ -1,4 +1,4 @@
-"""Keeps what a network says of each image of an evaluation, for whoever averages several networks.
+"""Keeps a network's outputs for each image of an evaluation, to average several networks.
 
 N images of the split, K classes.
 """
@@ -34,7 +34,7 @@ class Outputs(pl.Callback):
         return torch.cat(self._labels)
 
     def has_the_labels_of(self, other: "Outputs") -> bool:
-        """Whether both were measured on as many images with the same labels, of as many classes."""
+        """Whether both were measured on the same number of images and classes, with the same labels."""
         return torch.equal(self.labels, other.labels) and self._logits[0].shape[1] == other._logits[0].shape[1]
 
     def on_validation_batch_end(

@@ -1,11 +1,11 @@
-"""How fast a run trains and evaluates, and how long the rest of it will take. Arithmetic alone, without a clock."""
+"""How fast a run trains and evaluates, and how long the rest will take. Only arithmetic; it reads no clock."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 FORWARD_SHARE = 1 / 3
-"""Of a training step's time, the forward pass: backward computes two gradients for each of its products."""
+"""The forward pass's share of a training step: backward computes two gradients per product of the forward pass."""
 
 
 @dataclass
@@ -17,16 +17,16 @@ class Meter:
     _since: float | None = None
 
     def start(self, now: float) -> None:
-        """Run from `now` on; nothing if it runs already."""
+        """Start at `now`; no effect if it runs already."""
         self._since = now if self._since is None else self._since
 
     def stop(self, now: float) -> None:
-        """Leave out what follows `now`."""
+        """Pause at `now`."""
         self.seconds += now - self._since if self._since is not None else 0.0
         self._since = None
 
     def take(self, now: float) -> "Meter":
-        """What was measured until `now`; counts from zero again, and runs on if it ran."""
+        """The measurement until `now`. The meter is reset to zero and keeps running if it ran."""
         running = self._since is not None
         self.stop(now)
         taken = Meter(self.images, self.seconds)
@@ -36,7 +36,7 @@ class Meter:
         return taken
 
     def add(self, other: "Meter") -> None:
-        """Count what `other` has measured, too."""
+        """Add the measurement of `other`."""
         self.images += other.images
         self.seconds += other.seconds
 
@@ -48,22 +48,22 @@ class Meter:
 
 @dataclass(frozen=True)
 class Work:
-    """What a run has to do: optimizer steps, and images of each kind over all ranks."""
+    """The work of a run: optimizer steps, and images of each kind over all ranks."""
 
     first_step: int
-    """Steps that earlier sessions have done."""
+    """Steps done by earlier sessions."""
     steps: int
     """The step at which the training ends."""
     steps_per_epoch: int
     batch_size: int
     val_images: int
-    """Of one validation."""
+    """Images of one validation."""
     validations_per_step: float
     test_images: int
 
     @classmethod
     def of(cls, trainer: Any, tested: bool) -> "Work":
-        """That of a fit of an `ImageDataModule` that is about to train; `tested`: whether a test follows."""
+        """The work of a fit with an `ImageDataModule` that is about to start; `tested`: whether a test follows."""
         return cls(
             first_step=trainer.global_step,
             steps=int(trainer.estimated_stepping_batches),
@@ -76,7 +76,7 @@ class Work:
 
     @property
     def length(self) -> str:
-        """What this session trains: `10 epochs`, `500 steps`, `the remaining 120 steps`."""
+        """The length of this session's training: `10 epochs`, `500 steps`, `the remaining 120 steps`."""
         if self.first_step:
             return f"the remaining {self.steps - self.first_step:,} steps"
         epochs, rest = divmod(self.steps, self.steps_per_epoch)
@@ -85,7 +85,7 @@ class Work:
 
     @property
     def evaluations(self) -> str:
-        """What it evaluates: `validation and test`, or one of them, or nothing."""
+        """Its evaluations: `validation and test`, one of them, or nothing."""
         validation = ["validation"] * bool(self.val_images and self.validations_per_step)
         return " and ".join([*validation, *["test"] * bool(self.test_images)])
 
@@ -108,9 +108,9 @@ class Pace:
     evaluation: Meter = field(default_factory=Meter)
 
     def seconds_left(self, work: Work, step: int) -> float | None:
-        """Of training, validations and test after `step` steps; None before a rate is known.
+        """Remaining seconds of training, validations and test after `step` steps; None until a speed is measured.
 
-        Until something was evaluated, an image is taken to need a third of the time that it needs in training.
+        Before the first evaluation, an image is assumed to need a third of its time in training.
         """
         rate = self.training.images_per_second
         if rate is None:
@@ -130,7 +130,7 @@ def _validations_per_step(trainer: Any) -> float:
 
 
 def _evaluated(trainer: Any, split: str, limit: float) -> int:
-    """Images of a pass over `split`, which the trainer limits to so many batches (int) or a share of them (float)."""
+    """Images of a pass over `split`, which the trainer may limit to a number or a share of its batches."""
     data = trainer.datamodule
     images, size = len(data.dataset.split(split).rows), data.eval_batch_size
     batches = math.ceil(images / size)

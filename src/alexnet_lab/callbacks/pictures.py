@@ -1,4 +1,4 @@
-"""The pictures of a run: what the network sees, what it has learned, and what it takes for what.
+"""The pictures of a run: the network's input, its filters, its predictions and its confusions.
 
 Shapes: N images of a batch, M kept ones, C channels, S the network's input size, D features, K classes.
 """
@@ -24,7 +24,7 @@ SHOWN = 8
 """Images with their most probable classes."""
 IN_BATCH = 32
 MOST_CLASSES = 100
-"""Of a confusion matrix that can be read."""
+"""Largest number of classes for which a confusion matrix is readable."""
 
 
 @runtime_checkable
@@ -50,7 +50,7 @@ class Pictures(pl.Callback):
     layer's outputs (fc7), and the `confusion` matrix, of all ranks, where there are no more than 100 classes.
 
     At most `images` validation images are kept, as uint8 on the device, of all parts of the split. A picture that
-    cannot be made is left out with a warning; the training goes on.
+    cannot be made is left out with a warning; training continues.
     """
 
     def __init__(self, folder: str, painter: Painter, images: int = 400) -> None:
@@ -115,7 +115,7 @@ class Pictures(pl.Callback):
         self._counts.view(-1).index_add_(0, cells, torch.ones_like(cells))
 
     def _keep(self, trainer: pl.Trainer, logits: Tensor, batch: Batch, batch_idx: int) -> None:
-        """A few images of every batch, or of every so many batches; nothing here waits for the device."""
+        """Keep a few images of every batch, or of every n-th batch; nothing here waits for the device."""
         batches = int(trainer.num_val_batches[0])
         if batch_idx % max(1, batches // self._limit):
             return
@@ -131,7 +131,7 @@ class Pictures(pl.Callback):
             self._hook = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Of all ranks together, for some strategies and the counts need every rank.
+        # On all ranks, since some strategies and the counts need every rank.
         state = trainer.strategy.lightning_module_state_dict()
         counts = self._counts_of_all(trainer)
         if self._wanted(trainer):
@@ -158,7 +158,7 @@ class Pictures(pl.Callback):
             some = torch.linspace(0, len(labels) - 1, min(SHOWN, len(labels))).long()
             best = self._painter.predictions(images[some], logits[some].float().softmax(1), labels[some], classes)
             self._show(trainer, "predictions", best)
-        # A compiled network does not call the hook, and its outputs are not what is asked for.
+        # A compiled network does not call the hook, so its features are missing.
         if kept and self._features is not None and len(labels) > 1:
             with self._harmless("neighbours"):
                 self._show(trainer, "neighbours", self._painter.neighbours(images, features, labels, classes))

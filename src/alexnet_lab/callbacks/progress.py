@@ -1,4 +1,4 @@
-"""How far a run is, on standard error: a bar on a terminal, lines elsewhere, and how long the run will take."""
+"""Shows progress on standard error: a bar on a terminal, lines elsewhere, and an estimate of the run's time."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from alexnet_lab.metrics import ClassificationMetrics
 
 LINE_SECONDS = 60.0
 WARM_UP_STEPS = 3
-"""Steps that no estimate uses: in them threads start, algorithms are chosen, networks are compiled."""
+"""Steps that are left out of estimates: threads start, algorithms are chosen, networks are compiled."""
 ESTIMATE_STEPS = 5
 ESTIMATE_SECONDS = 2.0
 """The estimate uses at least this many steps, and at least this much time."""
@@ -30,11 +30,11 @@ class Counts(NamedTuple):
 
     @classmethod
     def of(cls, metrics: ClassificationMetrics) -> "Counts":
-        """Fetched from the device, which must finish all steps for it."""
+        """Fetch the sums from the device, which waits for all steps."""
         return cls(float(metrics.loss_sum), int(metrics.top1), int(metrics.count))
 
     def since(self, before: "Counts") -> list[str]:
-        """Mean loss and top-1 of the images after `before`; nothing if there were none."""
+        """Mean loss and top-1 of the images since `before`; empty if there were none."""
         images = self.images - before.images
         means = {"loss": self.loss - before.loss, "top1": self.top1 - before.top1}
         return [f"{name} {total / images:.4f}" for name, total in means.items()] if images else []
@@ -183,7 +183,7 @@ class Progress(pl.Callback):
         if not trainer.is_global_zero:
             return
         now, done = time.monotonic(), batch_idx + 1
-        if batch_idx == 0:  # the warm-up, which no rate counts
+        if batch_idx == 0:  # the warm-up, left out of the speed
             self._evaluation_started = now
         else:
             self._evaluated += batch.global_size

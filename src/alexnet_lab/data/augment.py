@@ -12,7 +12,7 @@ from torch import Tensor
 from alexnet_lab.data.spec import Draws
 
 LUMA = (0.2989, 0.587, 0.114)
-"""Of R, G, B in grey, ITU-R BT.601 as torchvision rounds it."""
+"""Weights of R, G, B in grey, ITU-R BT.601 as rounded by torchvision."""
 
 
 @lru_cache(maxsize=64)
@@ -128,7 +128,7 @@ def _corners(corners: tuple[tuple[int, int], ...], device: torch.device) -> Tens
 def ten_views(images: Tensor, size: int) -> tuple[Tensor, Draws]:
     """Four corners and the centre, then the same to be mirrored: [N * 10, C, size, size], each image's ten together.
 
-    The mirroring is left to the pipeline, for which the draws say what was cut out where.
+    The pipeline does the mirroring; the draws tell it where each view was cut out.
     """
     below, right = images.shape[2] - size, images.shape[3] - size
     corners = [(0, 0), (0, right), (below, 0), (below, right), (below // 2, right // 2)]

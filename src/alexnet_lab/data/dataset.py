@@ -1,4 +1,4 @@
-"""What a dataset is to the rest of the data package: three splits, and the facts about them.
+"""The interface of a dataset: three splits and the facts about them.
 
 Shapes: M stored images, n samples of a split, C channels, H W stored size.
 """
@@ -38,13 +38,13 @@ class ImageDataset(Protocol):
     def spec(self) -> DataSpec: ...
 
     def prepare(self) -> None:
-        """Sees to it that the files are there (downloads, checks); called on one process per machine."""
+        """Downloads or checks the files; called in one process per machine."""
 
     def split(self, name: SplitName) -> Split:
         """One of the splits, loaded at the first call."""
 
     def places(self) -> list[str]:
-        """Lines that say where its files lie."""
+        """Lines that name the places of its files."""
 
 
 def held_out_rows(num_samples: int, val_size: int, split_seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -56,7 +56,7 @@ def held_out_rows(num_samples: int, val_size: int, split_seed: int) -> tuple[NDA
     if split_seed < 0:
         raise UserError(f"data.split_seed must not be negative, got {split_seed}")
     if not 1 <= val_size < num_samples:
-        raise UserError(f"data.val_size must lie in [1, {num_samples - 1}], got {val_size}")
+        raise UserError(f"data.val_size must be in [1, {num_samples - 1}], got {val_size}")
     order = random_order(num_samples, split_seed, stream=SPLIT_STREAM)
     return np.sort(order[val_size:]), np.sort(order[:val_size])
 

@@ -1,4 +1,4 @@
-"""Which part of each image is seen, and how it is changed: drawn on the host, from each sample's own key alone.
+"""Crop and augmentation of each image, drawn on the host from the sample's own key.
 
 N samples, H W stored size.
 """
@@ -18,7 +18,7 @@ from alexnet_lab.errors import UserError
 Crop = Literal["random", "random_resized", "centre"]
 
 AREA = (0.08, 1.0)
-"""Of the image, in torchvision's RandomResizedCrop."""
+"""Fraction of the image's area, in torchvision's RandomResizedCrop."""
 RATIO = (3 / 4, 4 / 3)
 """Width over height, drawn uniformly in the logarithm."""
 ATTEMPTS = 10
@@ -57,14 +57,14 @@ class Augmentation:
     colour_std: float
     """Standard deviation of the amounts of the principal components; 0 draws none."""
     colour_until_epoch: int | None = None
-    """The first epoch, counted from 0, without them; None: there is none."""
+    """The first epoch without colour noise, counted from 0; None: all epochs have it."""
 
     def __post_init__(self) -> None:
         limits = {"flip": 1.0, "rotation": 180.0, "scaling": 0.9, "jitter": 1.0, "colour_std": 10.0}
         for key, limit in limits.items():
             value = getattr(self, key)
             if not 0 <= value <= limit:
-                raise UserError(f"data.{key} must lie in [0, {limit:g}], got {value}")
+                raise UserError(f"data.{key} must be in [0, {limit:g}], got {value}")
         if self.colour_until_epoch is not None and self.colour_until_epoch < 0:
             raise UserError(f"data.colour_until_epoch must not be negative, got {self.colour_until_epoch}")
         if self.crop_size < 1:
@@ -80,7 +80,7 @@ class Augmentation:
 
 
 class Views(NamedTuple):
-    """What is cut out of each stored image on the host, and what the device shall do with it."""
+    """The window that the host cuts out of each stored image, and the draws for the device."""
 
     corners: NDArray[np.int64]
     """[N, 2], top and left."""

@@ -1,4 +1,4 @@
-"""Images that are decoded when they are asked for: from a JPEG store, or from image files as they lie in a folder.
+"""Images that are decoded when they are needed: from a JPEG store, or from the image files of a folder.
 
 H W stored size.
 """
@@ -26,7 +26,7 @@ EXIF = b"Exif\0\0"
 
 
 class StoredJpegs:
-    """The JPEGs of a store: as many bytes a tenth as pixels have, and 0.25 ms of a core per image to decode."""
+    """The JPEGs of a store: a tenth of the bytes of pixels, but 0.25 ms of processor time per image to decode."""
 
     dtype = np.dtype(np.uint8)
 
@@ -49,7 +49,7 @@ class StoredJpegs:
 
 
 class ImageFiles:
-    """Files of any size and kind, each made 256 x 256 as `prepare` would: what a store holds, anew in every epoch.
+    """Files of any size and kind, each scaled to 256 x 256 as `prepare` does, again in every epoch.
 
     Args:
         transparency: see `to_square`.

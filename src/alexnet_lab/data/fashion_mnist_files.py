@@ -67,7 +67,7 @@ ANSWER_SECONDS = 4.0
 
 
 def prepare(folder: Path) -> None:
-    """Fetches the files into `folder` unless they lie there or in the system's folder already.
+    """Fetches the files into `folder` unless they are there or in the system's folder already.
 
     Raises:
         UserError: no source has them; the message lists every way to get them.
@@ -111,7 +111,7 @@ def load(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def _files_in(place: Path) -> dict[str, Path]:
-    """Those of the four files that lie in `place`, or below it as torchvision lays them out; plain or as `.gz`."""
+    """Those of the four files that are in `place`, or in torchvision's subfolder of it; plain or as `.gz`."""
     candidates = {
         name: [below / (name + suffix) for below in (place, place / "FashionMNIST" / "raw") for suffix in ("", ".gz")]
         for name in FILES
@@ -227,8 +227,8 @@ def _missing(folder: Path, failures: list[str]) -> str:
             f"Fashion-MNIST is neither in {folder.absolute()} (data.dir) nor in {SYSTEM_FOLDER}"
             + (", and fetching it failed:" if failures else "."),
             *(f"  {failure}" for failure in failures),
-            "Any one of these provides it:",
-            f"  put {absent} into {folder.absolute()}, or name the folder that has the four files: data.dir=FOLDER",
+            "Any one of these solves it:",
+            f"  put {absent} into {folder.absolute()}, or choose the folder with the four files: data.dir=FOLDER",
             f"  sudo apt-get install {PACKAGE}",
             f"  run this once with network access: the files are then kept in {folder.absolute()}",
         ]

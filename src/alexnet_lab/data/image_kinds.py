@@ -1,4 +1,4 @@
-"""Which files are images: by suffix, and by content where the suffix says nothing. Needs neither torch nor Pillow."""
+"""Which files are images: by suffix, or by content if the suffix is not known. Imports neither torch nor Pillow."""
 
 import os
 import re
@@ -76,7 +76,7 @@ _OTHERS = {
     "copies, unfinished downloads": ".bak .orig .old .tmp .swp .part .partial .crdownload .aria2 .download",
 }
 OTHER_SUFFIXES = frozenset(suffix for suffixes in _OTHERS.values() for suffix in suffixes.split())
-"""Of files that are not images that can be read: they are not opened to find out."""
+"""Suffixes of files that are not readable images; these files are never opened."""
 
 LONGEST_SUFFIX = 12
 HEADER_BYTES = 2052
@@ -129,18 +129,18 @@ _LOOK_ALIKES = {
 
 
 def suffix_of(name: str) -> str:
-    """In lower case, with its dot; empty where there is none."""
+    """The suffix in lower case, with its dot; empty if there is none."""
     return os.path.splitext(name)[1].lower()
 
 
 def counted_suffix(name: str) -> str:
-    """Under what a file that is left out is counted: its suffix, unless that is not one but a part of a sentence."""
+    """The suffix under which a file that is left out is counted; empty if it is part of a sentence."""
     suffix = suffix_of(name)
     return suffix if len(suffix) <= LONGEST_SUFFIX and suffix.isprintable() and " " not in suffix else ""
 
 
 def is_image_name(name: str) -> bool | None:
-    """Whether a file of this name is an image that can be read; None where only its content tells."""
+    """Whether a file with this name is a readable image; None if only its content can decide."""
     suffix = suffix_of(name)
     if suffix in IMAGE_SUFFIXES:
         return True

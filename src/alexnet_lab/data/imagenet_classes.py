@@ -21,7 +21,7 @@ class ImagenetClass(NamedTuple):
 
 @cache
 def imagenet_classes() -> tuple[ImagenetClass, ...]:
-    """All 1000; class i is what output i of a network trained on ImageNet stands for."""
+    """All 1000 classes; output i of a network trained on ImageNet is class i."""
     with TABLE.open(newline="") as table:
         rows = csv.DictReader(table)
         return tuple(ImagenetClass(row["wnid"], int(row["ilsvrc2012_id"]), row["name"]) for row in rows)

@@ -1,4 +1,4 @@
-"""What a JPEG file's markers tell without decoding it. Needs neither torch nor Pillow."""
+"""Reads the markers of a JPEG file without decoding it. Imports neither torch nor Pillow."""
 
 JPEG_MAGIC, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 START_OF_SCAN = 0xDA

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a sample: a pure function of (seed, epoch, sample, purpose), whoever computes them.
+"""Random numbers that belong to a sample: a pure function of (seed, epoch, sample, purpose), on any worker or rank.
 
 Counter-based: the four are absorbed one after the other by SplitMix64's mixer (Steele, Lea, Flood, "Fast splittable
 pseudorandom number generators", 2014), and the result seeds a SplitMix64 generator of the sample's own. Only whole

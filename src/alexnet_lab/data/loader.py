@@ -23,11 +23,11 @@ class BatchLoader:
     There is no attribute `sampler` on purpose: Lightning would take one for a sampler that it may replace.
 
     Args:
-        augmentation: which part of each image is cut out, and what else is drawn; None takes images as they are
+        augmentation: which part of each image is cut out, and what else is drawn; None uses images as they are
             stored. With it, H and W are those of the window.
         workers: threads that gather the next batches, one batch each, two batches ahead each; 0 gathers when asked.
             The batches and their order are the same.
-        pin_memory: gather into page-locked memory, for copies to a GPU that run beside the computation.
+        pin_memory: gather into page-locked memory, so that copies to a GPU overlap with computation.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class BatchLoader:
         return images
 
     def state_dict(self) -> dict[str, int]:
-        """Empty, for the position belongs to `ImageDataModule`; tells Lightning that this loader resumes exactly."""
+        """Empty, since `ImageDataModule` holds the position. It shows Lightning that this loader can resume."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

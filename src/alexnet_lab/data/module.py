@@ -29,11 +29,11 @@ class ImageDataModule(LightningDataModule):
     Rank, number of ranks and accumulation are read from the Trainer when one is attached, else they are 0, 1, 1.
 
     Args:
-        dataset: gives the splits and says what they are.
+        dataset: provides the splits and their facts.
         image_size: side of the square images that the network reads.
         batch_size: samples per optimizer step, over all ranks and accumulated micro-batches.
         eval_batch_size: samples per evaluation step, over all ranks.
-        seed: of the training order; splits do not depend on it.
+        seed: determines the training order, not the splits.
         channels_last: memory format of the images that the network reads.
         augmentation: how training images vary, and which window of the stored images is seen; None: all of them, as
             they are.
@@ -64,7 +64,7 @@ class ImageDataModule(LightningDataModule):
             if size < 1:
                 raise UserError(f"{key} must be at least 1, got {size}")
         if not 0 <= seed < 2**63:
-            raise UserError(f"data.seed must lie in [0, 2**63), got {seed}")
+            raise UserError(f"data.seed must be in [0, 2**63), got {seed}")
         if workers < 0:
             raise UserError(f"data.workers must not be negative, got {workers}")
         self.dataset = dataset
@@ -95,7 +95,7 @@ class ImageDataModule(LightningDataModule):
 
         With `transparency`: transparent pixels are composed over that colour first.
         With `crop_size`: the shorter side is resized to `stored_size`, and of its centre square the centre is cropped.
-        With `mean_image`, float32 [C, crop_size, crop_size] in [0, 1]: subtracted in place of `mean`. With
+        With `mean_image`, float32 [C, crop_size, crop_size] in [0, 1]: subtracted instead of `mean`. With
         `whole_mean_image`, [C, stored_size, stored_size], the part of it under each crop, the centre or another.
         """
         facts = {
@@ -217,7 +217,7 @@ class ImageDataModule(LightningDataModule):
         return {"epoch": epoch, "step": micro_batches // self.trainer.accumulate_grad_batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Makes the train loaders of this fit begin at that position; `setup` begins anew.
+        """Makes the train loaders of this fit begin at that position; `setup` resets it.
 
         Raises:
             UserError: the classes are others than they were.

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """What lies in a dataset's folder; a label is a place in `classes`."""
+    """The images of a dataset's folder; a label is an index into `classes`."""
 
     classes: tuple[str, ...]
     counts: dict[str, int]
@@ -51,7 +51,7 @@ class StoreSource:
     def images(self, split: str) -> WindowedImages:
         if self.meta.format == "jpeg":
             return StoredJpegs(self._store.jpegs(split))
-        mapped = self._store.images(split)  # looked at for its header's sake
+        mapped = self._store.images(split)  # only its header is read
         return PixelFile(self._store.folder / split / PIXELS, NPY_HEADER_BYTES, mapped.shape)
 
     def labels(self, split: str) -> NDArray[np.int64]:
@@ -63,7 +63,7 @@ class StoreSource:
 
 
 class FolderSource:
-    """Image files as they lie: `train/<class>/*`, `val/<class>/*`, or any other layout that `prepare` takes."""
+    """Image files in a folder or archive: `train/<class>/*`, `val/<class>/*`, or another layout."""
 
     def __init__(self, folder: Path, transparency: Transparency | None) -> None:
         self.transparency = transparency
@@ -121,7 +121,7 @@ def open_source(
     A stream may be at an address, too. `transparency` applies to images; stores and streams have their own.
 
     Raises:
-        UserError: there is neither, with the command that makes a store; or what is there is damaged.
+        UserError: nothing is found (the message gives the command that makes a store), or the data are damaged.
     """
     if is_stream(place):
         return StreamSource(place, name)
@@ -132,4 +132,4 @@ def open_source(
     try:
         return FolderSource(folder, transparency)
     except NoTrainingImages:
-        return StoreSource(folder, name)  # which says that there is none, and how to make it
+        return StoreSource(folder, name)  # reports that there is no store, and how to make it

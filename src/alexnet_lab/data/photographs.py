@@ -1,5 +1,4 @@
-"""The data module of ImageNet and of everything like it: what the configurations `imagenet`, `imagenette` and
-`image_folder` make.
+"""The data module of photographs: of the configurations `imagenet`, `imagenette` and `image_folder`.
 
 Source of the published constants: facebookarchive/fb.resnet.torch, `datasets/imagenet.lua`.
 """
@@ -19,7 +18,7 @@ from alexnet_lab.data.stored import OnUnreadable, StoredImages
 from alexnet_lab.errors import UserError
 
 PUBLISHED_EIGENVALUES = (0.2175, 0.0188, 0.0045)
-"""Of the covariance of ImageNet's RGB values in [0, 1]."""
+"""Eigenvalues of the covariance of ImageNet's RGB values in [0, 1]."""
 PUBLISHED_EIGENVECTORS = (
     (-0.5675, 0.7192, 0.4009),
     (-0.5808, -0.0045, -0.8140),
@@ -33,7 +32,7 @@ Basis = Literal["store", "published"]
 
 
 class Photographs:
-    """`StoredImages` with the normalisation that the configuration asks for, which may be the store's own figures."""
+    """`StoredImages` with the configured normalisation, which may use the store's own statistics."""
 
     def __init__(
         self, images: StoredImages, mean: Mean | Sequence[float], std: Literal["channels"] | Sequence[float]
@@ -47,7 +46,7 @@ class Photographs:
     @property
     def spec(self) -> DataSpec:
         images = self.images
-        # The mean image's own means where that is what is subtracted.
+        # The per-channel means of the mean image if that is subtracted.
         mean = images.store.meta.mean if isinstance(self._mean, str) else self._mean
         std = images.store.meta.std if isinstance(self._std, str) else self._std
         return DataSpec(
@@ -145,8 +144,8 @@ def _check(crop: Crop, crop_size: int, channels: int, mean: Mean | Sequence[floa
         raise UserError(f"data.channels of these images is {StoredImages.channels}, got {channels}")
     if not 1 <= crop_size <= SIZE:
         raise UserError(
-            f"data.crop_size must lie in [1, {SIZE}], the stored size, got {crop_size}; with a smaller one, as in "
-            "data.crop_size=224, the crop is enlarged to model.image_size"
+            f"data.crop_size must be in [1, {SIZE}], the stored size, got {crop_size}; a smaller crop, such as "
+            "data.crop_size=224, is enlarged to model.image_size"
         )
     if crop == "random_resized" and mean in ("image_centre", "image_at_crop"):
-        raise UserError(f"data.mean={mean} does not go with data.crop=random_resized; data.mean=channels does")
+        raise UserError(f"data.mean={mean} cannot be combined with data.crop=random_resized; use data.mean=channels")

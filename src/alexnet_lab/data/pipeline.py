@@ -42,7 +42,7 @@ class ColourNoise:
     vectors: Tensor
     """[3, 3], columns."""
     divisor: float = 1.0
-    """Of the image that the noise was added to."""
+    """The image is divided by this after the noise was added."""
 
     def to(self, device: torch.device) -> "ColourNoise":
         return ColourNoise(self.lengths.to(device, torch.float32), self.vectors.to(device, torch.float32), self.divisor)
@@ -50,12 +50,12 @@ class ColourNoise:
 
 @dataclass(frozen=True)
 class MeanImage:
-    """Subtracted in place of the channels' means."""
+    """Subtracted instead of the per-channel means."""
 
     pixels: Tensor
     """float32 [C, 256, 256], in [0, 1]: the mean of the stored training images."""
     at_crop: bool
-    """Subtract what lies under the crop, as Caffe does, and not the centre whatever the crop, as the 2012 source."""
+    """Subtract the part under the crop, as in Caffe, instead of the centre for every crop, as in the 2012 source."""
 
     def to(self, device: torch.device) -> "MeanImage":
         return MeanImage(self.pixels.to(device), self.at_crop)
@@ -84,8 +84,8 @@ class InputPipeline:
         image_size: S; images that have it already are not resized.
         mean, std: per channel or one for all, of pixels in [0, 1]; 0 and 1 leave the pixels in [0, 1].
         channels_last: the output's memory format, the fast one for convolutions on most devices.
-        mean_image: subtracted in place of `mean`.
-        noise: what drawn amounts of colour mean.
+        mean_image: subtracted instead of `mean`.
+        noise: turns drawn amounts into colour shifts.
     """
 
     def __init__(

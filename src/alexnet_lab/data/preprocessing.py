@@ -26,7 +26,7 @@ Size = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Preprocessing(BaseModel):
-    """What `ImageDataModule.preprocessing` says, and the doing of it.
+    """The facts of `ImageDataModule.preprocessing`, and their application to images.
 
     Photographs are scaled and cropped as for the store. For a network of small images (no `crop_size`) the centre
     square is taken, scaled down to 256 x 256 where it is larger, turned grey where the network reads one channel, and
@@ -50,13 +50,13 @@ class Preprocessing(BaseModel):
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Preprocessing":
-        """UserError when these are not the facts that this version knows."""
+        """UserError if this version does not support these facts."""
         try:
             return cls(**facts)
         except ValidationError as error:
             detail = error.errors()[0]
             key = ".".join(map(str, detail["loc"]))
-            raise UserError(f"this checkpoint's preprocessing cannot be done: {key}: {detail['msg']}") from error
+            raise UserError(f"this checkpoint's preprocessing is not supported: {key}: {detail['msg']}") from error
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """[C, H, H], the square that is kept of an image file; of photographs H is `stored_size`.
@@ -76,7 +76,7 @@ class Preprocessing(BaseModel):
     def inputs(
         self, squares: Sequence[NDArray[np.uint8]], ten_crop: bool = False, device: torch.device = CPU
     ) -> Tensor:
-        """float32 [N * V, C, S, S] of what `decode` gave; V is 10 or 1, an image's views together."""
+        """float32 [N * V, C, S, S] from the results of `decode`; V is 10 or 1, an image's views together."""
         if self.crop_size is None:  # squares of different sizes
             return torch.cat([self._pipeline(torch.tensor(square, device=device)[None]) for square in squares])
         pixels, size = torch.from_numpy(np.stack(squares)).to(device), self.crop_size

@@ -1,8 +1,8 @@
-"""Which image files can be read, found out before training: by decoding each once, or by their headers.
+"""Finds image files that cannot be read before training: by decoding each once, or by their headers.
 
-What was decoded without an error is kept in `$XDG_CACHE_HOME/alexnet_lab/readable` (`~/.cache` by default), one file
-per folder of images, as 8 bytes per image: a hash of its path, size and modification time. The next start decodes only
-what is not in it. Files that cannot be read are never in it, so they are tried again.
+Images that were decoded without an error are recorded in `$XDG_CACHE_HOME/alexnet_lab/readable` (`~/.cache` by
+default), one file per folder of images, as 8 bytes per image: a hash of its path, size and modification time. The
+next start decodes only images that are not recorded. Unreadable files are never recorded, so they are tried again.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ def undecodable(folder: Path, images: Images) -> list[Unread]:
         return found[[not reason for reason in faults]], unread
 
     unreadable = []
-    stopped = [kept]  # what a stop leaves is kept, too
+    stopped = [kept]  # kept if the check is interrupted
     try:
         with tqdm(desc="checking images", total=len(images), unit=" images", delay=2) as bar:
             for readable, unread in _in_threads(check, images):
@@ -156,7 +156,7 @@ def _size(head: bytes) -> tuple[int, int] | None:
 
 
 def _key(blob: Blob) -> int:
-    """A number that changes with the file; of a missing file any."""
+    """A number that changes with the file; any number if the file is missing."""
     changed = 0
     with suppress(OSError):
         changed = os.stat(blob.file).st_mtime_ns
@@ -201,4 +201,4 @@ def _keep(cache: Path | None, keys: NDArray[np.uint64]) -> None:
         files.write(cache, data.getvalue())
         log.info("written: %s", cache)
     except OSError as error:
-        log.warning("the next start decodes all images again: the list of readable ones cannot be kept (%s)", error)
+        log.warning("the list of readable images cannot be saved (%s); the next start decodes all images again", error)

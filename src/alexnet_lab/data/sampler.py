@@ -1,7 +1,7 @@
 """Which samples, in which order, on which rank: a pure function of (seed, epoch), the same for any number of ranks.
 
 The order of an epoch is cut into global batches of `batch_size` samples, one per optimizer step; the last may be
-smaller, nothing is dropped and nothing repeated. A global batch is dealt out like cards to its
+smaller, nothing is dropped and nothing repeated. A global batch is dealt like cards to its
 `world_size * accumulate` parts, so that every rank has the same number of micro-batches; a part is empty where the
 batch has fewer samples than parts.
 """

@@ -1,4 +1,4 @@
-"""What travels from the data to the network, and what a dataset says about itself.
+"""The batch that the data package gives to the network, and the facts about a dataset.
 
 Shapes: N samples of this rank's micro-batch, V views of each, C channels, H W stored size, S the network's input size,
 K classes.
@@ -16,7 +16,7 @@ from alexnet_lab.errors import UserError, printable
 
 
 class Draws(NamedTuple):
-    """What chance decided about each sample, for the input pipeline; None where it has nothing to decide."""
+    """The random draws of each sample, for the input pipeline; None if there is nothing to draw."""
 
     corner: Tensor | None = None
     """int64 [N, 2], top and left of the window that was cut out of the stored image."""
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 
 
 def replica(trainer: Any) -> tuple[int, int]:
-    """Which copy of the network this process trains, and how many copies there are: they share out each batch.
+    """Which copy of the network this process trains, and how many copies there are. They divide each batch.
 
     With DDP, rank and world size; the processes of lightning strategies that cut up the network see the same samples.
     """
@@ -71,7 +71,7 @@ def mean_over_views(logits: Tensor, num_samples: int) -> Tensor:
 
 
 def different_class(before: Sequence[str], now: Sequence[str]) -> str | None:
-    """The first label that means another class than before, in words; None where there is none."""
+    """A sentence about the first label whose class has changed; None if none has."""
     for label, (one, two) in enumerate(zip_longest(before, now, fillvalue="no class")):
         if one != two:
             return printable(f"class {label} was {one}, it is {two}")

@@ -27,14 +27,14 @@ class StoredImages:
     """The splits of a source, which is opened when it is first needed.
 
     Args:
-        num_classes: as the networks are told; None is refused with the true number.
-        val_size: 0 validates on the source's `val`; otherwise so many training images are held out by `split_seed`.
+        num_classes: as configured; None is refused with the true number.
+        val_size: 0 validates on the source's `val`; otherwise this many training images are held out by `split_seed`.
             `test` is the source's `test`, or its `val`, since ImageNet publishes no labels of its test images, or the
             held-out ones.
         transparency: see `open_source`.
-        unreadable: what becomes of image files in a folder that cannot be read. `fail`: `prepare` refuses those without
-            a header, and one that cannot be decoded raises a UserError when its turn comes. `skip`: all files are
-            decoded once when the source is opened, and those that cannot be are left out; see also `leave_out`.
+        unreadable: how to treat image files in a folder that cannot be read. `fail`: `prepare` refuses files without a
+            header, and a file that cannot be decoded raises a UserError when it is used. `skip`: all files are decoded
+            once when the source is opened, and those that fail are left out; see also `leave_out`.
     """
 
     channels = 3
@@ -80,19 +80,21 @@ class StoredImages:
 
     @cached_property
     def source(self) -> StoreSource | StreamSource | FolderSource:
-        """All that is there. UserError when there is none, or when it is not as stated."""
+        """The source of all images. UserError if there is none, or if it differs from the configuration."""
         source = open_source(self.folder, self.name, self._transparency)
         if len(source.classes) != self._num_classes:
             raise UserError(
                 f"{self.folder} has images of {len(source.classes)} classes ({names_of(source.classes)}), "
-                f"data.num_classes is {self._num_classes}: state data.num_classes={len(source.classes)}"
+                f"data.num_classes is {self._num_classes}: set data.num_classes={len(source.classes)}"
             )
         if not self._val_size and "val" not in source.counts:
             size = suggested_val_size(source.counts["train"], len(source.classes))
-            raise UserError(f"{self.folder} has no val images: hold training images out, as in data.val_size={size}")
+            raise UserError(
+                f"{self.folder} has no val images: hold out training images, for example data.val_size={size}"
+            )
         if self._val_size and "val" in source.counts:
             log.info(
-                "%s: not used, as data.val_size holds training images out: %s val images",
+                "%s: not used, since data.val_size holds out training images: %s val images",
                 self.folder,
                 f"{source.counts['val']:,}",
             )
@@ -107,7 +109,7 @@ class StoredImages:
         return found
 
     def leave_out(self, names: Collection[str]) -> None:
-        """Leave out these images, in place of what `find_unreadable` would find; before anything else is asked for."""
+        """Leave out these images instead of those that `find_unreadable` finds. Call it before using anything else."""
         self._left_out = names
 
     @property
@@ -116,14 +118,14 @@ class StoredImages:
         if isinstance(self.source, FolderSource):
             choice = (override("data", self.name), override("source", self.folder), "data.dir=NEW_FOLDER")
             raise UserError(
-                f"{self.folder} holds plain images, whose statistics are not known: prepare it "
-                f"({command('prepare', *choice)}), or state 'data.mean=[0.485,0.456,0.406]' "
+                f"{self.folder} contains image files without statistics: prepare it "
+                f"({command('prepare', *choice)}), or set 'data.mean=[0.485,0.456,0.406]' "
                 "'data.std=[0.229,0.224,0.225]' data.colour_basis=published"
             )
         return self.source
 
     def prepare(self) -> None:
-        """Only looks: what is missing is made by the command `prepare`.
+        """Only checks; missing data are made by the command `prepare`.
 
         Raises:
             UserError: see `source`; or image files have no header.

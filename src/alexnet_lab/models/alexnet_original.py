@@ -45,7 +45,7 @@ from alexnet_lab.models.layers import (
 from alexnet_lab.models.lrn import LocalResponseNorm
 
 WIDTHS = {2: (96, 256, 384, 384, 256), 1: (48, 128, 192, 192, 256)}
-"""Of conv1-5 by number of towers; the single tower's conv5 keeps its 256, so that the last layers keep their size."""
+"""Outputs of conv1-5 by number of towers. The single tower keeps 256 in conv5, so the last layers keep their size."""
 BIAS_ONE = {"conv2", "conv4", "conv5", "fc6", "fc7"}
 """Start with bias 1, which feeds the ReLUs positive inputs at first (paper, section 5)."""
 

@@ -1,4 +1,4 @@
-"""The ranges of the networks' parameters; what lies outside is the user's mistake and is told in a line."""
+"""The ranges of the networks' parameters. A value outside of its range is reported as a `UserError`."""
 
 from collections.abc import Collection
 
@@ -11,11 +11,11 @@ def check_common(in_channels: int, num_classes: int, image_size: int, smallest: 
     _check_at_least("num_classes", num_classes, 1)
     _check_at_least("image_size", image_size, smallest)
     if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout must lie in [0, 1), got {dropout}")
+        raise UserError(f"model.dropout must be in [0, 1), got {dropout}")
 
 
 def check_choice(name: str, value: object, choices: Collection[object]) -> None:
-    """Raises UserError when `value` is none of the choices."""
+    """Raises UserError if `value` is not one of the choices."""
     if value not in choices:
         raise UserError(f"model.{name} must be one of {', '.join(map(str, choices))}, got {value}")
 

@@ -55,8 +55,8 @@ class LocalResponseNorm(nn.Module):
     does not divide, so its letter (alpha 1e-4, n 5) is alpha=5e-4 here. The defaults are the constants of the source's
     configuration that produced the paper's numbers (layers-145); Caffe has k=1.
 
-    `groups`: the towers, each normalised by itself, as the source does. With one group over the same 96 channels, those
-    beside the border (46-49) come out differently.
+    `groups`: the towers, each normalised by itself, as the source does. With one group over the same 96 channels, the
+    channels next to the border (46-49) get other values.
 
     Source: paper, section 3.3; computerhistory/AlexNet-Source-Code, layers-145.
     """
@@ -73,7 +73,7 @@ class LocalResponseNorm(nn.Module):
 
 
 def _composed(x: Tensor, constants: _Constants) -> Tensor:
-    """The same of PyTorch's operations, which compilers fuse and exporters know."""
+    """The same, composed of PyTorch operations, which compilers can fuse and exporters support."""
     size, alpha, beta, k, groups = constants
     wide = x.to(_wide(x))
     squares = wide.square().unflatten(1, (groups, -1))  # [N, groups, c, H, W]
@@ -145,7 +145,7 @@ class _LocalResponseNorm(torch.autograd.Function):
 class _Workspace:
     """Buffers for a piece of r rows, used again for each: memory that stays in the cache.
 
-    In `terms` each row's channels are led by as many zeros as a window reaches back. A window's sum over the channels
+    In `terms` each row's channels follow as many zeros as a window reaches back. A window's sum over the channels
     is then a sum of shifted views of the flat buffer: a window that leaves its row meets the zeros before it, or those
     before the next.
     """
@@ -167,7 +167,7 @@ class _Workspace:
         self.direct = x.new_empty((self.most, self.channels, self.inner), dtype=self.dtype)
 
     def pieces(self, *maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Of maps [N, C, H, W], rows [r, c, I]."""
+        """The rows [r, c, I] of maps [N, C, H, W], piece by piece."""
         return zip(*(_rows(tensor, self.constants.groups).split(self.most) for tensor in maps), strict=True)
 
     def channels_of(self, buffer: Tensor, rows: Tensor) -> Tensor:

@@ -33,14 +33,16 @@ def load_pretrained(net: nn.Module, source: bool | str) -> None:
     if state.keys() != own.keys():
         raise UserError(
             f"model.pretrained: expected a state dict of torchvision's AlexNet with {len(own)} tensors; "
-            f"missing: {_listed(own.keys() - state.keys())}; not known: {_listed(state.keys() - own.keys())}"
+            f"missing: {_listed(own.keys() - state.keys())}; unknown: {_listed(state.keys() - own.keys())}"
         )
     misfits = {key.rpartition(".")[0] for key in own if state[key].shape != own[key].shape}
     if misfits - RESIZABLE:
-        raise UserError(f"model.pretrained: other shapes than torchvision's AlexNet in {_listed(misfits - RESIZABLE)}")
+        raise UserError(f"model.pretrained: shapes differ from torchvision's AlexNet in {_listed(misfits - RESIZABLE)}")
     for layer in sorted(misfits):
         theirs, ours = (list(tensors[f"{layer}.weight"].shape) for tensors in (state, own))
-        log.warning("%s does not fit the pre-trained weights (%s, here %s): freshly initialised", layer, theirs, ours)
+        log.warning(
+            "%s does not fit the pre-trained weights (%s, here %s); initialised randomly instead", layer, theirs, ours
+        )
     net.load_state_dict({k: v for k, v in state.items() if k.rpartition(".")[0] not in misfits}, strict=False)
 
 
@@ -62,13 +64,13 @@ def _published() -> dict[str, Tensor]:
 
 def _from_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise UserError(f"model.pretrained: there is no file {path}; give true, false or the path of a state dict")
+        raise UserError(f"model.pretrained: no such file: {path}; expected true, false or the path of a state dict")
     if named := re.search(r"-([0-9a-f]{8})\.pth$", path.name):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if not digest.startswith(named[1]):
             raise UserError(
-                f"model.pretrained: {path} is damaged or not what its name says: its SHA-256 begins with {digest[:8]}, "
+                f"model.pretrained: {path} is damaged or has the wrong name: its SHA-256 begins with {digest[:8]}, "
                 f"not with {named[1]}; remove it and fetch it again"
             )
     try:
@@ -77,7 +79,7 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         raise UserError(f"model.pretrained: {path} is not a file of tensors saved by torch.save") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
-            f"model.pretrained: {path} holds no plain state dict (name: tensor); a run's checkpoint is none"
+            f"model.pretrained: {path} is not a plain state dict (name: tensor), and neither is a run's checkpoint"
         )
     return state
 

@@ -30,7 +30,7 @@ from alexnet_lab.models.lrn import LocalResponseNorm
 
 TOWERS = 2
 GROUPS = {"conv1": 1, "conv2": 2, "conv3": 1, "conv4": 2, "conv5": 2}
-"""Of the convolutions of a tower network: 2 where a tower reads its own maps only."""
+"""Groups of each convolution of a network with towers: 2 where a tower reads only its own maps."""
 READ_BOTH = ("conv3", "fc6", "fc7", "fc8")
 
 

@@ -30,17 +30,19 @@ class TwoTowers(DDPStrategy):
         """Raises UserError where the two-tower mode cannot train `net`, which is still whole."""
         if self.world_size != TOWERS:
             raise UserError(
-                f"trainer.devices={self.world_size}: two_towers takes 2, one for each tower; trainer=ddp takes more"
+                f"trainer.devices={self.world_size}: two_towers needs 2, one per tower; trainer=ddp takes any number"
             )
         if not has_towers(net):
             raise UserError(
-                "trainer=two_towers: this network is not made of two towers; choose model=alexnet_original with "
+                "trainer=two_towers: this network does not have two towers; choose model=alexnet_original with "
                 "model.towers=2, or trainer=ddp"
             )
         if compiled:
             raise UserError("trainer=two_towers exchanges activations within the network: choose compile=false")
         if getattr(self.precision_plugin, "scaler", None) is not None:
-            raise UserError("trainer.precision=16-mixed scales the towers' losses apart; choose bf16-mixed or 32-true")
+            raise UserError(
+                "trainer.precision=16-mixed scales the losses of the towers separately; choose bf16-mixed or 32-true"
+            )
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:

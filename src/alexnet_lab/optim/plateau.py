@@ -25,21 +25,21 @@ def plateau_2012(
     factor: float = 0.1,
     drops: int = 3,
 ) -> "Plateau2012":
-    """The rate times `factor` when the validation error stops improving, `drops` times; then the run ends.
+    """Multiply lr by `factor` when the validation error stops improving, `drops` times; then end the run.
 
-    patience: validations in a row without an improvement that make a plateau. min_delta: of the error, as a fraction of
-    1, below which a lower one is none. Raises UserError for values out of range.
+    patience: validations in a row without an improvement that make a plateau. min_delta: the smallest decrease of the
+    error, as a fraction of 1, that counts as an improvement. Raises UserError for values out of range.
     """
     if patience < 1 or not 0 <= min_delta < 1 or not 0 < factor < 1 or drops < 0:
         raise UserError(
-            "scheduler: patience >= 1, 0 <= min_delta < 1, 0 < factor < 1 and drops >= 0 are needed, got "
+            "scheduler: needs patience >= 1, 0 <= min_delta < 1, 0 < factor < 1 and drops >= 0, got "
             f"patience={patience}, min_delta={min_delta}, factor={factor}, drops={drops}"
         )
     return Plateau2012(optimizer, patience, min_delta, factor, drops)
 
 
 class Plateau2012(LRScheduler):
-    """See `plateau_2012`. `validated` after each validation moves it; all it knows is in its state dict.
+    """See `plateau_2012`. Call `validated` after each validation; the state dict holds its whole state.
 
     A plateau's end starts the next count; the lowest error is that of the whole run. The plateau after the last drop
     makes it `finished`.
@@ -52,7 +52,7 @@ class Plateau2012(LRScheduler):
         super().__init__(optimizer)
 
     def validated(self, error: float) -> None:
-        """Take note of a validation's `error`, 1 - top-1; a lower rate holds from the next step on."""
+        """Record a validation's `error`, 1 - top-1. A lower learning rate applies from the next step."""
         if error < self.lowest - self.min_delta:
             self.lowest, self.waited = error, 0
             return
@@ -66,10 +66,10 @@ class Plateau2012(LRScheduler):
         self.dropped += 1
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
-        log.info("validation error %.4f: no more improvement, rate times %g", error, self.factor)
+        log.info("validation error %.4f: no more improvement; learning rate times %g", error, self.factor)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rate of each group; steps do not change it."""
+        """The learning rate of each group; steps do not change it."""
         low = self.factor**self.dropped
         groups = zip(self.optimizer.param_groups, self.base_lrs, strict=True)
         return [base * low if is_scheduled(group) else base for group, base in groups]

@@ -1,7 +1,7 @@
-"""Learning-rate schedules, each advanced once per optimizer step; the rate they scale is the optimizer's own `lr`.
+"""Learning-rate schedules, advanced once per optimizer step. They scale the optimizer's own `lr`.
 
 A factory gets the optimizer, the steps of one epoch and the steps of the whole run. A parameter group whose `scheduled`
-is false, as in `sgd_2012`, keeps its rate.
+is false, as in `sgd_2012`, keeps its learning rate.
 """
 
 import math
@@ -15,14 +15,14 @@ from alexnet_lab.errors import UserError
 
 
 def constant(optimizer: Optimizer, steps_per_epoch: int, total_steps: int) -> LRScheduler:
-    """The optimizer's rate throughout."""
+    """The optimizer's learning rate, unchanged."""
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
 def step(
     optimizer: Optimizer, steps_per_epoch: int, total_steps: int, epochs: int = 30, factor: float = 0.1
 ) -> LRScheduler:
-    """The rate times `factor` after every `epochs` epochs (torchvision `references/classification`: 30, 0.1)."""
+    """Multiply lr by `factor` every `epochs` epochs (torchvision `references/classification`: 30, 0.1)."""
     if epochs < 1 or factor <= 0:
         raise UserError(f"scheduler: epochs must be at least 1 and factor above 0, got {epochs} and {factor}")
     length = epochs * steps_per_epoch
@@ -54,13 +54,15 @@ def one_cycle(
     start_factor: float = 0.04,
     end_factor: float = 4e-6,
 ) -> LRScheduler:
-    """Up by half a cosine to the optimizer's rate in the first `rise` of all steps, then down by another.
+    """Up by half a cosine to the optimizer's lr in the first `rise` of all steps, then down by another.
 
-    `start_factor` and `end_factor` are the first and the last rate over the optimizer's. Source: Smith and Topin, 2018.
+    `start_factor` and `end_factor` are the first and the last lr divided by the optimizer's.
+
+    Source: Smith and Topin, 2018.
     """
     if not 0 < rise < 1 or not 0 < start_factor <= 1 or not 0 < end_factor <= start_factor:
         raise UserError(
-            f"scheduler: 0 < rise < 1 and 0 < end_factor <= start_factor <= 1 are needed, "
+            f"scheduler: needs 0 < rise < 1 and 0 < end_factor <= start_factor <= 1, "
             f"got rise={rise}, start_factor={start_factor}, end_factor={end_factor}"
         )
     top, last = rise * total_steps - 1, total_steps - 1
@@ -75,12 +77,12 @@ def one_cycle(
 
 
 def scaled(optimizer: Optimizer, factor: Callable[[int], float]) -> LRScheduler:
-    """The rates of the scheduled groups times `factor` of the number of steps done."""
+    """The learning rates of the scheduled groups times `factor`, a function of the number of steps done."""
     return LambdaLR(optimizer, [factor if is_scheduled(group) else _one for group in optimizer.param_groups])
 
 
 def is_scheduled(group: dict[str, Any]) -> bool:
-    """Whether schedules may change the rate of this parameter group."""
+    """Whether schedules may change the learning rate of this parameter group."""
     return bool(group.get("scheduled", True))
 
 

@@ -3,8 +3,8 @@
     v <- momentum * v - weight_decay * lr * w - lr * g
     w <- w + v
 
-g is the gradient's mean over the batch. At a constant rate this is torch's SGD, whose buffer is -v / lr; when the rate
-changes torch scales the whole past with it, and here the past keeps the rates it was made with.
+g is the gradient's mean over the batch. With a constant learning rate this is torch's SGD, whose buffer is -v / lr.
+When the learning rate changes, torch rescales all past gradients; here they keep the one they were added with.
 
 Source: Krizhevsky, Sutskever, Hinton, NIPS 2012, section 5; computerhistory/AlexNet-Source-Code, layer-params-145;
 BVLC/caffe, models/bvlc_reference_caffenet.
@@ -34,16 +34,16 @@ def sgd_2012(
 ) -> "SGD2012":
     """The optimizer of a network's named parameters, of which those called `bias` follow the `convention`.
 
-        paper    one rate for all layers, and decay of everything
-        source   twice the rate at the start, which no schedule changes, and no decay
-        caffe    twice the rate throughout, and no decay
+        paper    the same learning rate and decay as the weights
+        source   twice the initial learning rate, which no schedule changes, and no decay
+        caffe    twice the learning rate of the weights, and no decay
 
     Raises:
         UserError: a value is out of range.
     """
     if lr < 0 or weight_decay < 0 or not 0 <= momentum < 1:
         raise UserError(
-            "optimizer: lr and weight_decay must not be negative and momentum must lie in [0, 1), got "
+            "optimizer: lr and weight_decay must not be negative and momentum must be in [0, 1), got "
             f"lr={lr}, weight_decay={weight_decay}, momentum={momentum}"
         )
     weights: list[Parameter] = []
@@ -61,7 +61,7 @@ def sgd_2012(
 class SGD2012(Optimizer):
     """The rule of this module; the state of each parameter is its `velocity`, v.
 
-    A group's `scheduled` tells our schedules whether its rate is theirs to change.
+    A group's `scheduled` decides whether schedules may change its learning rate.
     """
 
     def __init__(self, params: Any, lr: float, momentum: float, weight_decay: float, scheduled: bool) -> None:
@@ -85,8 +85,8 @@ class SGD2012(Optimizer):
             return
         velocities: list[Tensor | None] = [self._velocity(parameter) for parameter in params]
         # torch's kernel makes buf <- momentum * buf + (1 - dampening) * (g + weight_decay * w); w <- w - lr * buf.
-        # With these two its buffer is v, to the letter: one pass over memory instead of four. Without momentum it has
-        # no buffer, and the rate is its own.
+        # With these two values its buffer is exactly v: one pass over memory instead of four. Without momentum
+        # there is no buffer, and the learning rate is passed unchanged.
         rate, dampening = (-1.0, 1.0 + group["lr"]) if group["momentum"] else (group["lr"], 0.0)
         sgd(
             params,

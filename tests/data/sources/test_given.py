@@ -39,7 +39,7 @@ def test_name_of_a_file_is_no_pattern_when_the_file_exists(folder) -> None:
 
 @pytest.mark.parametrize("place", ["nowhere", "nowhere/*.png"])
 def test_place_without_anything_is_named(folder, place) -> None:
-    with pytest.raises(UserError, match="there is no such file or folder, and as a pattern it fits nothing"):
+    with pytest.raises(UserError, match="no such file or folder, and no file matches it as a pattern"):
         given_images([str(folder), place])
 
 

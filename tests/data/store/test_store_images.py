@@ -54,7 +54,7 @@ def test_sixteen_bits_are_scaled_to_eight(form, order):
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pixels_of_an_unknown_range_are_unreadable(mode):
-    with pytest.raises(Unreadable, match=f"pixels of {mode}, 32 bits, whose range is not known"):
+    with pytest.raises(Unreadable, match=f"pixels of {mode}, 32 bits, whose range is unknown"):
         to_square(encoded(gradient().convert("L").convert(mode), "TIFF"))
 
 

@@ -107,7 +107,7 @@ def damaged(small_images):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_unreadable_files_are_all_listed_and_there_is_no_store(damaged, tmp_path, workers):
     images, bad = damaged
-    with pytest.raises(UserError, match="3 image files are unreadable, there is no store") as error:
+    with pytest.raises(UserError, match="3 image files are unreadable; no store was made") as error:
         prepare(tree(tmp_path / "source", images), tmp_path / "store", **QUICK | {"workers": workers})
     listing = (tmp_path / "store.unreadable.txt").read_text()
     for path in bad:
@@ -204,7 +204,7 @@ def test_a_store_may_lie_on_another_disk_behind_a_link(small_images, tmp_path, c
 
 
 def test_a_mount_point_is_refused():
-    with pytest.raises(UserError, match=r"stream=/ is where a disk is mounted; name a folder in it: stream=/NAME"):
+    with pytest.raises(UserError, match=r"stream=/ is the mount point of a disk; choose a folder in it: stream=/NAME"):
         folder_to_make(Path("/"), "stream")
 
 
@@ -229,7 +229,7 @@ def test_a_finished_store_is_left_as_it_is(small_images, tmp_path, contents):
     ("changes", "message"),
     [
         ({"format": "jpeg"}, "holds a store of format=uint8; delete it first"),
-        ({"name": "other"}, "holds the store of imagenet, not of other"),
+        ({"name": "other"}, "contains the store of imagenet, not of other"),
         ({"num_classes": 1000}, "data.num_classes is 1000, the source has training images of 3"),
         ({"workers": 0}, "workers must be at least 1, got 0"),
     ],
@@ -245,7 +245,7 @@ def test_a_finished_store_is_never_overwritten(small_images, tmp_path, contents,
 
 def test_a_folder_with_something_else_and_other_images_are_refused(small_images, tmp_path):
     source = tree(tmp_path / "source", small_images)
-    with pytest.raises(UserError, match="is not empty, and not the store to be made"):
+    with pytest.raises(UserError, match="is not empty and contains something else"):
         prepare(source, source, **QUICK)
     prepare(source, tmp_path / "store", **QUICK)
     next((source / "train" / TENCH).iterdir()).unlink()
@@ -259,7 +259,7 @@ def test_a_partial_store_of_other_settings_is_refused(small_images, tmp_path, mo
         patch.setattr("alexnet_lab.data.store.prepare._finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prepare(source, tmp_path / "store", **QUICK)
-    with pytest.raises(UserError, match=r"store.partial was begun with other settings \(different: format\)"):
+    with pytest.raises(UserError, match=r"store.partial was started with other settings \(different: format\)"):
         prepare(source, tmp_path / "store", format="jpeg", **QUICK)
     with pytest.raises(UserError, match=r"store\.partial was begun, and the command that began it finishes it"):
         open_store(tmp_path / "store")

@@ -118,7 +118,7 @@ def test_written_stream_is_left_as_it_is(stream, stores, image_tree, tmp_path, c
     caplog.set_level(logging.INFO)
     before = {path: path.stat().st_mtime_ns for path in stream.rglob("*")}
     write_stream(stores["jpeg"], str(stream), "imagenette")
-    assert "it was made before" in caplog.text
+    assert "it was made earlier" in caplog.text
     assert {path: path.stat().st_mtime_ns for path in stream.rglob("*")} == before
     shutil.copytree(image_tree, tmp_path / "tree")
     next((tmp_path / "tree" / "val").rglob("*.JPEG")).unlink()
@@ -129,13 +129,13 @@ def test_written_stream_is_left_as_it_is(stream, stores, image_tree, tmp_path, c
 
 def test_folder_with_something_in_it_is_refused_and_kept(stream, stores, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(UserError, match="is not empty; name a new folder"):
+    with pytest.raises(UserError, match="is not empty; choose a new folder"):
         write_stream(stores["jpeg"], str(tmp_path), "imagenette")
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
 def test_stream_of_another_dataset_and_no_stream_are_named(stream, tmp_path):
-    with pytest.raises(UserError, match="holds a stream of imagenette, not of imagenet"):
+    with pytest.raises(UserError, match="contains a stream of imagenette, not of imagenet"):
         StreamSource(str(stream), "imagenet")
     with pytest.raises(UserError, match=r"no stream in local:.*\n.*python src/prepare.py data=imagenette stream="):
         StreamSource(f"local:{tmp_path}/nowhere", "imagenette")

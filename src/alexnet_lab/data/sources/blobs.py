@@ -43,7 +43,7 @@ class Blob(NamedTuple):
                 return data
             data = _unpacked(file, self, self.zipped, self.size + 1)  # one more: a longer one is damaged, too
         if len(data) != self.size or zlib.crc32(data) != self.zipped.crc:
-            raise OSError(f"{self.file} is damaged: the file at byte {self.offset} has other contents than it states")
+            raise OSError(f"{self.file} is damaged: the file at byte {self.offset} does not match its size or checksum")
         return data
 
     def start(self, length: int) -> bytes:
@@ -70,7 +70,7 @@ def open_plain(file: str) -> BinaryIO:
 
 
 def _unpacked(file: BinaryIO, blob: Blob, zipped: Zipped, limit: int) -> bytes:
-    """At most `limit` unpacked bytes of a member, whatever its headers say: they may be made to mislead."""
+    """At most `limit` unpacked bytes of a member; its headers are not trusted."""
     header = os.pread(file.fileno(), LOCAL_HEADER.size, blob.offset)
     if len(header) < LOCAL_HEADER.size or not header.startswith(SIGNATURE):
         raise OSError(f"{blob.file} is damaged: there is no member at byte {blob.offset}")

@@ -24,8 +24,8 @@ class GivenImage(NamedTuple):
 def given_images(places: Sequence[str], left_out: Counter[str] | None = None) -> list[GivenImage]:
     """Every image below `places`, each once, in their order; those of one place are sorted by path.
 
-    A named file is taken whatever it is called. In folders and archives, files that are not images that can be read are
-    counted by suffix in `left_out`. In patterns `**` stands for any folders.
+    A file that is named is always tried. In folders and archives, files that are not readable images are
+    counted by suffix in `left_out`. In patterns `**` matches any folders.
 
     Raises:
         UserError: a place is missing, a pattern fits nothing, there is no image, or an archive is damaged.
@@ -34,7 +34,7 @@ def given_images(places: Sequence[str], left_out: Counter[str] | None = None) ->
     found = {image.path: image for place in places for image in sorted(_below(place, left_out))}
     if not found:
         line = left_out_line(left_out)
-        raise UserError(f"images={','.join(places)}: there is no image" + (f"; {line}" if line else ""))
+        raise UserError(f"images={','.join(places)}: no image found" + (f"; {line}" if line else ""))
     return list(found.values())
 
 
@@ -53,4 +53,4 @@ def _below(place: str, left_out: Counter[str]) -> Iterator[GivenImage]:
         else:
             yield GivenImage(str(path), Blob(str(path), 0, path.stat().st_size), (path.resolve().parent.name,))
     if nothing:
-        raise UserError(f"images={place}: there is no such file or folder, and as a pattern it fits nothing")
+        raise UserError(f"images={place}: no such file or folder, and no file matches it as a pattern")

@@ -24,9 +24,9 @@ class Layout:
     splits: dict[str, Folder]
     """By `train`, `val` and `test`: the folders of the classes."""
     aside: list[Folder]
-    """Folders beside the splits, whose images are in none of them."""
+    """Folders next to the splits, whose images are in no split."""
     stray: list[Listed]
-    """Images beside the splits or above them."""
+    """Images next to the splits or above them."""
     wrapper: str = ""
     """Without splits, the only folder, whose folders are the classes; empty where the classes are at the top."""
 
@@ -92,8 +92,8 @@ def _plain(root: Folder, level: Folder, stray: list[Listed], place: Place) -> La
         place.refuse(f"there are no training images in folders of classes in {place.of('')}; {EXPECTED}")
     if stray:
         place.refuse(
-            f"{place.of(stray[0].path)} is beside folders of classes ({names_of(classes)}); move it into the folder of "
-            "its class, or away"
+            f"{place.of(stray[0].path)} is next to class folders ({names_of(classes)}); move it into the folder of "
+            "its class, or move it away"
         )
     mentioning = [name for name in classes if splits_mentioned(name)]
     if len(set().union(*map(splits_mentioned, mentioning))) > 1:
@@ -118,7 +118,7 @@ def _splits(level: Folder, named: Mapping[str, str], place: Place) -> dict[str, 
     found = {split: _innermost(folders[name]) for name, split in named.items()}
     others = [name for name in folders if name not in named]
     if "train" not in found:
-        beside = f", the folders beside it ({names_of(others)}) are not" if others else ""
+        beside = f", the folders next to it ({names_of(others)}) are not" if others else ""
         place.refuse(
             f"there are no training images: {names_of(named)} in {where} is named like a split{beside}; {EXPECTED}; "
             f"{IF_CLASS}"
@@ -128,7 +128,9 @@ def _splits(level: Folder, named: Mapping[str, str], place: Place) -> dict[str, 
         place.refuse(f"{name} in {where} is the training split, but has no folders of classes; {EXPECTED}; {IF_CLASS}")
     inexact = [name for name in named if not split_meant(name).exactly]  # type: ignore[union-attr]
     if others and len(named) == 1 and inexact:
-        place.refuse(f"{inexact[0]} in {where} is named like a split, {names_of(others)} beside it are not; {IF_CLASS}")
+        place.refuse(
+            f"{inexact[0]} in {where} is named like a split, but {names_of(others)} next to it are not; {IF_CLASS}"
+        )
     return {split: found[split] for split in SPLITS if split in found}
 
 
@@ -145,7 +147,7 @@ def _innermost(folder: Folder) -> Folder:
 
 
 def _check_aside(aside: list[Folder], splits: Mapping[str, Folder], place: Place) -> None:
-    """Refuse a folder beside the splits that may be meant as a split, as a part of one, or as a class."""
+    """Refuse a folder next to the splits that may be meant as a split, as a part of one, or as a class."""
     for folder in aside:
         if folder.name in LEFT_OUT:
             continue
@@ -153,7 +155,7 @@ def _check_aside(aside: list[Folder], splits: Mapping[str, Folder], place: Place
             place.refuse(f"{place.of(folder.path)} may be a split; rename it to train, val or test, or move it away")
         if folder.name in splits["train"].subfolders:
             place.refuse(
-                f"{place.of(folder.path)} is beside the splits and named like a class of the training split; move it "
+                f"{place.of(folder.path)} is next to the splits and named like a class of the training split; move it "
                 "into a split, or away"
             )
         _refuse_splits_below(folder, place)
@@ -164,7 +166,7 @@ def _check_classes(folder: Folder, splits: Mapping[str, Folder], place: Place) -
     classes = folder.subfolders
     if folder.files and classes:
         place.refuse(
-            f"{place.of(folder.files[0].path)} is beside folders of classes ({names_of(classes)}); move it into the "
+            f"{place.of(folder.files[0].path)} is next to class folders ({names_of(classes)}); move it into the "
             "folder of its class, or away"
         )
     named = [name for name in classes if (meant := split_meant(name)) and meant.exactly]
@@ -184,6 +186,6 @@ def _refuse_splits_below(folder: Folder, place: Place) -> None:
         if split_meant(inner.name):
             place.refuse_for(
                 inner,
-                f"{place.of(inner.path)} is named like a split, but is not beside other splits; {EXPECTED}; rename it "
+                f"{place.of(inner.path)} is named like a split, but is not next to other splits; {EXPECTED}; rename it "
                 "if it is not one",
             )

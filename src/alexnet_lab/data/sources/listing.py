@@ -50,8 +50,8 @@ def list_files(
     Files that cannot be read, such as a link that leads nowhere, are listed like others.
 
     Args:
-        left_out: the files that are none of these are counted in it, by suffix; hidden ones are not.
-        option: what the user gave the sources by; messages begin with it.
+        left_out: counts the other files by suffix; hidden files are not counted.
+        option: the key by which the user gave the sources; messages begin with it.
 
     Raises:
         UserError: a source is missing, a folder cannot be listed, or an archive is damaged, compressed as a whole,
@@ -104,12 +104,12 @@ def _list_folder(root: Path, left_out: Counter[str]) -> Iterator[Listed]:
 
 def _refuse_folder(error: OSError) -> NoReturn:
     raise UserError(
-        f"{error.filename} cannot be listed ({error.strerror}); make it readable, or name folders without it"
+        f"{error.filename} cannot be listed ({error.strerror}); make it readable, or choose folders without it"
     )
 
 
 def _whole(file: str) -> Blob:
-    """All of a file; empty for one that cannot be read, which `Blob.read` will say."""
+    """All of a file; empty if it cannot be read, which `Blob.read` reports later."""
     try:
         return Blob(file, 0, os.stat(file).st_size)
     except OSError:
@@ -117,7 +117,7 @@ def _whole(file: str) -> Blob:
 
 
 def _list_archive(file: str, folder: str, left_out: Counter[str]) -> Iterator[Listed]:
-    """The files in a zip or tar archive on disk; which of the two it is, its content tells."""
+    """The files in a zip or tar archive on disk; its content decides which of the two it is."""
     try:
         opened = open_plain(file)
     except OSError as error:
@@ -156,13 +156,13 @@ def _list_tar(file: BinaryIO, archive: Blob, folder: str, left_out: Counter[str]
 
 def _refuse_nested(archive: str, path: str) -> NoReturn:
     raise UserError(
-        f"{archive} has an archive in an archive ({path}); only a tar in a tar is read, down to two levels: "
-        "unpack the outermost, and name the folder"
+        f"{archive} contains an archive in an archive ({path}); only a tar in a tar is read, down to two levels: "
+        "unpack the outer archive and give the folder"
     )
 
 
 def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
-    """All members of the archive that lies in `file` at the blob's place; only the headers are read.
+    """All members of the archive at the blob's place in `file`; only the headers are read.
 
     Raises:
         UserError: the archive is cut off, which `tarfile` takes for its end, is no archive, or would mislead.
@@ -173,7 +173,7 @@ def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
         tar = tarfile.TarFile(fileobj=file)
         while tar.offset < end and (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # it would keep 1.3 million of them
-            # A negative size leads back to an earlier header, for ever.
+            # A negative size would lead back to an earlier header and never end.
             if member.size < 0 or member.offset_data + member.size > end or tar.offset <= position:
                 break
             position = tar.offset
@@ -185,15 +185,15 @@ def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
                 return
     except tarfile.TarError as error:
         raise UserError(
-            f"{archive.file} is not a plain tar archive ({error}); a compressed one must be decompressed "
-            f"first, as by gunzip {archive.file}, because images are read from its middle"
+            f"{archive.file} is not a plain tar archive ({error}); decompress a compressed archive "
+            f"first, for example with gunzip {archive.file}"
         ) from None
     except (OSError, MemoryError):  # the machine's trouble, not the archive's
         raise
     # `tarfile` raises nearly anything over hostile headers: ValueError, OverflowError, RecursionError, ...
     except Exception as error:
         raise UserError(
-            f"{archive.file} is not to be trusted: its header at byte {position} cannot be read ({error})"
+            f"{archive.file} cannot be trusted: its header at byte {position} cannot be read ({error})"
         ) from None
     raise UserError(f"{archive.file} is damaged or cut off near byte {min(position, end)}; fetch it again")
 
@@ -202,18 +202,16 @@ def _checked_path(member: tarfile.TarInfo, archive: str) -> str:
     """The member's path without `.` parts."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"{archive} is not to be trusted: {member.name!r} would lie outside of its folder")
+        raise UserError(f"{archive} cannot be trusted: {member.name!r} would be outside of its folder")
     if not (member.isreg() or member.isdir()) or member.issparse():
-        raise UserError(
-            f"{archive} is not to be trusted: {member.name!r} is a link, a device or the like, and not a file"
-        )
+        raise UserError(f"{archive} cannot be trusted: {member.name!r} is a link or a device, not a file")
     return str(path)
 
 
 def _is_wanted(path: str, blob: Callable[[], Blob], left_out: Counter[str]) -> bool:
     """Whether it is an image, a label file or an archive. Others are counted, hidden ones are not.
 
-    A file is opened only where its name does not tell what it is.
+    A file is opened only if its name does not show what it is.
     """
     *folders, name = path.split("/")
     if any(map(_is_hidden, folders)) or name.startswith("."):

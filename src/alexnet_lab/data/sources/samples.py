@@ -1,4 +1,4 @@
-"""From files to labelled samples: the same list, in the same order, whatever layout the images have.
+"""From files to labelled samples: the same list, in the same order, for every layout of the images.
 
 | layout | recognised by |
 |---|---|
@@ -84,7 +84,7 @@ def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
     layout = find_layout(folders_of(images), place)
     splits = {}
     for split, folder in layout.splits.items():
-        if folder.files:  # beside each other, without folders of classes
+        if folder.files:  # all in one folder, without class folders
             found = [] if split == "test" else _with_labels(folder.files, labels, place)
         else:
             found = [
@@ -126,16 +126,16 @@ def _is_text(name: str) -> bool:
 def _check(splits: dict[str, list[Sample]], option: str) -> None:
     first = splits["train"][0]
     if Path(first.blob.file).name == "ILSVRC2012_img_train.tar" and "val" not in splits:
-        raise UserError(f"{option}: {first.blob.file} is there, ILSVRC2012_img_val.tar is missing in the same folder")
+        raise UserError(f"{option}: ILSVRC2012_img_val.tar is missing next to {first.blob.file}")
     known = {sample.wnid for sample in splits["train"]}
     for wnid in known:
         if not _is_text(wnid):
-            raise UserError(f"{option}: the class folder {wnid!r} is not named in UTF-8; rename it")
+            raise UserError(f"{option}: the class folder {wnid!r} has a name that is not UTF-8; rename it")
     for split, samples in splits.items():
         for one, two in pairwise(samples):
             if one[:2] == two[:2]:
                 raise UserError(
-                    f"{option}: {split}/{one.wnid}/{one.name} is there twice: in {one.blob.file} and {two.blob.file}"
+                    f"{option}: {split}/{one.wnid}/{one.name} exists twice: in {one.blob.file} and {two.blob.file}"
                 )
         unknown = sorted({sample.wnid for sample in samples} - known)
         if unknown:

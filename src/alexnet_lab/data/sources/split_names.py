@@ -1,4 +1,4 @@
-"""Which split a folder's name stands for: `Train`, `seg_train`, `train_set`, `valid` and other usual spellings."""
+"""Which split a folder's name means: `Train`, `seg_train`, `train_set`, `valid` and other usual spellings."""
 
 import re
 from typing import Literal, NamedTuple
@@ -32,13 +32,13 @@ class Meant(NamedTuple):
     split: str
     """`train`, `val`, `test` or `UNCLEAR`."""
     exactly: bool
-    """Whether the name says nothing else: `train_set` does not, `bullet_train` does."""
+    """Whether the name has no other meaning: true for `train_set`, false for `bullet_train`."""
 
 
 def split_meant(name: str) -> Meant | None:
     """The split that a folder called `name` is; None for a class.
 
-    The split is the last word that counts: `seg_train` is one, `train_station` is none.
+    The last word that is not a filler decides: `seg_train` is a split, `train_station` is not.
     """
     for words in _spellings(name):
         splits = {MEANING[word] for word in words if word in MEANING}

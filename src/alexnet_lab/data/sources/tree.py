@@ -39,7 +39,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Place:
-    """How messages name what is in a source; `option` is what the user gave the sources by."""
+    """How messages name the contents of a source; `option` is the key by which the user gave the sources."""
 
     option: str
     sources: Sequence[Path]
@@ -53,7 +53,7 @@ class Place:
         raise UserError(f"{self.option}: {reason}")
 
     def refuse_for(self, folder: Folder, reason: str) -> NoReturn:
-        """With how to name what `folder` is in, which may be the dataset that the user means."""
+        """Add how to choose the folder that contains `folder`, which may be the dataset that the user means."""
         inside = folder.path.rpartition("/")[0]
         if self.is_one_folder and not is_packed(folder):
             folder_typed = typed(self.option, from_here(self.sources[0] / inside))

@@ -11,7 +11,7 @@ from alexnet_lab.data.sources.listing import DEVKIT, DEVKIT_VAL_LABELS, KAGGLE_V
 from alexnet_lab.errors import UserError
 
 MAX_BYTES = 64 * 2**20
-"""Of a label file or an unpacked development kit; the real ones have 2 and 3 MB."""
+"""Largest size of a label file or an unpacked development kit; the real ones have 2 and 3 MB."""
 
 
 def read_val_labels(files: Sequence[Listed]) -> dict[str, str]:
@@ -20,7 +20,7 @@ def read_val_labels(files: Sequence[Listed]) -> dict[str, str]:
     `files` are Kaggle's table, the development kit or the list in it; any one will do.
 
     Raises:
-        UserError: none of them is there, or it does not have the published form.
+        UserError: none of them exists, or it does not have the published form.
     """
     readers = {KAGGLE_VAL_LABELS: _from_kaggle, DEVKIT: _from_devkit, DEVKIT_VAL_LABELS: _from_list}
     for name, reader in readers.items():
@@ -36,7 +36,7 @@ def read_val_labels(files: Sequence[Listed]) -> dict[str, str]:
                     raise UserError(f"{path} does not have the published form ({error!r})") from None
     raise UserError(
         "the validation images have no folders of classes, as in val/<class>/*, and neither "
-        f"{DEVKIT} (official archives) nor {KAGGLE_VAL_LABELS} (Kaggle) is there to give the classes of ImageNet's"
+        f"{DEVKIT} (official archives) nor {KAGGLE_VAL_LABELS} (Kaggle) with the classes of ImageNet's was found"
     )
 
 

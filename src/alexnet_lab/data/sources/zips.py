@@ -32,13 +32,13 @@ class Member(NamedTuple):
         info = self.info
         if info.flag_bits & ENCRYPTED:
             raise UserError(
-                f"{self.archive} is encrypted ({self.path}); unpack it with its password, and name the folder"
+                f"{self.archive} is encrypted ({self.path}); unpack it with its password and give the folder"
             )
         if info.compress_type not in METHODS:
             name = RARE_METHODS.get(info.compress_type, info.compress_type)
             raise UserError(
-                f"{self.archive} is packed by the method {name} ({self.path}), and only stored and deflated "
-                "files are read from an archive; unpack it, and name the folder"
+                f"{self.archive} is packed by the method {name} ({self.path}); only stored and deflated "
+                "files can be read from an archive; unpack it and give the folder"
             )
         packed = Zipped(METHODS[info.compress_type], info.compress_size, info.CRC)
         return Blob(self.archive, info.header_offset, info.file_size, packed)
@@ -61,7 +61,7 @@ def zip_members(file: BinaryIO, archive: str) -> Iterator[Member]:
     except Exception as error:
         raise UserError(
             f"{archive} is not a whole zip archive ({error}); it is damaged, cut off or one of several parts: "
-            "fetch it again, or unpack it and name the folder"
+            "fetch it again, or unpack it and give the folder"
         ) from None
     for info in infos:
         if not info.filename.endswith(("/", "\\")):

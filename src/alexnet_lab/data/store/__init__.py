@@ -1,1 +1,1 @@
-"""The store: a dataset decoded once, as arrays that are mapped into memory. `format.py` says what lies where."""
+"""The store: a dataset decoded once, as arrays in files. `format.py` describes the files."""

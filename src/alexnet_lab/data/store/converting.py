@@ -60,7 +60,9 @@ def convert(chunk: Chunk) -> Converted:
             pixels[len(labels)] = to_square(read_image(sample.blob), transparency=TRANSPARENCY)
             labels.append(label)
         except (Unreadable, OSError) as error:
-            reason = str(error).replace(sample.blob.file, Path(sample.blob.file).name)  # wherever the source lies
+            reason = str(error).replace(
+                sample.blob.file, Path(sample.blob.file).name
+            )  # the same for any place of the source
             unreadable.append((_printable(f"{chunk.split}/{sample.wnid}/{sample.name}"), _printable(reason)))
     pixels = pixels[: len(labels)]
     sums = statistics.sums(pixels) if chunk.split == "train" else None
@@ -88,8 +90,8 @@ def convert_all(chunks: Iterable[Chunk], workers: int) -> Iterator[Converted]:
             yield converted
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was killed, perhaps for want of memory; the same command continues, and fewer workers "
-            "need less"
+            "a worker process was killed (out of memory?); the same command continues, and fewer workers need less "
+            "memory"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

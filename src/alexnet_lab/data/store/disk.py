@@ -1,4 +1,4 @@
-"""Whether the disk has room for a store, said before anything is written."""
+"""Checks that the disk has room for a store before anything is written."""
 
 import logging
 import shutil
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def check_disk(partial: Path, samples: Samples, form: Format) -> None:
-    """Says what will be made in `partial`, how much disk that still needs, and how much is free.
+    """Logs what will be made in `partial`, how much disk space it still needs, and how much is free.
 
     Raises:
-        UserError: it is too little.
+        UserError: there is too little.
     """
     counts = {split: len(found) for split, found in samples.splits.items()}
     needed = max(0, _bytes_needed(form, counts) - _bytes_taken(partial, counts, form))
@@ -30,13 +30,13 @@ def check_disk(partial: Path, samples: Samples, form: Format) -> None:
     log.info("disk: %.2f GB needed, %.2f GB free on %s", needed / 1e9, free / 1e9, disk)
     if needed > free:
         raise UserError(
-            f"the store needs {needed / 1e9:.2f} GB of disk, {disk} has {free / 1e9:.2f} GB free; name a folder on a "
-            "larger disk: data.dir=FOLDER" + ("" if form == "jpeg" else ", or take format=jpeg (a ninth of the size)")
+            f"the store needs {needed / 1e9:.2f} GB of disk, {disk} has {free / 1e9:.2f} GB free; choose a folder on a "
+            "larger disk: data.dir=FOLDER" + ("" if form == "jpeg" else ", or use format=jpeg (a ninth of the size)")
         )
 
 
 def _bytes_taken(partial: Path, splits: Iterable[str], form: Format) -> int:
-    """By the files of the images; another process may be finishing them at this moment."""
+    """Bytes that the image files take already; another process may be finishing them at this moment."""
     taken = 0
     for split in splits:
         with suppress(FileNotFoundError):
@@ -45,6 +45,6 @@ def _bytes_taken(partial: Path, splits: Iterable[str], form: Format) -> int:
 
 
 def _bytes_needed(form: Format, counts: dict[str, int]) -> int:
-    """Of disk for a whole store; of JPEGs an estimate on the safe side, for photographs."""
+    """Bytes on disk for a whole store; for JPEGs a generous estimate for photographs."""
     each = IMAGE_BYTES if form == "uint8" else IMAGE_BYTES // 6
     return sum(counts.values()) * (each + 16) + 2**24

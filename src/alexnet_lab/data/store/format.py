@@ -1,4 +1,4 @@
-"""What lies where in a store, and what `meta.json` says about it.
+"""The files of a store, and the contents of `meta.json`.
 
     data/NAME/
       meta.json                 classes, counts, statistics, checksums: `StoreMeta`
@@ -31,7 +31,7 @@ from alexnet_lab.errors import UserError
 
 VERSION = 1
 TRANSPARENCY: Transparency = "white"
-"""Of the stores that are made now."""
+"""The setting of stores that are made now."""
 META = "meta.json"
 MEAN_IMAGE = "mean_image.npy"
 LABELS = "labels.npy"
@@ -98,14 +98,14 @@ class StoreMeta(Record):
     checksums: dict[str, Checksums]
     """By path in the store, of all files but `meta.json`."""
     meta_sha256: str = ""
-    """Of all the other entries."""
+    """SHA-256 of all other entries."""
 
     @model_validator(mode="after")
     def _is_of_its_own_files(self) -> Self:
         files = {MEAN_IMAGE, *(name for split in self.counts for name in split_files(split, self.format))}
         if not set(self.counts) <= set(SPLITS) or set(self.checksums) != files:
             odd = sorted({*self.counts} - {*SPLITS}) or sorted({*self.checksums} ^ files)
-            raise ValueError(f"counts or checksums are not those of a store: {', '.join(odd[:9])}")
+            raise ValueError(f"counts or checksums do not fit a store: {', '.join(odd[:9])}")
         return self
 
     def digest(self) -> str:
@@ -121,7 +121,7 @@ def split_files(split: str, form: Format) -> list[str]:
 
 
 def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
-    """The first `NPY_HEADER_BYTES` bytes of a .npy file, as many for every length; `dtype` such as `|u1` or `<i8`."""
+    """The first `NPY_HEADER_BYTES` bytes of a .npy file, for every shape the same; `dtype` such as `|u1` or `<i8`."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": tuple(shape)})
     assert header.tell() == NPY_HEADER_BYTES
@@ -136,7 +136,7 @@ def write_meta(folder: Path, meta: StoreMeta) -> StoreMeta:
 
 
 def folder_to_make(target: Path, option: str) -> Path:
-    """`target`, or where it leads if it is a link: what is made beside it, to be renamed, must be on the same disk.
+    """`target`, or where it leads if it is a link: the folder made next to it and renamed must be on the same disk.
 
     Raises:
         UserError: a disk is mounted there, so that nothing can be renamed to it.
@@ -144,6 +144,6 @@ def folder_to_make(target: Path, option: str) -> Path:
     folder = target.resolve() if target.is_symlink() or not target.name else target
     if os.path.ismount(folder):
         raise UserError(
-            f"{option}={target} is where a disk is mounted; name a folder in it: {option}={folder / 'NAME'}"
+            f"{option}={target} is the mount point of a disk; choose a folder in it: {option}={folder / 'NAME'}"
         )
     return folder

@@ -19,7 +19,7 @@ from alexnet_lab.data.store.modes import Transparency, Unreadable, flattened
 
 SIZE = 256
 MAX_BYTES = 256 * 2**20
-"""Of an image file: `MAX_PIXELS` of 3 bytes, not compressed."""
+"""Largest image file: `MAX_PIXELS` of 3 bytes, not compressed."""
 MAX_PIXELS = 89_478_485
 """Pillow's own limit, from which it warns of a decompression bomb; ImageNet's largest image has 61 million."""
 JPEG_QUALITY = 90
@@ -49,7 +49,7 @@ def read_image(blob: Blob) -> bytes:
         raise Unreadable(f"{blob.size} bytes, at most {MAX_BYTES} are read")
     data = blob.read()
     if is_cut(data):
-        raise Unreadable("the file is cut off or overwritten: the JPEG has no end")
+        raise Unreadable("the file is cut off or overwritten: the JPEG has no end marker")
     return data
 
 
@@ -59,14 +59,14 @@ def to_square(
     keep_small: bool = False,
     transparency: Transparency | None = "white",
 ) -> NDArray[np.uint8]:
-    """[256, 256, 3], or [256, 256] for mode L: upright as its EXIF data says, RGB or grey whatever the file's mode.
+    """[256, 256, 3], or [256, 256] for mode L: turned upright by its EXIF data, converted to RGB or grey.
 
-    The format is that of the content, whatever the file is called. Of an animation the first frame is taken, of several
+    The content decides the format, not the file's name. Of an animation the first frame is taken, of several
     pages the first.
 
     Args:
         keep_small: never scale up: where an image's shorter side S is below 256, the centre [S, S] is taken.
-        transparency: what transparent pixels are composed over, before the image is scaled.
+        transparency: the colour under transparent pixels, applied before the image is scaled.
 
     Raises:
         Unreadable: see there.
@@ -115,6 +115,6 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     shorter = min(width, height)
     scaled = (int(size * width / shorter), int(size * height / shorter))
     if scaled[0] * scaled[1] > MAX_PIXELS:
-        raise Unreadable(f"{width} x {height} is too narrow to be scaled")
+        raise Unreadable(f"{width} x {height} is too narrow to scale")
     left, top = (round((side - size) / 2) for side in scaled)
     return image.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))

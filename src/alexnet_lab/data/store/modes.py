@@ -24,7 +24,7 @@ class Unreadable(ValueError):
 def flattened(
     image: Image.Image, data: bytes, mode: Literal["RGB", "L"], transparency: Transparency | None
 ) -> Image.Image:
-    """A loaded image in `mode`, composed over white where that is what `transparency` says; `data` is its file.
+    """A loaded image in `mode`, composed over white if `transparency` is `white`; `data` is its file.
 
     Raises:
         Unreadable: its pixels have more than 8 bits, and their range is not known.
@@ -54,7 +54,7 @@ def _eight_bits(image: Image.Image, data: bytes) -> Image.Image:
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     if (image.format, mode) not in RANGE_KNOWN:
         raise Unreadable(
-            f"pixels of {image.mode}, {16 if mode == 'I;16' else 32} bits, whose range is not known; expected are "
+            f"pixels of {image.mode}, {16 if mode == 'I;16' else 32} bits, whose range is unknown; expected: "
             "8 bits, or 16 bits of a PNG, TIFF, PGM or JPEG 2000"
         )
     values = np.asarray(image).astype(np.uint32)

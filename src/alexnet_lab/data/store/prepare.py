@@ -43,7 +43,7 @@ from alexnet_lab.errors import UserError
 log = logging.getLogger(__name__)
 
 SHOWN = 20
-"""Unreadable files in the message; all of them are in the list beside the store."""
+"""Number of unreadable files in the message; all of them are in the list next to the store."""
 
 
 def prepare(
@@ -69,7 +69,7 @@ def prepare(
         num_classes: how many classes the source must have.
         workers: processes, by default one per core.
         chunk_images: images per unit of work.
-        save_seconds: at most the work of so many seconds is lost to a kill.
+        save_seconds: a kill loses at most this many seconds of work.
 
     Raises:
         UserError: the source is not as it should be, the disk is too small, images are unreadable, another process is
@@ -80,7 +80,9 @@ def prepare(
         raise UserError(f"workers must be at least 1, got {workers}")
     samples = find_samples([source] if isinstance(source, Path) else source)
     if num_classes not in (None, len(samples.wnids)):
-        raise UserError(f"data.num_classes is {num_classes}, the source has training images of {len(samples.wnids)}")
+        raise UserError(
+            f"data.num_classes is {num_classes}, the source has training images of {len(samples.wnids)} classes"
+        )
     settings = _settings(name, format, samples)
     if (made := _already_made(target, settings, on_error)) is not None:
         return made
@@ -106,7 +108,7 @@ def prepare(
 
 @contextmanager
 def _interruptions_told(partial: Path) -> Iterator[None]:
-    """Says of Ctrl-C and of a full disk that the work goes on from here."""
+    """Report after Ctrl-C and on a full disk that the same command continues."""
     try:
         yield
     except KeyboardInterrupt:
@@ -115,7 +117,7 @@ def _interruptions_told(partial: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise UserError(f"the disk of {partial} is full; with more room the same command continues") from None
+        raise UserError(f"the disk of {partial} is full; free some space and repeat the command to continue") from None
 
 
 def _settings(name: str, form: Format, samples: Samples) -> dict[str, Any]:
@@ -142,18 +144,20 @@ def _already_made(target: Path, settings: dict[str, Any], on_error: OnError) -> 
     try:
         meta = open_store(target, settings["name"]).meta
     except UserError as error:
-        raise UserError(f"{target} (data.dir) is not empty, and not the store to be made\n{error}") from None
+        raise UserError(f"{target} (data.dir) is not empty and contains something else\n{error}") from None
     for key in ("format", "source_sha256"):
         if getattr(meta, key) != settings[key]:
             what = f"of format={meta.format}" if key == "format" else "made of other images"
-            raise UserError(f"{target} holds a store {what}; delete it first, or name another folder: data.dir=FOLDER")
+            raise UserError(
+                f"{target} holds a store {what}; delete it first, or choose another folder: data.dir=FOLDER"
+            )
     if meta.skipped and on_error == "fail":
         raise UserError(
-            f"{target} holds a store without {len(meta.skipped)} images that were unreadable, the first: "
-            f"{meta.skipped[0].file}; take it as it is with on_error=skip, or replace the files and delete it"
+            f"{target} contains a store without {len(meta.skipped)} images that were unreadable, the first: "
+            f"{meta.skipped[0].file}; accept it with on_error=skip, or replace the files and delete it"
         )
     _tidy(target)
-    log.info("%s is ready, it was made before of files of these names and sizes: %s", target, _contents(meta))
+    log.info("%s is ready; it was made earlier from files of these names and sizes: %s", target, _contents(meta))
     return meta
 
 
@@ -201,17 +205,17 @@ def _refuse_unreadable(progress: Progress, target: Path, on_error: OnError) -> N
         raise UserError(
             "\n".join(
                 [
-                    f"{len(lines)} image files are unreadable, there is no store:",
+                    f"{len(lines)} image files are unreadable; no store was made:",
                     *lines[:SHOWN],
                     *more,
-                    f"all of them are in {listing}; replace them, or leave them out with on_error=skip, which goes on "
-                    "from what is done",
+                    f"all of them are in {listing}; replace them, or leave them out with on_error=skip, which "
+                    "continues from here",
                 ]
             )
         )
     empty = [split for split, count in progress.counts.items() if count == 0]
     if empty:
-        raise UserError(f"no {empty[0]} image is readable; the first: {': '.join(progress.unreadable[0])}")
+        raise UserError(f"no {empty[0]} image can be read; the first: {': '.join(progress.unreadable[0])}")
     listing.unlink(missing_ok=True)
 
 

@@ -64,9 +64,9 @@ def locked(folder: Path) -> Iterator[None]:
 def where_it_stopped(
     partial: Path, settings: dict[str, Any], samples: Samples, on_error: OnError
 ) -> tuple[Progress, statistics.Sums]:
-    """Where the work in `partial` goes on; without a record of any, `partial` is emptied and all begins.
+    """Where the work in `partial` continues; without a record, `partial` is emptied and all work starts over.
 
-    A run that failed in the end begins anew, as the unreadable files may have been replaced by now.
+    A run that ended with unreadable files starts over, since they may have been replaced.
 
     Raises:
         UserError: it was begun with other settings or another source.
@@ -76,12 +76,12 @@ def where_it_stopped(
     if record is not None:
         progress, _ = record
         if progress.unreadable and progress.samples == progress.total and on_error == "fail":
-            log.info("%s ended with unreadable files; beginning anew", partial)
+            log.info("%s ended with unreadable files; starting over", partial)
             record = None
         elif progress.settings != settings:
             differs = ", ".join(key for key in settings if progress.settings.get(key) != settings[key])
             raise UserError(
-                f"{partial} was begun with other settings (different: {differs}); give the same again, or delete it"
+                f"{partial} was started with other settings (different: {differs}); use the same settings, or delete it"
             )
         else:
             log.info("continuing %s at image %s of %s", partial, f"{progress.samples:,}", f"{total:,}")

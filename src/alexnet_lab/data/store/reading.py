@@ -63,7 +63,7 @@ class Store:
         # As a plain array, of which a slice costs a tenth of the time.
         data = np.asarray(np.memmap(self.folder / split / JPEGS, np.uint8, "r"))
         if offsets[0] != 0 or offsets[-1] != len(data) or (np.diff(offsets) <= 0).any():
-            raise UserError(f"{self.folder / split / OFFSETS} is damaged: its offsets do not rise to {len(data)}")
+            raise UserError(f"{self.folder / split / OFFSETS} is damaged: its offsets do not increase to {len(data)}")
         return Jpegs(data, offsets, self.folder / split / JPEGS)
 
     def labels(self, split: str) -> NDArray[np.int64]:
@@ -86,16 +86,16 @@ class Store:
         except Exception as error:  # NumPy raises nearly anything over a damaged header
             raise UserError(f"{path} is damaged: {error}") from None
         if (array.dtype, array.shape) != (np.dtype(dtype), shape):
-            raise UserError(f"{path} is damaged: it holds {array.dtype} {list(array.shape)}, not {list(shape)}")
+            raise UserError(f"{path} is damaged: it contains {array.dtype} {list(array.shape)}, not {list(shape)}")
         array.flags.writeable = False
         return array
 
 
 def open_store(folder: Path, name: str | None = None) -> Store:
-    """The store in `folder`; `name` is the dataset that it ought to be.
+    """The store in `folder`; `name` is the expected dataset.
 
     Raises:
-        UserError: there is none, it is of another version or dataset, a file is missing or has another size than it
+        UserError: there is no store, it is of another version or dataset, a file is missing or has another size than it
             was written with, or a label is out of range.
     """
     store = Store(folder, _read_meta(folder, name))
@@ -134,7 +134,7 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
     if meta.meta_sha256 and meta.digest() != meta.meta_sha256:
         raise UserError(f"{path} is damaged: it is not what was written; delete {folder} and make it again: {remedy}")
     if name is not None and meta.name != name:
-        raise UserError(f"{folder} (data.dir) holds the store of {meta.name}, not of {name}")
+        raise UserError(f"{folder} (data.dir) contains the store of {meta.name}, not of {name}")
     return meta
 
 
@@ -155,7 +155,7 @@ def _check_sizes(store: Store) -> None:
             ) from None
         if size != checksums.bytes:
             raise UserError(
-                f"{path} has {size:,} bytes and not the {checksums.bytes:,} that were written; "
+                f"{path} has {size:,} bytes instead of the {checksums.bytes:,} that were written; "
                 f"delete {store.folder} and prepare it again"
             )
     if store.meta.format == "uint8":

@@ -30,13 +30,13 @@ class Sums:
 
 
 class Colour(NamedTuple):
-    """Of the RGB values of all pixels, in [0, 1]."""
+    """Covariance of the RGB values of all pixels, in [0, 1]."""
 
     mean: list[float]
     std: list[float]
     covariance: list[list[float]]
     eigenvalues: list[float]
-    """Of the covariance, largest first."""
+    """Eigenvalues of the covariance, largest first."""
     eigenvectors: list[list[float]]
     """Rows R G B, columns the components in the eigenvalues' order; the R of each is not negative."""
 
@@ -61,7 +61,7 @@ def mean_image(total: Sums) -> NDArray[np.float32]:
 
 
 def colour(total: Sums) -> Colour:
-    """The channels' means, deviations and principal components; population figures, over every pixel."""
+    """The per-channel means, standard deviations and principal components, over all pixels (population statistics)."""
     pixels = total.count * SIZE * SIZE
     # Python's own integers from here on: the products of sums do not fit into 64 bits.
     first = [int(value) for value in total.pixels.sum(axis=(0, 1))]

@@ -1,6 +1,6 @@
 """A store in the making: files that only grow, and a record of how far they are whole.
 
-The record is replaced in one step, after the files' bytes are on the disk. Whatever lies beyond it is cut off when the
+The record is replaced in one step, after the files' bytes are on the disk. Bytes after it are cut off when the
 work is taken up again, so it does not matter at which moment the process was killed.
 """
 
@@ -60,7 +60,7 @@ class StoreWriter:
             self.sums += chunk.sums
 
     def save(self) -> None:
-        """Makes what has been appended last, whatever happens."""
+        """Makes everything appended so far durable."""
         for name, file in self._files.items():
             file.flush()
             files.sync(file.fileno())
@@ -92,7 +92,7 @@ class StoreWriter:
         file = path.open("r+b")
         size = self.progress.sizes.get(name, 0)
         if path.stat().st_size < size:
-            raise UserError(f"{path} is shorter than it was; delete {self.folder} to begin anew")
+            raise UserError(f"{path} has become shorter; delete {self.folder} to start over")
         file.truncate(size)
         file.seek(size)
         if size == 0 and name.endswith(".npy"):

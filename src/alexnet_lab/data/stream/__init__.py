@@ -1,1 +1,1 @@
-"""The stream: a store's images as LitData chunks, for data that lie in a bucket. `docs/streaming.md` describes it."""
+"""The stream: a store's images as LitData chunks, for training from a bucket, see `docs/streaming.md`."""

@@ -1,11 +1,11 @@
-"""What lies where in a stream, and how the package LitData is reached.
+"""The files of a stream, and the import of LitData.
 
     PLACE/                   a folder, or s3://BUCKET/FOLDER, or what else LitData reads
       train/ val/ test/      a LitData data set each: chunks of `CHUNK_IMAGES` records image, label, sample
       about/                 a LitData data set of one record, written last: `About`
 
 `image` is the JPEG file of the 256 x 256 image, `label` its place in the list of classes, `sample` its number in the
-store. The training images lie in a fixed shuffled order, for a store is sorted by class and a chunk must not be.
+store. The training images are in a fixed shuffled order, since a store is sorted by class and a chunk must not be.
 
 Shuffling is weaker than from a store: an epoch goes from chunk to chunk, the chunks and the images of each in an order
 drawn from (seed, epoch), see `EpochOrder`. Crops, mirror images and colour belong to (seed, epoch, sample), as ever.
@@ -53,7 +53,7 @@ def litdata() -> Any:
 
 
 def is_url(place: str) -> bool:
-    """Whether LitData is to fetch what lies there; `local:FOLDER` is a folder that it treats as a bucket."""
+    """Whether LitData must fetch the data from there; it treats `local:FOLDER` as a bucket."""
     return "://" in place or place.startswith("local:")
 
 

@@ -28,7 +28,7 @@ CHUNKS_HELD = 3
 
 
 def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
-    """What the stream at `place` says of itself; `name` is the dataset that it ought to be.
+    """The metadata of the stream at `place`; `name` is the expected dataset.
 
     Raises:
         UserError: LitData is not installed, there is no whole stream, or it is of another dataset or version.
@@ -38,17 +38,17 @@ def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
         about = cast(About, dataset(inside(place, ABOUT))[0])
         meta = StoreMeta.model_validate_json(about["meta"])
     except (KeyError, TypeError, ValidationError) as error:
-        raise UserError(f"{place} (data.dir) holds something else than a stream of ours: {error}") from error
+        raise UserError(f"{place} (data.dir) is not an AlexNet Lab stream: {error}") from error
     except Exception as error:  # botocore's, obstore's, LitData's own
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"there is no stream in {place} (data.dir), or it cannot be reached: {reason}\n"
-            f"to make it of a store: {command('prepare', override('data', name), override('stream', place))}"
+            f"no stream in {place} (data.dir), or it cannot be reached: {reason}\n"
+            f"to make it from a store: {command('prepare', override('data', name), override('stream', place))}"
         ) from error
     if meta.version != VERSION:
         raise UserError(f"{place} is a stream of version {meta.version}, this program reads {VERSION}; make it again")
     if meta.name != name:
-        raise UserError(f"{place} (data.dir) holds a stream of {meta.name}, not of {name}")
+        raise UserError(f"{place} (data.dir) contains a stream of {meta.name}, not of {name}")
     return meta, about
 
 
@@ -90,7 +90,7 @@ class StreamedImages:
         self._samples = stored_order(split, count)
         self._places = np.argsort(self._samples)
         self.chunks: NDArray[np.int64] = self._places // chunk_images
-        """[M], the chunk that each image lies in."""
+        """[M], the chunk of each image."""
         self._dataset: Any = None
         self._reading = Lock()
         self._held: OrderedDict[int, Future[list[bytes]]] = OrderedDict()
@@ -138,7 +138,7 @@ class StreamedImages:
         except Exception as error:  # botocore's, obstore's, LitData's own
             raise UserError(f"chunk {chunk} of {self._place} cannot be read: {error}") from error
         if [record["sample"] for record in records] != samples.tolist():
-            raise UserError(f"chunk {chunk} of {self._place} holds other images than were written; make it again")
+            raise UserError(f"chunk {chunk} of {self._place} contains other images than were written; make it again")
         return [record["image"] for record in records]
 
 

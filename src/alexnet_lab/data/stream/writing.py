@@ -44,7 +44,7 @@ def write_stream(folder: Path, place: str, name: str, chunk_images: int = CHUNK_
     litdata()
     store = open_store(folder, name)
     if _made_before(place, store.meta):
-        log.info("%s is ready, it was made before", place)
+        log.info("%s is ready; it was made earlier", place)
         return
     if is_url(place):
         _write(store, place, chunk_images)
@@ -84,9 +84,9 @@ def _made_before(place: str, meta: StoreMeta) -> bool:
         if is_url(place):  # nothing yet, or LitData refuses to write there
             return False
         raise
-    # Not `meta_sha256`: it tells the two formats of a store apart, whose streams are the same.
+    # Not `meta_sha256`: it differs between the two formats of a store, whose streams are the same.
     if _contents(found) != _contents(meta):
-        raise UserError(f"stream={place} was made of other images; delete it first, or name another folder")
+        raise UserError(f"stream={place} was made from other images; delete it first, or choose another folder")
     return True
 
 
@@ -114,7 +114,7 @@ def _check_disk(store: Store, target: Path) -> None:
 
 
 def _image_bytes(store: Store, split: str, count: int) -> int:
-    """Of JPEGs that are not there yet, an estimate on the safe side."""
+    """Bytes of the split's JPEGs; a generous estimate if they are not encoded yet."""
     if store.meta.format == "uint8":
         return count * IMAGE_BYTES // 6
     return (store.folder / split / JPEGS).stat().st_size
@@ -182,7 +182,7 @@ def _optimize(record: Any, inputs: list[int], place: str, chunk_images: int) -> 
         except RuntimeError as error:
             if "already contains" not in str(error):
                 raise
-            raise UserError(f"{place} is not empty; delete the stream there, or name another place") from error
+            raise UserError(f"{place} is not empty; delete the stream there, or choose another place") from error
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def test_wrong_value_or_added_key_is_told_before_anything_is_trained(
     ("overrides", "line"),
     [
         (["scheduler=cosine", "scheduler.warmup_epochs=20"], "scheduler.warmup_epochs=20 must be shorter than the run"),
-        (["scheduler=one_cycle", "scheduler.rise=2"], "scheduler: 0 < rise < 1"),
+        (["scheduler=one_cycle", "scheduler.rise=2"], "scheduler: needs 0 < rise < 1"),
         (["trainer.max_epochs=-1"], "trainer.max_epochs=-1 needs trainer.max_steps"),
         (["optimizer.nesterov=true", "optimizer.momentum=0"], "optimizer: Nesterov momentum requires a momentum"),
         (["model=alexnet_torchvision", "model.pretrained=nowhere.pt"], "model.pretrained"),

@@ -130,7 +130,7 @@ def test_checkpoint_of_two_towers_is_measured_in_one_process(towers: Path, scrip
 def test_network_without_towers_is_refused_before_anything_starts(script: Any, tmp_path: Path) -> None:
     ended = script.run("model=lenet", "data=synthetic", "logger=none", TWO, f"hydra.run.dir={tmp_path}/run")
     assert ended.returncode == 2
-    assert ended.stderr.startswith("error: trainer=two_towers: this network is not made of two towers")
+    assert ended.stderr.startswith("error: trainer=two_towers: this network does not have two towers")
     assert not (tmp_path / "run").exists()
 
 

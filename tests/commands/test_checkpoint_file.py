@@ -112,7 +112,10 @@ FILES: dict[str, tuple[bytes, str]] = {
     "no weights": (saved(CONTENT | {"state_dict": 5}), f"{NOT_OURS}; state_dict: Input should be a valid dictionary"),
     "numbers as weights": (saved(CONTENT | {"state_dict": {"a": 5}}), f"{NOT_OURS}; state_dict.a: Input should be"),
     "weights of another network": (saved(CONTENT), "the checkpoint's weights do not fit its network: "),
-    "wrong preprocessing": (saved(CONTENT | {"preprocessing": {"x": 1}}), "this checkpoint's preprocessing cannot be"),
+    "wrong preprocessing": (
+        saved(CONTENT | {"preprocessing": {"x": 1}}),
+        "this checkpoint's preprocessing is not supported",
+    ),
     "preprocessing of other data": (
         saved(CONTENT | {"preprocessing": PREPROCESSING}),
         "the checkpoint's network does not fit its preprocessing: model.num_classes=10, but the data has num_classes=2",

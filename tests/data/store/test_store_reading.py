@@ -53,7 +53,10 @@ def with_checksums(store, name="mean_image.npy", without=None):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda store: cut(store / "train/images.npy"), "train/images.npy has 2,358,424 bytes instead of the 2,359,424"),
+        (
+            lambda store: cut(store / "train/images.npy"),
+            "train/images.npy has 2,358,424 bytes instead of the 2,359,424",
+        ),
         (lambda store: cut(store / "val/labels.npy", 8), "val/labels.npy has"),
         (lambda store: (store / "val/images.npy").unlink(), "val/images.npy is missing"),
         (lambda store: with_label(store / "train/labels.npy", 3), r"label 3 is not in \[0, 3\)"),

@@ -123,7 +123,7 @@ def test_written_stream_is_left_as_it_is(stream, stores, image_tree, tmp_path, c
     shutil.copytree(image_tree, tmp_path / "tree")
     next((tmp_path / "tree" / "val").rglob("*.JPEG")).unlink()
     prepare(tmp_path / "tree", tmp_path / "store", name="imagenette", workers=1)
-    with pytest.raises(UserError, match="was made of other images"):
+    with pytest.raises(UserError, match="was made from other images"):
         write_stream(tmp_path / "store", str(stream), "imagenette")
 
 

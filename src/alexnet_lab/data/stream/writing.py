@@ -67,7 +67,7 @@ def check_stream(place: str) -> None:
 
 def _check_new(target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"stream={target} is not empty; name a new folder")
+        raise UserError(f"stream={target} is not empty; choose a new folder")
     above = next(folder for folder in target.absolute().parents if folder.exists())
     try:
         files.try_to_write(above / target.name)

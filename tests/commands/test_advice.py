@@ -127,3 +127,35 @@ def test_users_error_is_told_as_it_is_however_deep_it_lies() -> None:
 def test_nothing_is_suggested_where_nothing_is_close() -> None:
     assert did_you_mean("dropuot", ["dropout", "lrn"]) == ", did you mean dropout?"
     assert did_you_mean("zzz", ["dropout", "lrn"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("optimizer=SGD", ", did you mean sgd?"),
+        ("trainer=GPU", ", did you mean gpu?"),
+        ("model=Lenet", ", did you mean lenet?"),
+        ("experiment=krizhevsky", ""),
+        ("model=alexnet", ""),
+        ("model=resnet", ""),
+    ],
+)
+def test_choice_that_is_suggested_is_very_close(typed: str, hint: str) -> None:
+    group = typed.partition("=")[0]
+    assert told(typed).splitlines()[0] == f"{typed}: there is no such {group}{hint}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "option"),
+    [
+        ("learning_rate", "optimizer.lr"),
+        ("optimizer.learning_rate", "optimizer.lr"),
+        ("gpus", "trainer.devices"),
+        ("trainer.gpus", "trainer.devices"),
+        ("epochs", "trainer.max_epochs"),
+        ("amp", "trainer.precision"),
+        ("run_name", "run"),
+    ],
+)
+def test_name_that_other_programs_use_leads_to_ours(typed: str, option: str) -> None:
+    assert told(f"{typed}=1").startswith(f"there is no option {typed!r}, did you mean {option}?")

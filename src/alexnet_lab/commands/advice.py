@@ -25,6 +25,16 @@ GROUP_IN_DEFAULTS = re.compile(r"^  - (?:override )?/?(\w+):", re.MULTILINE)
 LONGEST_LINE = 240
 EXTRAS = {"optuna": "optuna", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """The extra of pyproject.toml that brings a plugin of Hydra's."""
+ELSEWHERE = {
+    **dict.fromkeys(("learning_rate", "learningrate"), "lr"),
+    **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "nproc"), "devices"),
+    **dict.fromkeys(("epochs", "num_epochs", "n_epochs"), "max_epochs"),
+    **dict.fromkeys(("amp", "fp16", "half"), "precision"),
+    **dict.fromkeys(("num_workers", "n_workers"), "workers"),
+    **dict.fromkeys(("name", "run_name", "exp_name"), "run"),
+    **dict.fromkeys(("optim", "opt"), "optimizer"),
+}
+"""What other programs call our options."""
 UNKNOWN_GROUP = re.compile(r"Could not override '(?P<group>[^']+)'\.\s*\n?.*No match in the defaults list", re.DOTALL)
 
 
@@ -70,8 +80,17 @@ def _unknown_option(group: str, option: str, conf: str) -> str:
         remedy = f"; pip install -e '.[{EXTRAS[option]}]' brings it" if option in EXTRAS else ""
         return f"{group}={option}: there is no such plugin{remedy}"
     options = _options(group, conf)
-    hint = did_you_mean(option, options)
+    hint = _close_choice(option, options)
     return f"{group}={option}: there is no such {group}{hint}\nchoose from: {', '.join(options)}"
+
+
+def _close_choice(option: str, options: Iterable[str]) -> str:
+    """As `did_you_mean`, whatever the case; nothing where several begin with `option`, or none is very close."""
+    lower = {name.lower(): name for name in options}
+    word = option.lower()
+    beginning = [word] if word in lower else [name for name in lower if name.startswith(word)]
+    close = beginning or difflib.get_close_matches(word, lower, n=1, cutoff=0.75)
+    return f", did you mean {lower[close[0]]}?" if len(close) == 1 else ""
 
 
 def _not_a_name(conf: str, command: str) -> str:
@@ -126,6 +145,8 @@ def _close_to(full: str, key: str, parent: DictConfig, head: str, groups: Iterab
 def _closest(typed: str, key: str, names: Mapping[str, str], cutoff: float) -> str:
     """', did you mean ...?' with the value of the name that is closest to `key`; never what was typed."""
     known = [name for name, full in names.items() if full != typed]
+    if ELSEWHERE.get(key) in known:
+        return f", did you mean {names[ELSEWHERE[key]]}?"
     close = difflib.get_close_matches(key, known, n=1, cutoff=cutoff)
     return f", did you mean {names[close[0]]}?" if close else ""
 

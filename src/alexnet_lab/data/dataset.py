@@ -3,17 +3,17 @@
 Shapes: M stored images, n samples of a split, C channels, H W stored size.
 """
 
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_lab.data.contents import Contents, SplitName
 from alexnet_lab.data.gather import WindowedImages
 from alexnet_lab.data.sampler import SPLIT_STREAM, random_order
 from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.errors import UserError
-
-SplitName = Literal["train", "val", "test"]
 
 
 class Split(NamedTuple):
@@ -42,6 +42,9 @@ class ImageDataset(Protocol):
 
     def split(self, name: SplitName) -> Split:
         """One of the splits, loaded at the first call."""
+
+    def contents(self) -> Mapping[SplitName, Contents]:
+        """Which images each split is made of; empty where the settings alone decide that."""
 
     def places(self) -> list[str]:
         """Lines that name the places of its files."""

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from alexnet_lab.data import fashion_mnist_files as files
+from alexnet_lab.data.contents import Contents
 from alexnet_lab.data.dataset import Split, SplitName, held_out_rows
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.spec import DataSpec
@@ -60,6 +61,10 @@ class FashionMnist:
         if name == "test" or (name == "val" and self._validate_on == "test"):
             return self._load("t10k")
         return self._load("train")._replace(rows=self._train_rows[name])
+
+    def contents(self) -> dict[SplitName, Contents]:
+        """Empty: the settings alone decide."""
+        return {}
 
     def places(self) -> list[str]:
         return [f"{name}: {path.absolute()}" for name, path in (files.locate(self._folder) or {}).items()]

@@ -1,6 +1,5 @@
 """The one LightningDataModule: a dataset object, the global order, and the input pipeline on the device."""
 
-import logging
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from alexnet_lab.data.augment import ten_views
+from alexnet_lab.data.contents import check_unchanged
 from alexnet_lab.data.dataset import ImageDataset, SplitName
 from alexnet_lab.data.draws import Augmentation
 from alexnet_lab.data.loader import BatchLoader
@@ -17,8 +17,6 @@ from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
 from alexnet_lab.data.spec import Batch, DataSpec, Draws, different_class, replica
 from alexnet_lab.data.stream.reading import chunks_of
 from alexnet_lab.errors import UserError, names_of
-
-log = logging.getLogger(__name__)
 
 Protocol = Literal["center", "ten_crop"]
 
@@ -201,9 +199,11 @@ class ImageDataModule(LightningDataModule):
         """The position in the data: `epoch`, and `step`, the optimizer steps (global batches) done in that epoch.
 
         Counted in steps, it holds for any number of ranks and any accumulation. Exact at the end of an optimizer step.
-        Also `classes` and the number of training `images`, for comparison.
+        Also `classes`, the number of training `images` and the `contents` of each split, for comparison.
         """
-        return self._position() | {"classes": list(self.spec.classes), "images": len(self.dataset.split("train").rows)}
+        facts = {"classes": list(self.spec.classes), "images": len(self.dataset.split("train").rows)}
+        contents = {split: list(held) for split, held in self.dataset.contents().items()}
+        return self._position() | facts | {"contents": contents}
 
     def _position(self) -> dict[str, int]:
         if self.trainer is None:
@@ -220,16 +220,10 @@ class ImageDataModule(LightningDataModule):
         """Makes the train loaders of this fit begin at that position; `setup` resets it.
 
         Raises:
-            UserError: the classes are others than they were.
+            UserError: the classes are others than they were; or see `check_unchanged`.
         """
         if difference := different_class(state_dict.get("classes", self.spec.classes), self.spec.classes):
             raise UserError(f"the data has changed since the checkpoint: {difference}")
         images = len(self.dataset.split("train").rows)
-        before = state_dict.get("images", images)
-        if before != images:
-            log.warning(
-                "the data has changed since the checkpoint: %s training images then, %s now, in another order",
-                f"{before:,}",
-                f"{images:,}",
-            )
+        check_unchanged(state_dict, images, self.dataset.contents())
         self._start = {"epoch": state_dict["epoch"], "step": state_dict["step"]}

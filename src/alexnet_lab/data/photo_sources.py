@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_lab.data.contents import identity_of
 from alexnet_lab.data.encoded import ImageFiles, StoredJpegs
 from alexnet_lab.data.gather import PixelFile, WindowedImages
 from alexnet_lab.data.imagenet_classes import names_by_wnid
@@ -37,6 +38,9 @@ class Source(Protocol):
 
     def labels(self, split: str) -> NDArray[np.int64]: ...
 
+    def identity(self, split: str) -> str:
+        """Of the split's images, see `Contents`."""
+
 
 class StoreSource:
     """What `prepare` has made."""
@@ -56,6 +60,9 @@ class StoreSource:
 
     def labels(self, split: str) -> NDArray[np.int64]:
         return self._store.labels(split)
+
+    def identity(self, split: str) -> str:
+        return self.meta.identity()
 
     def mean_image(self) -> NDArray[np.float32]:
         """[256, 256, 3], grey levels 0 to 255."""
@@ -107,6 +114,9 @@ class FolderSource:
 
     def labels(self, split: str) -> NDArray[np.int64]:
         return np.array([self._labels[sample.wnid] for sample in self._splits[split]], np.int64)
+
+    def identity(self, split: str) -> str:
+        return identity_of(f"{sample.wnid}/{sample.name}" for sample in self._splits[split])
 
 
 def _name(split: str, sample: Sample) -> str:

@@ -42,6 +42,7 @@ class Photographs:
         self._std = std
         self.prepare = images.prepare
         self.split = images.split
+        self.contents = images.contents
 
     @property
     def spec(self) -> DataSpec:

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from alexnet_lab.command_line import command, override
+from alexnet_lab.data.contents import Contents
 from alexnet_lab.data.dataset import Split, SplitName, held_out_rows, suggested_val_size
 from alexnet_lab.data.photo_sources import FolderSource, StoreSource, open_source
 from alexnet_lab.data.readable import Unread, undecodable, without_header
@@ -62,6 +63,7 @@ class StoredImages:
         self._headers_checked = False
         self._parts: dict[str, Split] = {}
         self._splits: dict[SplitName, Split] = {}
+        self._contents: dict[SplitName, Contents] = {}
 
     @property
     def skips_unreadable(self) -> bool:
@@ -156,6 +158,18 @@ class StoredImages:
             train, val = held_out_rows(len(split.rows), self._val_size, self._split_seed)
             return split._replace(rows=train if name == "train" else val)
         return split
+
+    def contents(self) -> dict[SplitName, Contents]:
+        """Which images of the source each split is, or is drawn from."""
+        if not self._contents:
+            source = self._readable
+            parts: dict[SplitName, str] = {name: self._part(name) for name in get_args(SplitName)}
+            known = {part: (source.counts[part], source.identity(part)) for part in {*parts.values()}}
+            self._contents = {
+                name: Contents(*known[part], is_held_out=name != "train" and part == "train")
+                for name, part in parts.items()
+            }
+        return self._contents
 
     def _part(self, name: SplitName) -> str:
         """Which of the source's splits it is, or is a part of."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from alexnet_lab.data.contents import Contents
 from alexnet_lab.data.dataset import Split, SplitName
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.spec import DataSpec
@@ -35,6 +36,10 @@ class Synthetic:
         if name not in self._made:
             self._made[name] = self._make(list(self._sizes).index(name), self._sizes[name])
         return self._made[name]
+
+    def contents(self) -> dict[SplitName, Contents]:
+        """Empty: the settings alone decide."""
+        return {}
 
     def places(self) -> list[str]:
         return ["made in memory at every start: there is nothing to prepare"]

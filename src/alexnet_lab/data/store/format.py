@@ -113,6 +113,12 @@ class StoreMeta(Record):
         text = self.model_copy(update={"meta_sha256": ""}).model_dump_json(exclude_none=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def identity(self) -> str:
+        """Of the images, see `Contents`; names are not kept, so it is the same for every split."""
+        left_out = "\n".join(sorted(skipped.file for skipped in self.skipped))
+        text = f"{self.source_sha256}\n{left_out}".encode(errors="surrogateescape")
+        return f"source:{hashlib.sha256(text).hexdigest()}"
+
 
 def split_files(split: str, form: Format) -> list[str]:
     """The paths of a split's files in the store."""

@@ -70,6 +70,9 @@ class StreamSource:
         ends = np.cumsum(list(self.counts.values()))
         return np.split(labels, ends[:-1])[list(self.counts).index(split)]
 
+    def identity(self, split: str) -> str:
+        return self.meta.identity()
+
     def mean_image(self) -> NDArray[np.float32]:
         """[256, 256, 3], grey levels 0 to 255."""
         return np.frombuffer(self._about["mean_image"], "<f4").reshape(IMAGE_SHAPE)

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -342,7 +343,13 @@ def test_finished_run_is_left_alone_by_resume_auto(one: Path, script: Any) -> No
     before = {path: path.stat().st_mtime_ns for path in one.rglob("*")}
     ended = script.run(*LONG, f"hydra.run.dir={one}", "resume=auto")
     assert ended.returncode == 0
-    assert f"run {one.name} has finished already" in ended.stdout
+    (line,) = ended.stdout.splitlines()
+    assert line.startswith(f"run {one.name} has finished already")
+    ended = script.run(f"hydra.run.dir={one}", "resume=auto", "trainer.max_epochs=99")
+    assert ended.stdout.splitlines() == [
+        line,
+        f"to continue it with other settings: {sys.executable} src/train.py resume={one} trainer.max_epochs=99",
+    ]
     assert {path: path.stat().st_mtime_ns for path in one.rglob("*")} == before
 
 

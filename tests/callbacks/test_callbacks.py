@@ -87,6 +87,8 @@ def validated(callback: Checkpoints, epoch: int, top1: float, loss: float = 1.0)
         state=SimpleNamespace(fn="fit"),
         current_epoch=epoch,
         is_global_zero=True,
+        global_step=1,
+        callbacks=[],
         save_checkpoint=lambda path, weights_only: saved.append((path, weights_only)),
     )
     module: Any = SimpleNamespace(eval_metrics=SimpleNamespace(compute=lambda: {"top1": top1, "loss": loss}))
@@ -120,13 +122,12 @@ def test_continued_run_remembers_the_best_score(tmp_path: Path) -> None:
 
 
 def starts(callback: Checkpoints) -> None:
-    callback.on_train_start(SimpleNamespace(is_global_zero=True, callbacks=[]), None)  # type: ignore[arg-type]
+    callback.on_fit_start(SimpleNamespace(is_global_zero=True), None)  # type: ignore[arg-type]
 
 
 def test_best_of_an_epoch_that_is_trained_again_is_put_aside_until_that_epoch_is_saved_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(Checkpoints, "_listen", lambda self: None)
     best, aside = tmp_path / "best.ckpt", tmp_path / "best-epoch-8.ckpt"
     torch.save({"epoch": 7}, best)
     continued = checkpoints(tmp_path)

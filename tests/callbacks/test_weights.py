@@ -5,6 +5,7 @@ Whole runs in this process: two epochs of four steps, the last of four samples, 
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     ModelPruning,
     StochasticWeightAveraging,
+    Timer,
     WeightAveraging,
 )
 from omegaconf import OmegaConf
@@ -265,6 +267,40 @@ def test_run_of_max_steps_that_was_killed_between_two_epochs_equals_the_undistur
 def test_callback_that_does_not_fit_a_run_is_refused_in_a_line(callback: Callable[[], Any], message: str) -> None:
     with pytest.raises(UserError, match=r"^callbacks\.mine: [A-Za-z]+ cannot be used: .*" + message + ".*$"):
         check_callbacks({"mine": callback()}, whole_network=True)
+
+
+def test_average_that_has_not_been_updated_when_it_is_validated_is_a_warning(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs.start("late", *EMA, "callbacks.ema.update_starting_at_step=6")
+    assert [text for text in caplog.messages if "average" in text] == [
+        "validated the initial weights, since the average of the weights has not been updated yet"
+    ]
+
+
+def test_run_continued_from_a_checkpoint_older_than_best_labels_the_weights_that_it_tests(
+    plain: Path, runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    folder = shutil.copytree(plain, runs.folder / "older")
+    best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    content = torch.load(best, weights_only=True) | {"epoch": 7}  # as if the eighth epoch had been the best
+    torch.save(content, best)
+    runs.resume("older", "trainer.max_epochs=2")
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best-epoch-8.ckpt", "last.ckpt"]
+    line = "testing the last weights (epoch 1 was the best, but its weights have been replaced)"
+    assert line in caplog.messages
+
+
+def test_callback_that_would_end_or_spoil_a_run_by_its_settings_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^callbacks\.mine: a Timer with a duration .*; use trainer\.max_time$"):
+        check_callbacks({"mine": Timer(duration="00:00:00:01")}, whole_network=True)
+    check_callbacks({"mine": Timer()}, whole_network=True)
+    with pytest.raises(UserError, match=r"^callbacks\.mine\.update_every_n_steps=0 never updates the average"):
+        check_callbacks({"mine": EMAWeightAveraging(update_every_n_steps=0)}, whole_network=True)
+    check_callbacks(
+        {"mine": EMAWeightAveraging(update_every_n_steps=0, update_starting_at_epoch=1)}, whole_network=True
+    )
 
 
 def test_one_callback_averages_and_only_where_a_process_has_all_weights() -> None:

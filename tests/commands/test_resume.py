@@ -58,6 +58,13 @@ def test_change_is_recorded_so_that_the_next_continuation_keeps_it(recorded: dic
     assert (twice["trainer"]["max_epochs"], twice["trainer"]["precision"]) == (5, "bf16-mixed")
 
 
+def test_override_counts_as_recorded_only_where_it_was_the_last_of_its_key(recorded: dict[str, Any]) -> None:
+    recorded["overrides"] = ["trainer.max_epochs=1", *recorded["overrides"]]  # a script's value, then the user's
+    assert resume(recorded, "trainer.max_epochs=3") == recorded
+    assert resume(recorded, "trainer.max_epochs=1")["trainer"]["max_epochs"] == 1
+    assert resume(recorded, "trainer.max_epochs=1", "trainer.max_epochs=3") == recorded
+
+
 def test_logger_and_callbacks_may_change(recorded: dict[str, Any]) -> None:
     callback = "+callbacks.watch={_target_: alexnet_lab.callbacks.progress.Progress}"
     found = resume(recorded, "logger=tensorboard", callback)

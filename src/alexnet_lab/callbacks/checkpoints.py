@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from alexnet_lab import files
+from alexnet_lab.callbacks.foreign import averages_nothing_yet
 from alexnet_lab.errors import RunInterrupted
 from alexnet_lab.metrics import ClassificationMetrics
 
@@ -62,12 +63,15 @@ class Checkpoints(Checkpoint):
         if trainer.world_size > 1 and self._group is None:
             self._group = torch.distributed.new_group(backend="gloo")
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # The state of the checkpoint is loaded. Where nothing is left to train, no later hook is called.
+        if trainer.is_global_zero:
+            self._put_aside_another_epoch()
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_at = time.monotonic()
         self._deadline = self._saved_at + self._max_seconds
         self._others_are_validated = _may_exchange_weights(trainer)
-        if trainer.is_global_zero:
-            self._put_aside_another_epoch()
         # Here and not earlier: lightning's own handlers, set at the start of fit, communicate inside the handler.
         self._listen()
 
@@ -132,6 +136,8 @@ class Checkpoints(Checkpoint):
         """
         if trainer.state.fn != "fit" or batch_idx + 1 < trainer.num_val_batches[0]:
             return
+        if trainer.global_step and any(map(averages_nothing_yet, trainer.callbacks)):  # type: ignore[attr-defined]
+            log.warning("validated the initial weights, since the average of the weights has not been updated yet")
         metrics = cast(ClassificationMetrics, pl_module.eval_metrics).compute()
         # Weights without a finite loss end the run, and must not replace good ones before.
         if metrics and metrics["top1"] > self.best_top1 and math.isfinite(metrics["loss"]):

@@ -6,10 +6,12 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
+    EMAWeightAveraging,
     GradientAccumulationScheduler,
     LearningRateFinder,
     ModelPruning,
     StochasticWeightAveraging,
+    Timer,
     WeightAveraging,
 )
 
@@ -35,14 +37,34 @@ def check_callbacks(callbacks: Mapping[str, pl.Callback], whole_network: bool) -
     """`callbacks` by their keys in the configuration; `whole_network`: whether each process trains all of it.
 
     Raises:
-        UserError: one of `REFUSED`, more than one that averages the weights, or one where a process has a part of them.
+        UserError: one of `REFUSED`, a timer that stops the run, an average that is never updated, more than one
+            average, or one where a process has a part of the weights.
     """
     for name, callback in callbacks.items():
         for kind, reason in REFUSED.items():
             if isinstance(callback, kind):
                 raise UserError(f"callbacks.{name}: {type(callback).__name__} cannot be used: {reason}")
+        if isinstance(callback, Timer) and callback.time_remaining() is not None:
+            raise UserError(
+                f"callbacks.{name}: a Timer with a duration ends a run as if it had finished; use trainer.max_time"
+            )
+        if isinstance(callback, EMAWeightAveraging) and _never_updates(callback):
+            raise UserError(
+                f"callbacks.{name}.update_every_n_steps={callback.update_every_n_steps} never updates the average; "
+                "1 updates it after each step"
+            )
     averaging = [f"callbacks.{name}" for name, one in callbacks.items() if isinstance(one, WeightAveraging)]
     if len(averaging) > 1:
         raise UserError(f"{' and '.join(averaging)} both average the weights: choose one")
     if averaging and not whole_network:
         raise UserError(f"{averaging[0]}: averaging needs the whole network in each process: trainer=ddp")
+
+
+def _never_updates(callback: EMAWeightAveraging) -> bool:
+    return callback.update_every_n_steps < 1 and callback.update_starting_at_epoch is None
+
+
+def averages_nothing_yet(callback: pl.Callback) -> bool:
+    """Whether a callback validates an average that has not been updated: the weights from before the first step."""
+    average = getattr(callback, "_average_model", None) if isinstance(callback, WeightAveraging) else None
+    return average is not None and int(average.n_averaged) == 0

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from alexnet_lab.command_line import command, from_here, override
 from alexnet_lab.commands import ending, folders, resume, slots, slurm, starting, supervisor
 from alexnet_lab.commands.keys import check_choices
 from alexnet_lab.errors import UserError
@@ -47,7 +48,7 @@ def launch(config: DictConfig) -> float | None:
     try:
         todo = plan(config, folder)
         if todo is None:
-            print(f"run {folder.name} has finished already; its results are in {folder}")
+            _print_finished(folder)
             return objective(folder)
         status = _join(todo) if started_from_outside() else start(todo)
     except (UserError, OmegaConfBaseException):
@@ -57,6 +58,15 @@ def launch(config: DictConfig) -> float | None:
     if status:
         sys.exit(status)
     return objective(folder)
+
+
+def _print_finished(folder: Path) -> None:
+    """Print that nothing is left to do, and the command that trains longer where other settings were asked for."""
+    print(f"run {folder.name} has finished already; its results are in {folder}")
+    overrides, recorded = list(HydraConfig.get().overrides.task), folders.read_config(folder)
+    if resume.continued(recorded, overrides, str(folder)) != recorded:
+        new = [text for text in overrides if not text.startswith(("run=", "+run=", "resume="))]
+        print(f"to continue it with other settings: {command('train', override('resume', from_here(folder)), *new)}")
 
 
 def started_from_outside() -> bool:

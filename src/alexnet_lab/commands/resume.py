@@ -30,8 +30,8 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
     recorded = _moved(recorded, recorded["folder"], folder)
     before = list(recorded["overrides"])
     # Older runs recorded relative paths, which were the project's.
-    known = {*before, *rewritten(before, ROOT)}
-    new = [text for text in overrides if text not in known and _key(text) not in OF_THE_COMMAND_LINE]
+    known = {*_last_of_each_key(before), *rewritten(_last_of_each_key(before), ROOT)}
+    new = [text for text in _last_of_each_key(overrides) if text not in known and _key(text) not in OF_THE_COMMAND_LINE]
     if not new:
         return recorded
     replaced = {_key(text) for text in new}
@@ -42,6 +42,11 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
         _refuse_differences(recorded, composed)
     changed = {head: composed[head] for head in MAY_CHANGE if head in heads}
     return {**recorded, **changed, "overrides": [*kept, *new]}
+
+
+def _last_of_each_key(overrides: list[str]) -> list[str]:
+    """Of a key that is given twice, as by a script and its user, the last value counts."""
+    return list({_key(text): text for text in overrides}.values())
 
 
 def _moved(value: Any, old: str, new: str) -> Any:

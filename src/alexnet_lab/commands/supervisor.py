@@ -85,11 +85,16 @@ def _conclude(folder: Path, failure: Failure, stop_requested: bool) -> int:
             ending.write(folder, "interrupted", error=None)
         if result is None or result["status"] == "interrupted":
             return INTERRUPTED
-    elif result is None or (failure.status < 0 and ending.followed_from_another_rank(result)):
+    elif result is None or (failure.status < 0 and not _aborted_after(failure, result)):
         reason = {"error": _reason(folder, failure), "rank": failure.rank, "traceback": None}
         known = {name: value for name, value in (result or {}).items() if name != "status"}
         ending.write(folder, "failed", **{**known, **reason})
     return failure.status
+
+
+def _aborted_after(failure: Failure, result: Mapping[str, Any]) -> bool:
+    """Whether the rank was aborted since another one had failed, as NCCL does; else what others said only followed."""
+    return failure.status == -signal.SIGABRT and not ending.followed_from_another_rank(result)
 
 
 def end_with_supervisor() -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def _undo(folder: Path) -> None:
         print(f"{folder} cannot be left as it was: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
 
 
-def followed_from_another_rank(result: dict[str, Any]) -> bool:
+def followed_from_another_rank(result: Mapping[str, Any]) -> bool:
     """Whether the recorded failure is that of a rank that lost another one, so that the reason is another one's."""
     return str(result.get("error")).startswith(PEER_GONE)
 

@@ -1,5 +1,6 @@
 import io
 import struct
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from alexnet_lab.data.image_kinds import (
     FORMATS,
     HEADER_BYTES,
     NOT_DECODED,
+    LeftOut,
     is_image_header,
     is_image_name,
-    left_out_line,
     unidentified,
 )
 from alexnet_lab.data.store.images import to_square
@@ -97,10 +98,12 @@ def test_every_suffix_of_pillow_is_told_by_name_or_by_content() -> None:
     [
         ("a.jpg.png", True),
         ("a.tar.JPG", True),
-        ("a.jpg.txt", False),
+        ("a.txt", False),
+        ("a.jpg.txt", None),
+        ("a.dat", None),
         ("a.jpg~", False),
         ("a.jpg.crdownload", False),
-        ("a.heic", False),
+        ("a.heic", None),
         ("a.NEF", False),
         ("a", None),
         ("a.jpg_large", None),
@@ -129,9 +132,14 @@ def test_content_that_is_not_an_image_is_not_taken_for_one_and_is_named(start, k
     assert unidentified(start).endswith(known)
 
 
-def test_files_that_are_left_out_are_one_line_with_the_most_frequent_suffixes_first() -> None:
-    assert left_out_line({}) == ""
-    line = left_out_line({".txt": 2, ".heic": 1200, "": 1})
-    assert line == "left out (not images that Pillow can decode): 1,200 .heic, 2 .txt, 1 without suffix"
-    many = left_out_line({f".{letter}": 1 for letter in "abcdefghijk"})
+def test_what_is_left_out_is_one_line_per_reason_with_the_most_frequent_suffixes_first() -> None:
+    assert LeftOut().lines() == []
+    left_out = LeftOut(Counter({".doc": 2, ".heic": 1200, "": 1}), Counter({".txt": 3}), ["b", "a"], ["c"])
+    assert left_out.lines() == [
+        "left out (not images that Pillow can decode): 1,200 .heic, 2 .doc, 1 without suffix",
+        "left out (by their names, not opened): 3 .txt",
+        "left out (links that lead nowhere): a, b",
+        "left out (links to a folder that they are in): c",
+    ]
+    (many,) = LeftOut(Counter({f".{letter}": 1 for letter in "abcdefghijk"})).lines()
     assert many.endswith(".g, 1 .h, 3 with other suffixes")

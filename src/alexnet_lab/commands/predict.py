@@ -1,6 +1,5 @@
 """The most probable classes of images, as a table, a file and a picture."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from alexnet_lab.commands.memory import remedies_when_full
 from alexnet_lab.commands.output_file import check_output
 from alexnet_lab.commands.predictions import Prediction
 from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_network
-from alexnet_lab.data.image_kinds import left_out_line
+from alexnet_lab.data.image_kinds import LeftOut
 from alexnet_lab.data.imagenet_classes import names_by_wnid
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import GivenImage, given_images
@@ -75,12 +74,12 @@ def predict(config: DictConfig) -> list[Prediction]:
     preprocessing = Preprocessing.of(restored.preprocessing)
     if options["protocol"] == "ten_crop":
         _check_ten_crop(restored, preprocessing)
-    left_out: Counter[str] = Counter()
+    left_out = LeftOut()
     images = given_images(places, left_out)
     found = _predict_all(images, restored, preprocessing, options)
     network = str(restored.settings["model"]["_target_"]).rpartition(".")[2]
     predictions.show(found.done, f"{network} of run {restored.settings['run']}, {options['protocol']}")
-    if line := left_out_line(left_out):
+    for line in left_out.lines():
         print(line)
     if options["out"]:
         about = {"checkpoint": str(path), "network": network, "protocol": options["protocol"]}

@@ -4,6 +4,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from alexnet_lab.errors import names_of
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo"),
@@ -61,22 +64,16 @@ NOT_DECODED = {
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 ARCHIVE_SUFFIXES = frozenset({".tar", ".zip"})
 
-_OTHERS = {
+_NAMES = {
     "text, tables, arrays": """.txt .csv .tsv .xml .json .jsonl .yaml .yml .toml .ini .cfg .md .rst .html .htm .css .js
         .log .lst .names .py .pyc .ipynb .sh .m .mat .npy .npz .pkl .pickle .pt .pth .ckpt .onnx .safetensors .parquet
-        .arrow .feather .tfrecord .tfrecords .record .rec .idx .lmdb .mdb .db .sqlite .h5 .hdf5 .hdf .bin .dat .data
-        .md5 .sha1 .sha256 .url .lnk .bufr .grib .nii .dcm""",
-    "documents, drawings": """.pdf .doc .docx .xls .xlsx .ppt .pptx .odt .rtf .tex .svg .svgz .eps .ps .ai .wmf .emf
-        .xcf .kra""",
-    "pictures that Pillow does not decode": ".heic .heif .hif .jxl .jxr .exr .hdr",
+        .arrow .feather .tfrecord .tfrecords .h5 .hdf5 .bufr .grib""",
     "camera raw, which begins like a TIFF, with a thumbnail as its first image": """.cr2 .cr3 .crw .nef .nrw .arw .sr2
         .srf .srw .dng .orf .rw2 .raf .pef .3fr .fff .iiq .kdc .dcr .mrw .erf .mef .mos .rwl .x3f .raw""",
-    "archives, programs": ".gz .tgz .bz2 .xz .zst .lz4 .7z .rar .iso .exe .dll .so",
-    "films, sound": """.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .mp3 .wav .flac .ogg .m4a .aac""",
     "copies, unfinished downloads": ".bak .orig .old .tmp .swp .part .partial .crdownload .aria2 .download",
 }
-OTHER_SUFFIXES = frozenset(suffix for suffixes in _OTHERS.values() for suffix in suffixes.split())
-"""Suffixes of files that are not readable images; these files are never opened."""
+_TEXT, _RAW, _COPIES = (frozenset(suffixes.split()) for suffixes in _NAMES.values())
+"""Suffixes of files that are left out by their names."""
 
 LONGEST_SUFFIX = 12
 HEADER_BYTES = 2052
@@ -140,11 +137,18 @@ def counted_suffix(name: str) -> str:
 
 
 def is_image_name(name: str) -> bool | None:
-    """Whether a file with this name is a readable image; None if only its content can decide."""
+    """Whether a file of this name is an image that can be read; None where its content decides.
+
+    Files that are often as many as the images and never images, such as labels, need not be opened.
+    """
     suffix = suffix_of(name)
     if suffix in IMAGE_SUFFIXES:
         return True
-    return False if suffix in OTHER_SUFFIXES or name.endswith("~") else None
+    if suffix in _RAW or suffix in _COPIES or name.endswith("~"):
+        return False
+    # `photo.png.txt` may be a PNG.
+    is_text = suffix in _TEXT and suffix_of(name[: -len(suffix)]) not in IMAGE_SUFFIXES
+    return False if is_text else None
 
 
 def is_image_header(start: bytes) -> bool:
@@ -160,12 +164,33 @@ def unidentified(data: bytes) -> str:
     return "not an image in a format that Pillow can decode" + (f"; the content is {known}" if known else "")
 
 
-def left_out_line(left_out: Mapping[str, int], shown: int = 8) -> str:
-    """The files that are not read, counted by suffix, in one line; empty where there are none."""
-    if not left_out:
-        return ""
-    ranked = Counter(left_out).most_common()
+@dataclass
+class LeftOut:
+    """What is not read of folders and archives, hidden files apart."""
+
+    by_content: Counter[str] = field(default_factory=Counter)
+    """Files that were opened and are not images, by suffix."""
+    by_name: Counter[str] = field(default_factory=Counter)
+    """Files that were not opened, by suffix."""
+    broken_links: list[str] = field(default_factory=list)
+    """Links that lead nowhere and are not named like a file that would be read."""
+    loops: list[str] = field(default_factory=list)
+    """Links to a folder that they are in."""
+
+    def lines(self) -> list[str]:
+        """A line for each kind of which there are any."""
+        lines = {
+            "not images that Pillow can decode": _counted(self.by_content),
+            "by their names, not opened": _counted(self.by_name),
+            "links that lead nowhere": names_of(sorted(self.broken_links)),
+            "links to a folder that they are in": names_of(sorted(self.loops)),
+        }
+        return [f"left out ({reason}): {what}" for reason, what in lines.items() if what]
+
+
+def _counted(suffixes: Mapping[str, int], shown: int = 8) -> str:
+    """`1,200 .heic, 1 without suffix`, the most frequent first."""
+    ranked = sorted(suffixes.items(), key=lambda one: (-one[1], one[0]))
     parts = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in ranked[:shown]]
     others = sum(count for _, count in ranked[shown:])
-    parts += [f"{others:,} with other suffixes"] if others else []
-    return f"left out (not images that Pillow can decode): {', '.join(parts)}"
+    return ", ".join(parts + ([f"{others:,} with other suffixes"] if others else []))

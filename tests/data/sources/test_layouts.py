@@ -53,8 +53,33 @@ TRAIN_AND = [
     "train2017",
     "seg_train",
 ]
-VAL = ["val", "Val", "valid", "Validation", "VAL_SET", "valset", "dev", "seg_val", "validation_images"]
-TEST = ["test", "Testing", "testset", "Test_Data", "seg_test", "test1"]
+TRAIN_AND += ["Trainingsdaten", "Lerndaten", "entrenamiento", "Entra\u00eenement"]
+VAL = [
+    "vld",
+    "validacio\u0301n",
+    "validaci\u00f3n",
+    "val",
+    "Val",
+    "valid",
+    "Validation",
+    "VAL_SET",
+    "valset",
+    "dev",
+    "seg_val",
+    "validation_images",
+]
+TEST = [
+    "unseen",
+    "Testdaten",
+    "Pr\u00fcfdaten",
+    "prueba",
+    "test",
+    "Testing",
+    "testset",
+    "Test_Data",
+    "seg_test",
+    "test1",
+]
 
 
 @pytest.mark.parametrize(("split", "name"), [("train", name) for name in TRAIN_AND] + [("val", name) for name in VAL])
@@ -79,10 +104,15 @@ def test_a_class_that_only_contains_a_splits_name_is_a_class(found, name):
     assert found(pairs("boat", name)).wnids == tuple(sorted(("boat", name)))
 
 
+ALIKE = [f"{fold}/{label}" for fold in ("fold1", "fold2") for label in ("cats", "dogs")]
+
+
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
         (pairs("cats/indoor", "cats/outdoor/summer", "dogs/indoor"), {"train": ["cats", "dogs"]}),
+        (pairs("cats/indoor", "cats/night", "dogs/indoor", "dogs/day"), {"train": ["cats", "dogs"]}),
+        (pairs(*(f"train/{one}" for one in ALIKE), "val/fold1"), {"train": ["fold1", "fold2"], "val": ["fold1"]}),
         (pairs("train/cats/indoor", "val/cats/indoor"), {"train": ["cats"], "val": ["cats"]}),
         (pairs("d/d/train/cats", "d/d/test/cats"), {"train": ["cats"], "test": ["cats"]}),
         (pairs("seg_train/seg_train/cats", "seg_test/seg_test/cats"), {"train": ["cats"], "test": ["cats"]}),
@@ -144,6 +174,13 @@ def test_images_of_one_name_in_two_subfolders_of_a_class_are_two_images(found):
         (pairs("train/cats", "train/test", "val/cats"), "train/test is named like a split within a split"),
         (pairs("train/train/cats", "train/val/cats", "test/cats"), "train/(train|val) is named like a split within a"),
         (pairs("train/cats", "test/cats", "test/birds"), "test has classes without training images: birds; .* cats"),
+        (
+            pairs(*ALIKE),
+            r"folders in .* \(fold1, fold2\) all have folders of the same names \(cats, dogs\), so they",
+        ),
+        (pairs("tr/a", "tr/b", "tr/c", "te/a", "te/b"), r"\(te, tr\) all have .* \(a, b\), .*; rename them to train"),
+        (pairs("d/1/a", "d/1/b", "d/2/a", "d/2/b"), r"/d \(1, 2\) all have .* if they are classes, move all class fol"),
+        (pairs("test/cats", "val/cats"), "no training images: test, val in .* are named like splits; expected are"),
         (pairs("train/cats", "val/Cats"), "val has classes without training images: Cats; the classes of train: cats"),
         (pairs("train/cats", "val"), "the validation images have no folders of classes, as in val/<class>"),
     ],
@@ -212,7 +249,7 @@ def test_what_is_left_out_and_what_a_split_lacks_are_reported(found):
         "left out, in no split: cover.jpg",
         "left out: 2 images in test, without folders of classes",
         "val has no images of 1 of 2 classes: dogs",
-        "left out (not images that Pillow can decode): 1 .txt",
+        "left out (by their names, not opened): 1 .txt",
     ]
 
 

@@ -61,7 +61,7 @@ def test_images_outside_of_the_splits_are_left_aside_and_counted(tmp_path):
         "left out, in no split: more (1 image)",
         "left out, in no split: cover.png",
         f"val has no images of 1 of 3 classes: {SHARK}",
-        "left out (not images that Pillow can decode): 1 .txt",
+        "left out (by their names, not opened): 1 .txt",
     )
 
 
@@ -95,6 +95,49 @@ def test_a_link_back_up_does_not_list_for_ever(tmp_path):
     tree(tmp_path, IMAGES)
     (tmp_path / "train" / "up").symlink_to(tmp_path)
     assert listed(tmp_path) == IMAGES
+
+
+def test_links_are_read_but_for_loops_and_links_that_lead_nowhere(tmp_path):
+    train = write(tmp_path, {f"train/{label}/{label}.png": b"" for label in ("cats", "dogs")}) / "train"
+    for link, target in {"pets": "cats", "cats/up": "../..", "self": "self", "gone": "/nowhere"}.items():
+        (train / link).symlink_to(target)
+    (tmp_path / "val").symlink_to("train")
+    samples = find_samples([tmp_path])
+    found = {split: [f"{one.wnid}/{one.name}" for one in found] for split, found in samples.splits.items()}
+    images = ["cats/cats.png", "dogs/dogs.png", "pets/cats.png"]
+    assert found == {"train": images, "val": images}
+    nowhere = [f"{tmp_path}/{split}/{name}" for split in ("train", "val") for name in ("gone", "self")]
+    loops = [f"{tmp_path}/{split}/{name}/up" for split in ("train", "val") for name in ("cats", "pets")]
+    assert list(samples.remarks) == [
+        f"left out (links that lead nowhere): {', '.join(nowhere)}",
+        f"left out (links to a folder that they are in): {', '.join(loops)}",
+    ]
+
+
+def test_two_folders_with_links_to_each_other_are_read_once_each_way(tmp_path):
+    write(tmp_path, {"a/1.png": b"", "b/2.png": b""})
+    (tmp_path / "a" / "b").symlink_to("../b")
+    (tmp_path / "b" / "a").symlink_to("../a")
+    assert sorted(path for path, _ in list_files([tmp_path])) == ["a/1.png", "a/b/2.png", "b/2.png", "b/a/1.png"]
+
+
+def test_folders_of_an_operating_system_are_not_entered(tmp_path):
+    names = ["$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found", "__MACOSX", ".AppleDouble"]
+    for name in names:
+        write(tmp_path, {f"{inside}{name}/a.jpg": b"" for inside in ("", "train/", f"train/{TENCH}/")})
+    assert listed(tree(tmp_path, IMAGES)) == IMAGES
+    assert len(find_samples([tmp_path]).remarks) == 1  # on the class that val lacks
+
+
+def test_content_decides_where_the_suffix_names_no_image(tmp_path):
+    write(tmp_path, {f"train/{TENCH}/a.{suffix}": b"\x89PNG\r\n\x1a\n" for suffix in ("heic", "dat", "bin", "png.txt")})
+    write(tmp_path, {f"train/{TENCH}/b.{suffix}": b"other" for suffix in ("heic", "jpg.txt", "txt", "jpg.part")})
+    samples = find_samples([tmp_path])
+    assert [one.name for one in samples.splits["train"]] == ["a.bin", "a.dat", "a.heic", "a.png.txt"]
+    assert list(samples.remarks) == [
+        "left out (not images that Pillow can decode): 1 .heic, 1 .txt",
+        "left out (by their names, not opened): 1 .part, 1 .txt",
+    ]
 
 
 def without(*names):

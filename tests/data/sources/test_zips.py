@@ -1,12 +1,12 @@
 import io
 import struct
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from tests.data.sources.layouts import tar_bytes, write, zip_bytes
 
+from alexnet_lab.data.image_kinds import LeftOut
 from alexnet_lab.data.sources.blobs import Blob
 from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.data.sources.listing import list_files
@@ -41,19 +41,19 @@ def test_hidden_files_attributes_of_macos_and_other_files_are_left_out(tmp_path)
     more = {"__MACOSX/cats/._a.jpg": b"x", "cats/._a.jpg": b"x", ".git/a.jpg": b"x", "cats/.b.jpg": b"x"}
     others = {"cats/note.txt": b"text", "cats/IMG_1.HEIC": b"x", "cats/README": b"\xff\xd0 no image", "cats/": b""}
     write(tmp_path, {"pets.zip": zip_bytes({**FILES, **more, **others, "cats/photo": b"\xff\xd8\xff\xe0"})})
-    left_out: Counter[str] = Counter()
+    left_out = LeftOut()
     paths = [path for path, _ in list_files([tmp_path / "pets.zip"], left_out)]
     assert paths == ["pets/cats/a.jpg", "pets/cats/b.JFIF", "pets/dogs/c.png", "pets/cats/photo"]
-    assert left_out == {".txt": 1, ".heic": 1, "": 1}
+    assert (left_out.by_content, left_out.by_name) == ({".heic": 1, "": 1}, {".txt": 1})
 
 
 def test_images_of_a_zip_are_given_by_their_paths(tmp_path) -> None:
     write(tmp_path, {"pets.zip": zip_bytes({**FILES, "LOC_val_solution.csv": b"", "a.txt": b""})})
-    left_out: Counter[str] = Counter()
+    left_out = LeftOut()
     images = given_images([str(tmp_path / "pets.zip")], left_out)
     assert [image.path for image in images] == [f"{tmp_path}/pets/{path}" for path in FILES]
     assert "cats" in images[0].folders
-    assert left_out == {".txt": 1}
+    assert left_out.lines() == ["left out (by their names, not opened): 1 .txt"]
 
 
 def test_zip64_is_read(tmp_path) -> None:

@@ -1,12 +1,11 @@
 """The images that somebody names: files, folders, archives and patterns."""
 
 import glob
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from alexnet_lab.data.image_kinds import left_out_line
+from alexnet_lab.data.image_kinds import LeftOut
 from alexnet_lab.data.sources.blobs import Blob
 from alexnet_lab.data.sources.listing import LABEL_FILES, is_archive, list_files
 from alexnet_lab.errors import UserError
@@ -21,24 +20,23 @@ class GivenImage(NamedTuple):
     """The names of the folders that may be its class: those in the named place, from the top, and the place's own."""
 
 
-def given_images(places: Sequence[str], left_out: Counter[str] | None = None) -> list[GivenImage]:
+def given_images(places: Sequence[str], left_out: LeftOut | None = None) -> list[GivenImage]:
     """Every image below `places`, each once, in their order; those of one place are sorted by path.
 
     A file that is named is always tried. In folders and archives, files that are not readable images are
-    counted by suffix in `left_out`. In patterns `**` matches any folders.
+    added to `left_out`. In patterns `**` matches any folders.
 
     Raises:
         UserError: a place is missing, a pattern fits nothing, there is no image, or an archive is damaged.
     """
-    left_out = Counter() if left_out is None else left_out
+    left_out = LeftOut() if left_out is None else left_out
     found = {image.path: image for place in places for image in sorted(_below(place, left_out))}
     if not found:
-        line = left_out_line(left_out)
-        raise UserError(f"images={','.join(places)}: no image found" + (f"; {line}" if line else ""))
+        raise UserError("\n".join([f"images={','.join(places)}: no image found", *left_out.lines()]))
     return list(found.values())
 
 
-def _below(place: str, left_out: Counter[str]) -> Iterator[GivenImage]:
+def _below(place: str, left_out: LeftOut) -> Iterator[GivenImage]:
     path = Path(place)
     paths: Iterable[Path] = [path] if path.exists() else map(Path, glob.glob(place, recursive=True))
     nothing = True

@@ -16,7 +16,8 @@ from alexnet_lab.errors import names_of, printable
 LEFT_OUT = {"ILSVRC2012_img_train_t3", "ILSVRC2012_img_test", "ILSVRC2012_img_test_v10102019"}
 """ImageNet's archives of training images that are in the training set already, and of images without labels."""
 EXPECTED = "expected are train/<class>/* and val/<class>/*, or <class>/*"
-IF_CLASS = "if it is a class, move all class folders into a folder called train"
+MOVE_CLASSES = "move all class folders into a folder called train"
+IF_CLASS = f"if it is a class, {MOVE_CLASSES}"
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,24 @@ def _plain(root: Folder, level: Folder, stray: list[Listed], place: Place) -> La
         place.refuse(f"{names_of(mentioning)} in {place.of(level.path)} are named like splits; {EXPECTED}")
     for folder in classes.values():
         _refuse_splits_below(folder, place)
+    _check_not_splits(level, classes, place)
     aside = [folder for name, folder in level.subfolders.items() if name in LEFT_OUT]
     wrapper = "" if level is root or place.is_archive(level) else level.path
     return Layout({"train": Folder(level.path, [], classes)}, aside, [], wrapper)
+
+
+def _check_not_splits(level: Folder, classes: Mapping[str, Folder], place: Place) -> None:
+    """Refuse folders that have the same folders in them, whatever they are called: they may be splits or folds."""
+    inner = [{*folder.subfolders} for folder in classes.values() if not folder.files]
+    if len(inner) < max(2, len(classes)):
+        return
+    shared, all_names = set.intersection(*inner), set.union(*inner)
+    if len(shared) >= 2 and 2 * len(shared) >= len(all_names):
+        place.refuse(
+            f"the folders in {place.of(level.path)} ({names_of(classes)}) all have folders of the same names "
+            f"({names_of(sorted(shared))}), so they may be splits, and not classes; rename them to train, val or test "
+            f"if they are; if they are classes, {MOVE_CLASSES}"
+        )
 
 
 def _splits(level: Folder, named: Mapping[str, str], place: Place) -> dict[str, Folder]:
@@ -118,9 +134,10 @@ def _splits(level: Folder, named: Mapping[str, str], place: Place) -> dict[str, 
     found = {split: _innermost(folders[name]) for name, split in named.items()}
     others = [name for name in folders if name not in named]
     if "train" not in found:
-        beside = f", the folders next to it ({names_of(others)}) are not" if others else ""
+        be, like, it = ("is", "a split", "it") if len(named) == 1 else ("are", "splits", "them")
+        beside = f", the folders next to {it} ({names_of(others)}) are not" if others else ""
         place.refuse(
-            f"there are no training images: {names_of(named)} in {where} is named like a split{beside}; {EXPECTED}; "
+            f"there are no training images: {names_of(named)} in {where} {be} named like {like}{beside}; {EXPECTED}; "
             f"{IF_CLASS}"
         )
     if not found["train"].subfolders:

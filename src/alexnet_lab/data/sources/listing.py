@@ -5,10 +5,7 @@ not a plain file or a folder, or is named to be elsewhere, is refused. Folders a
 """
 
 import os
-import tarfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, NoReturn
@@ -16,12 +13,14 @@ from typing import BinaryIO, NamedTuple, NoReturn
 from alexnet_lab.data.image_kinds import (
     ARCHIVE_SUFFIXES,
     HEADER_BYTES,
+    LeftOut,
     counted_suffix,
     is_image_header,
     is_image_name,
     suffix_of,
 )
 from alexnet_lab.data.sources.blobs import SIGNATURE, Blob, open_plain
+from alexnet_lab.data.sources.tars import checked_path, tar_members
 from alexnet_lab.data.sources.zips import zip_members
 from alexnet_lab.errors import UserError
 
@@ -30,10 +29,11 @@ DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 DEVKIT_VAL_LABELS = "ILSVRC2012_validation_ground_truth.txt"
 LABEL_FILES = {KAGGLE_VAL_LABELS, DEVKIT, DEVKIT_VAL_LABELS}
 
-NOT_OURS = "__MACOSX"
-"""The folder in which macOS keeps the attributes of the files of an archive."""
-BLOCK = 512
-"""Bytes; a tar consists of such blocks, and a block of zeros ends it."""
+OF_A_SYSTEM = {
+    *("__macosx", "$recycle.bin", "recycler", "system volume information", "found.000"),
+    *("lost+found", "@eadir", "#recycle", "@recycle", "#snapshot", "@snapshot"),
+}
+"""Folders of operating systems and network storage, in small letters; they hold thumbnails, or what was deleted."""
 
 
 class Listed(NamedTuple):
@@ -42,9 +42,7 @@ class Listed(NamedTuple):
     blob: Blob
 
 
-def list_files(
-    sources: Sequence[Path], left_out: Counter[str] | None = None, option: str = "source"
-) -> Iterator[Listed]:
+def list_files(sources: Sequence[Path], left_out: LeftOut | None = None, option: str = "source") -> Iterator[Listed]:
     """The images and label files below all sources, in no particular order; a source may be a label file itself.
 
     Files that cannot be read, such as a link that leads nowhere, are listed like others.
@@ -57,7 +55,7 @@ def list_files(
         UserError: a source is missing, a folder cannot be listed, or an archive is damaged, compressed as a whole,
             encrypted, or has forbidden members.
     """
-    left_out = Counter() if left_out is None else left_out
+    left_out = LeftOut() if left_out is None else left_out
     try:
         for source in sources:
             yield from _list_source(source, left_out)
@@ -65,7 +63,7 @@ def list_files(
         raise UserError(f"{option}: {error}") from error.__cause__
 
 
-def _list_source(source: Path, left_out: Counter[str]) -> Iterator[Listed]:
+def _list_source(source: Path, left_out: LeftOut) -> Iterator[Listed]:
     if source.is_dir():
         yield from _list_folder(source, left_out)
     elif not source.is_file():
@@ -81,25 +79,45 @@ def is_archive(name: str) -> bool:
     return suffix_of(name) in ARCHIVE_SUFFIXES
 
 
-def _list_folder(root: Path, left_out: Counter[str]) -> Iterator[Listed]:
-    entered = set()
-    for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in entered:  # a link back up
-            subfolders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
-        inside = os.path.relpath(folder, root).replace(os.sep, "/")
-        for name in names:
-            path = name if inside == "." else f"{inside}/{name}"
-            file = os.path.join(folder, name)
-            if not _is_wanted(name, partial(_whole, file), left_out):
+def _list_folder(root: Path, left_out: LeftOut) -> Iterator[Listed]:
+    pending: list[tuple[str, str, tuple[str, ...]]] = [(str(root), "", (os.path.realpath(root),))]
+    while pending:
+        folder, inside, entered = pending.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            _refuse_folder(error)
+        for entry in entries:
+            path, file = inside + entry.name, entry.path
+            if _is_folder(entry):
+                if is_ignored(entry.name):
+                    continue
+                way = _entered(entry, entered)
+                if way is None:
+                    left_out.loops.append(file)
+                else:
+                    pending.append((file, f"{path}/", way))
+            elif not _is_wanted(entry.name, partial(_whole, file), left_out):
                 continue
-            if is_archive(name):
+            elif is_archive(entry.name):
                 yield from _list_archive(file, archive_folder(path), left_out)
             else:
                 yield Listed(path, _whole(file))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself
+        return False
+
+
+def _entered(entry: os.DirEntry[str], entered: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The real paths on the way into a folder, one more for each link; None for a link to a folder on the way."""
+    if not entry.is_symlink():
+        return (*entered[:-1], os.path.join(entered[-1], entry.name))
+    target = os.path.realpath(entry.path)
+    return None if any(Path(place).is_relative_to(target) for place in entered) else (*entered, target)
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
@@ -116,7 +134,7 @@ def _whole(file: str) -> Blob:
         return Blob(file, 0, 0)
 
 
-def _list_archive(file: str, folder: str, left_out: Counter[str]) -> Iterator[Listed]:
+def _list_archive(file: str, folder: str, left_out: LeftOut) -> Iterator[Listed]:
     """The files in a zip or tar archive on disk; its content decides which of the two it is."""
     try:
         opened = open_plain(file)
@@ -129,7 +147,7 @@ def _list_archive(file: str, folder: str, left_out: Counter[str]) -> Iterator[Li
             yield from _list_tar(opened, _whole(file), folder, left_out, nested=False)
 
 
-def _list_zip(file: BinaryIO, archive: str, folder: str, left_out: Counter[str]) -> Iterator[Listed]:
+def _list_zip(file: BinaryIO, archive: str, folder: str, left_out: LeftOut) -> Iterator[Listed]:
     for member in zip_members(file, archive):
         if not _is_wanted(member.path, member.blob, left_out):
             continue
@@ -138,10 +156,10 @@ def _list_zip(file: BinaryIO, archive: str, folder: str, left_out: Counter[str])
         yield Listed(f"{folder}/{member.path}", member.blob())
 
 
-def _list_tar(file: BinaryIO, archive: Blob, folder: str, left_out: Counter[str], nested: bool) -> Iterator[Listed]:
+def _list_tar(file: BinaryIO, archive: Blob, folder: str, left_out: LeftOut, nested: bool) -> Iterator[Listed]:
     """The files in a tar archive, and in the tar archives in it."""
     for member in tar_members(file, archive):
-        path = _checked_path(member, archive.file)
+        path = checked_path(member, archive.file)
         blob = partial(Blob, archive.file, member.offset_data, member.size)
         if not member.isreg() or not _is_wanted(path, blob, left_out):
             continue
@@ -161,75 +179,35 @@ def _refuse_nested(archive: str, path: str) -> NoReturn:
     )
 
 
-def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
-    """All members of the archive at the blob's place in `file`; only the headers are read.
-
-    Raises:
-        UserError: the archive is cut off, which `tarfile` takes for its end, is no archive, or would mislead.
-    """
-    position, end = archive.offset, archive.offset + archive.size
-    file.seek(position)
-    try:
-        tar = tarfile.TarFile(fileobj=file)
-        while tar.offset < end and (member := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # it would keep 1.3 million of them
-            # A negative size would lead back to an earlier header and never end.
-            if member.size < 0 or member.offset_data + member.size > end or tar.offset <= position:
-                break
-            position = tar.offset
-            yield member
-        else:
-            position = tar.offset
-            file.seek(position)
-            if position < end and file.read(BLOCK) == bytes(BLOCK):
-                return
-    except tarfile.TarError as error:
-        raise UserError(
-            f"{archive.file} is not a plain tar archive ({error}); decompress a compressed archive "
-            f"first, for example with gunzip {archive.file}"
-        ) from None
-    except (OSError, MemoryError):  # the machine's trouble, not the archive's
-        raise
-    # `tarfile` raises nearly anything over hostile headers: ValueError, OverflowError, RecursionError, ...
-    except Exception as error:
-        raise UserError(
-            f"{archive.file} cannot be trusted: its header at byte {position} cannot be read ({error})"
-        ) from None
-    raise UserError(f"{archive.file} is damaged or cut off near byte {min(position, end)}; fetch it again")
-
-
-def _checked_path(member: tarfile.TarInfo, archive: str) -> str:
-    """The member's path without `.` parts."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"{archive} cannot be trusted: {member.name!r} would be outside of its folder")
-    if not (member.isreg() or member.isdir()) or member.issparse():
-        raise UserError(f"{archive} cannot be trusted: {member.name!r} is a link or a device, not a file")
-    return str(path)
-
-
-def _is_wanted(path: str, blob: Callable[[], Blob], left_out: Counter[str]) -> bool:
+def _is_wanted(path: str, blob: Callable[[], Blob], left_out: LeftOut) -> bool:
     """Whether it is an image, a label file or an archive. Others are counted, hidden ones are not.
 
-    A file is opened only if its name does not show what it is.
+    A file is opened only where its name does not tell what it is.
     """
     *folders, name = path.split("/")
-    if any(map(_is_hidden, folders)) or name.startswith("."):
+    if any(map(is_ignored, folders)) or name.startswith("."):
         return False
     if name in LABEL_FILES or is_archive(name):
         return True
     known = is_image_name(name)
-    if known is None:
-        with suppress(OSError):
-            known = is_image_header(blob().start(HEADER_BYTES))
-    if not known:
-        left_out[counted_suffix(name)] += 1
+    if known is False:
+        left_out.by_name[counted_suffix(name)] += 1
+    elif known is None:
+        whole = blob()
+        try:
+            known = is_image_header(whole.start(HEADER_BYTES))
+        except OSError:
+            if os.path.islink(whole.file) and not os.path.exists(whole.file):
+                left_out.broken_links.append(whole.file)
+                return False
+        if not known:
+            left_out.by_content[counted_suffix(name)] += 1
     return bool(known)
 
 
-def _is_hidden(folder: str) -> bool:
-    """Such as ".ipynb_checkpoints", Jupyter's copies."""
-    return folder.startswith(".") or folder == NOT_OURS
+def is_ignored(folder: str) -> bool:
+    """Whether it is hidden, such as ".ipynb_checkpoints", Jupyter's copies, or made by an operating system."""
+    return folder.startswith(".") or folder.lower() in OF_A_SYSTEM
 
 
 def archive_folder(path: str) -> str:

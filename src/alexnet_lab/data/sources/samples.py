@@ -12,7 +12,6 @@ An archive is read as the folder that it would unpack to. Images below a class m
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -21,10 +20,10 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from alexnet_lab.data.image_kinds import left_out_line
+from alexnet_lab.data.image_kinds import LeftOut
 from alexnet_lab.data.sources.blobs import Blob
 from alexnet_lab.data.sources.layout import EXPECTED, Layout, classes_of, find_layout
-from alexnet_lab.data.sources.listing import LABEL_FILES, Listed, list_files
+from alexnet_lab.data.sources.listing import LABEL_FILES, Listed, is_ignored, list_files
 from alexnet_lab.data.sources.tree import Place, folders_of
 from alexnet_lab.data.sources.val_labels import read_val_labels
 from alexnet_lab.errors import UserError, names_of, printable
@@ -71,14 +70,14 @@ def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
     """
     images: list[Listed] = []
     labels: list[Listed] = []
-    left_out: Counter[str] = Counter()
+    left_out = LeftOut()
     for file in tqdm(list_files(sources, left_out, option), desc="listing the source", unit=" files", delay=2):
         (labels if file.path.rpartition("/")[2] in LABEL_FILES else images).append(file)
     if not images:
         where = ", ".join(map(str, sources))
         raise NoTrainingImages(
             f"{option}: there are no training images in {where}; {EXPECTED}, an archive of these, ImageNet's official "
-            "archives, or Kaggle's folder"
+            "archives, or Kaggle's folder" + "".join(f"\n{line}" for line in left_out.lines())
         )
     place = Place(option, sources)
     layout = find_layout(folders_of(images), place)
@@ -96,7 +95,7 @@ def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
             splits[split] = sorted(found)
     _check(splits, option)
     wnids = tuple(sorted({sample.wnid for sample in splits["train"]}))
-    remarks = [*_remarks(layout, splits), *_empty_folders(layout, sources), left_out_line(left_out)]
+    remarks = [*_remarks(layout, splits), *_empty_folders(layout, sources), *left_out.lines()]
     return Samples(wnids, splits, tuple(remark for remark in remarks if remark))
 
 
@@ -174,7 +173,7 @@ def _empty_folders(layout: Layout, sources: Sequence[Path]) -> list[str]:
     remarks = []
     for source, (split, folder) in product(sources, layout.splits.items()):
         if folder.subfolders and (source / folder.path).is_dir():
-            entries = sorted(entry.name for entry in os.scandir(source / folder.path) if entry.is_dir())
-            empty = [name for name in entries if name not in folder.subfolders and not name.startswith(".")]
+            entries = sorted(entry.name for entry in os.scandir(source / folder.path) if os.path.isdir(entry))
+            empty = [name for name in entries if name not in folder.subfolders and not is_ignored(name)]
             remarks += [f"no class of {split}, as they have no images: {names_of(empty)}"] if empty else []
     return remarks

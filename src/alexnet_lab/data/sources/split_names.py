@@ -1,6 +1,7 @@
 """Which split a folder's name means: `Train`, `seg_train`, `train_set`, `valid` and other usual spellings."""
 
 import re
+import unicodedata
 from typing import Literal, NamedTuple
 
 SPLITS = ("train", "val", "test")
@@ -8,10 +9,16 @@ SPLITS = ("train", "val", "test")
 UNCLEAR: Literal["unclear"] = "unclear"
 """`eval` may be validation or test, `trainval` is both."""
 
-MEANINGS = {
-    "train": ("train", "training", "trn"),
-    "val": ("val", "valid", "validation", "validate", "dev", "devel", "development"),
-    "test": ("test", "tests", "testing", "tst"),
+MEANINGS: dict[str, tuple[str, ...]] = {
+    "train": (
+        *("train", "training", "trainings", "trn", "lern", "entrenamiento", "entrainement", "apprentissage"),
+        *("treinamento", "treino", "addestramento"),
+    ),
+    "val": (
+        *("val", "valid", "validation", "validate", "vld", "dev", "devel", "development", "validierung"),
+        *("validierungs", "validacion", "validacao", "validazione"),
+    ),
+    "test": ("test", "tests", "testing", "tst", "unseen", "pruf", "prueba", "pruebas", "teste"),
     UNCLEAR: ("eval", "evaluation", "holdout", "heldout", "trainval", "traintest", "valtest"),
 }
 MEANING = {word: split for split, words in MEANINGS.items() for word in words}
@@ -19,6 +26,7 @@ FILLERS = {
     *("set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "photo", "photos", "pic", "pics"),
     *("picture", "pictures", "split", "splits", "folder", "dir", "sample", "samples", "jpg", "jpeg", "png"),
     *("raw", "new", "final", "full", "small", "original", "resized", "cropped", "augmented", "processed", "cleaned"),
+    *("daten", "datos", "donnees", "dados", "dati", "conjunto", "bilder", "imagenes"),
     *("labelled", "labeled", "unlabelled", "unlabeled", "files", "part", "batch", "version"),
 }
 """Words that add nothing to a split's name."""
@@ -58,7 +66,8 @@ def splits_mentioned(name: str) -> set[str]:
 
 
 def _spellings(name: str) -> tuple[list[str], list[str]]:
-    """The name's words, in small letters and without fillers that were joined to them; capitals begin a word or not."""
+    """The name's words, in small letters, without accents and joined fillers; capitals begin a word or not."""
+    name = "".join(sign for sign in unicodedata.normalize("NFKD", name) if not unicodedata.combining(sign))
     name = HOLD_OUT.sub("holdout", name)
     return _words(CAMEL_CASE.sub(" ", name)), _words(name)
 

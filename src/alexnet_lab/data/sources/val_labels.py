@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from alexnet_lab.data.imagenet_classes import wnids_by_ilsvrc2012_id
 from alexnet_lab.data.sources.blobs import Blob
-from alexnet_lab.data.sources.listing import DEVKIT, DEVKIT_VAL_LABELS, KAGGLE_VAL_LABELS, Listed, tar_members
+from alexnet_lab.data.sources.listing import DEVKIT, DEVKIT_VAL_LABELS, KAGGLE_VAL_LABELS, Listed
+from alexnet_lab.data.sources.tars import tar_members
 from alexnet_lab.errors import UserError
 
 MAX_BYTES = 64 * 2**20

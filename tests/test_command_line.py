@@ -29,7 +29,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
             "error: model=[lenet,caffenet]: one model at a time; a sweep over them is -m model=",
         ),
         (["~model"], "error: data.image_size refers to model.image_size, which does not exist"),
-        (["--no-such-flag"], "train.py: error: unrecognized arguments: --no-such-flag"),
+        (["--no-such-flag"], "error: --no-such-flag: options are typed as KEY=VALUE, without dashes"),
         (["-m", "--cfg", "job"], "error: Only one of --run, --multirun, --cfg"),
     ],
 )

@@ -8,7 +8,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab.commands.advice import advice, did_you_mean
+from alexnet_lab.commands.advice import advice, did_you_mean, nearest
 from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.errors import UserError
 
@@ -136,7 +136,8 @@ def test_nothing_is_suggested_where_nothing_is_close() -> None:
         ("trainer=GPU", ", did you mean gpu?"),
         ("model=Lenet", ", did you mean lenet?"),
         ("experiment=krizhevsky", ""),
-        ("model=alexnet", ""),
+        ("model=alexnet", ", did you mean alexnet_original?"),
+        ("model=AlexNet", ", did you mean alexnet_original?"),
         ("model=resnet", ""),
     ],
 )
@@ -159,3 +160,47 @@ def test_choice_that_is_suggested_is_very_close(typed: str, hint: str) -> None:
 )
 def test_name_that_other_programs_use_leads_to_ours(typed: str, option: str) -> None:
     assert told(f"{typed}=1").startswith(f"there is no option {typed!r}, did you mean {option}?")
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "line"),
+    [
+        ("train", "data.image_folder=x", "; it is a choice: data=image_folder data.dir=FOLDER"),
+        ("train", "model.lenet=x", "; it is a choice: model=lenet"),
+        ("train", "workers=4", "; data.workers is an option of data=image_folder, data=imagenet, data=imagenette"),
+        ("train", "num_workers=4", "; data.workers is an option of data=image_folder, data=imagenet, data=imagenette"),
+        ("train", "pretrained=true", "; model.pretrained is an option of model=alexnet_torchvision"),
+    ],
+)
+def test_option_of_other_choices_is_found_in_all_groups(command: str, typed: str, line: str) -> None:
+    key = typed.partition("=")[0]
+    assert told(typed, command=command).splitlines()[0] == f"there is no option {key!r}{line}"
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "line"),
+    [
+        ("train", "~resume", "~resume: resume can be changed, but not removed"),
+        ("train", "~model=lenet", "~model: model can be changed, but not removed"),
+        ("train", "~seed=7", "~seed: seed can be changed, but not removed"),
+        ("train", "~foo", "~foo: there is no option 'foo' to remove"),
+        ("train", "~model.foo", "~model.foo: there is no option 'model.foo' to remove"),
+        ("train", "+seed=3", "seed exists already; to change it, leave the + out: seed=VALUE"),
+        ("train", "++model=lenet", "++model=lenet: leave the ++ out: model=lenet"),
+        ("evaluate", "data=imagenet", "this command takes keys of data only: data.dir, data.eval_batch_size"),
+        ("predict", "model=lenet", "this command has no model; --help lists what it takes"),
+    ],
+)
+def test_wrong_use_of_a_key_is_one_line(command: str, typed: str, line: str) -> None:
+    assert told(typed, command=command) == line
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        *(("epochs", "trainer.max_epochs"), ("e", "trainer.max_epochs"), ("lr", "optimizer.lr"), ("seed", "seed")),
+        *(("model", "model"), ("optimizer.lr", "optimizer.lr"), ("xyzzy", ""), ("batch_size", "data.batch_size")),
+    ],
+)
+def test_nearest_option_of_a_name(name: str, option: str) -> None:
+    assert nearest(name, CONF, "train") == option

@@ -11,6 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab.command_line import HEAD
 from alexnet_lab.commands import arguments
@@ -32,12 +34,12 @@ def value(word: str) -> Any:
 
 @pytest.fixture
 def as_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def start(*words: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["src/train.py", *words])
-        monkeypatch.setattr(sys, "orig_argv", ["python", "src/train.py", *words])
+    def start(*words: str, script: str = "src/train.py", here: Path = HERE) -> None:
+        monkeypatch.setattr(sys, "argv", [script, *words])
+        monkeypatch.setattr(sys, "orig_argv", ["python", script, *words])
         monkeypatch.setenv(HEAD, "")
         monkeypatch.setattr(arguments, "given", [])
-        arguments.prepare(HERE)
+        arguments.prepare(here)
 
     return start
 
@@ -144,11 +146,11 @@ def test_name_of_a_run_may_look_like_a_number(name: str) -> None:
     assert value(word) == name
 
 
-def answer(*words: str) -> str:
+def answer(command: str = "train") -> str:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(HydraException) as raised:
-        compose("train", [word for word in sys.argv[1:] if not word.startswith("-")])
-    return advice(raised.value, str(CONF), "train")
+        compose(command, [word for word in sys.argv[1:] if not word.startswith("-")])
+    return advice(raised.value, str(CONF), command)
 
 
 @pytest.mark.parametrize(
@@ -203,12 +205,104 @@ def test_name_that_is_too_long_is_refused_in_a_line(tmp_path: Path) -> None:
         rewritten(f"images={'x' * 300}", here=tmp_path)
 
 
-def test_comma_in_a_single_run_is_answered_with_a_text_and_a_list(as_typed: Any) -> None:
-    as_typed("data.dir=/sets/a,b")
-    first, text, both = answer().splitlines()
-    assert first == "data.dir=/sets/a,b: a comma separates the values of a sweep (-m); as one value, and as a list:"
-    assert value(shlex.split(text)[2]) == "/sets/a,b"
-    assert value(shlex.split(both)[2]) == ["/sets/a", "b"]
+def composed(line: str, as_typed: Any) -> Any:
+    """The configuration of a printed command line, as the program reads it."""
+    _, script, *words = shlex.split(line)
+    as_typed(*words, script=script)
+    overrides = [word for word in sys.argv[1:] if word != "-m"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(Path(script).stem, overrides if "-m" not in words else [], return_hydra_config=True)
+    if "-m" in words:
+        assert OverridesParser.create().parse_overrides(overrides)
+    elif Path(script).stem == "train":
+        assert config.hydra.run.dir  # made of the run's name
+    return config
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "values"),
+    [
+        ("train run=a,b", "run", ["a,b"]),
+        ("train run=é", "run", ["é"]),
+        ("train run=lr=0.1,é", "run", ["lr=0.1,é"]),
+        ("train data.dir=/sets/a,b", "data.dir", ["/sets/a,b"]),
+        ("train data.dir=~/a,b seed=1", "data.dir", [f"{os.path.expanduser('~')}/a,b"]),
+        ("train data.dir=a,b", "data.dir", [f"{HERE}/a,b"]),
+        ("train data.mean=0.5,0.5", "data.mean", [[0.5, 0.5]]),
+        ("train data.mean=[0.5, 0.5]", "data.mean", [[0.5, 0.5]]),
+        ("train model=lenet,caffenet", "model", [None]),
+        ("train seed=0,1 model=lenet", "seed", [None]),
+        ("train logger.wandb.project=a,b", "logger.wandb.project", ["a,b"]),
+        ("predict images=a,b checkpoint=x", "images", [f"{HERE}/a,b", [f"{HERE}/a", f"{HERE}/b"]]),
+        ("predict out=a,b.csv", "out", [f"{HERE}/a,b.csv"]),
+        ("compare out=a.md,b.csv", "out", [f"{HERE}/a.md,b.csv", [f"{HERE}/a.md", f"{HERE}/b.csv"]]),
+    ],
+)
+def test_every_suggested_line_is_accepted(typed: str, key: str, values: list[Any], as_typed: Any) -> None:
+    name, *words = typed.split(" ")
+    as_typed(*words, script=f"src/{name}.py")
+    lines = answer(command=name).splitlines()[1:]
+    assert len(lines) == len(values)
+    for line, right in zip(lines, values, strict=True):
+        config = composed(line, as_typed)
+        if right is None:
+            assert shlex.split(line)[2:] == ["-m", *words]
+        else:
+            found = OmegaConf.select(config, key)
+            assert (list(found) if isinstance(right, list) else found) == right
+
+
+@pytest.mark.parametrize(
+    "name", ["a#b", "my run!", "my run", "(x)", "{x}", "{a:1}", "a;b", "[a,b]", "[]", "a/b,c", "null"]
+)
+def test_wrong_name_of_a_run_is_answered_with_the_rule(name: str, as_typed: Any) -> None:
+    def start() -> None:
+        as_typed("model=lenet", f"run={name}", "data.dir=/é")
+        assert compose("train", sys.argv[1:3], return_hydra_config=True).hydra.run.dir
+
+    with (
+        initialize_config_dir(str(CONF), version_base="1.3"),
+        pytest.raises((UserError, HydraException, OmegaConfBaseException)) as raised,
+    ):
+        start()
+    rule = "a run's name is made of letters, digits and any of . _ - + = ,"
+    assert advice(raised.value, str(CONF), "train") == f"run={name}: {rule}"
+
+
+def test_name_of_a_run_that_the_shell_has_cut_is_answered_with_the_rule(as_typed: Any) -> None:
+    as_typed("run=my", "run")
+    assert answer().startswith("run=my run: a run's name is made of letters")
+
+
+def test_value_that_is_no_text_is_not_quoted(as_typed: Any) -> None:
+    for words in (["seed=1#"], ["model=lenet", "fast"]):
+        as_typed(*words)
+        assert len(answer().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"),
+    [
+        ("predict.py checkpoint=best.ckpt photos", ["checkpoint=best.ckpt", "images=photos"]),
+        ("predict.py checkpoint=best.ckpt ~/x top=3", ["checkpoint=best.ckpt", f"images={Path.home()}/x", "top=3"]),
+        ("predict.py checkpoint=x photos", ["checkpoint=x", "images=photos"]),
+        ("predict.py images=photos more", ["images=[photos,more]"]),
+        ("predict.py photos checkpoint=x", ["images=photos", "checkpoint=x"]),
+        ("predict.py checkpoint=my photo", ['checkpoint="my photo"']),
+        ("predict.py images=my pictures", ['images="my pictures"']),
+        ("prepare.py data=image_folder photos", ["data=image_folder", "source=photos"]),
+    ],
+)
+def test_path_without_its_option_is_answered_with_the_option(
+    typed: str, suggested: list[str], as_typed: Any, tmp_path: Path
+) -> None:
+    for name in ("best.ckpt", "photos"):
+        (tmp_path / name).touch()
+    script, *words = typed.split(" ")
+    as_typed(*words, script=f"src/{script}", here=tmp_path)
+    line = answer(command=script.removesuffix(".py")).splitlines()[1]
+    assert shlex.split(line) == ["python", f"src/{script}", *suggested]
+    composed(line, as_typed)
 
 
 def test_unreadable_value_without_a_letter_is_answered_with_hydras_reason(as_typed: Any) -> None:

@@ -1,4 +1,4 @@
-"""The command line before Hydra reads it: paths become absolute, `~` is expanded, and what Hydra cannot read is quoted.
+"""The command line before Hydra reads it: paths become absolute, and `~` is expanded.
 
 A path that the user types is relative to the folder they are in; the program works in the project's root, so the path
 is made absolute here, once, for all ranks and jobs. Imports nothing heavy.
@@ -10,11 +10,12 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab.command_line import CALLER, HEAD, command, quoted, written
+from alexnet_lab.command_line import CALLER, HEAD, quoted, written
+from alexnet_lab.commands.folders import check_name
 from alexnet_lab.errors import UserError
 
 PATHS = frozenset({
@@ -23,7 +24,7 @@ PATHS = frozenset({
 })  # fmt: skip
 """The options that are paths, or lists of paths."""
 LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out"})
-"""Those of which at least one command takes several."""
+"""Those of which at least one command takes several; `out` only in compare."""
 PATTERNS = frozenset({"images", "runs", "source"})
 OR_NAMES = frozenset({"baseline"})
 """Options that can also be a name: a path only where something exists there."""
@@ -37,7 +38,7 @@ ADDRESS = re.compile(r"wandb:|local:|[A-Za-z][\w+.-]*://")
 SQLITE = "sqlite:///"
 
 given: list[str] = []
-"""The arguments as the user typed them."""
+"""The arguments as the user typed them, each at the place that it has in `sys.argv[1:]`."""
 
 
 def prepare(caller: Path) -> None:
@@ -83,6 +84,8 @@ def _rewritten(found: re.Match[str], caller: Path, is_sweep: bool) -> str:
         return head + text
 
     for one in value.list if isinstance(value, ChoiceSweep) else [value]:
+        if key in NAMES and isinstance(one, list | dict):
+            check_name(text)
         _check_path(key, one, f"{head}{text}")
 
     def changed(item: Any, whole: str | None = None) -> Any:
@@ -162,77 +165,3 @@ def _exists(path: str, key: str) -> bool:
 def _literal(path: str) -> str:
     """A path in which OmegaConf finds no interpolation."""
     return path.replace("${", r"\${")
-
-
-def unreadable(argument: str, reason: str) -> str:
-    """What to say of an argument that Hydra cannot read: the command line with quotes, or else Hydra's `reason`."""
-    if ASSIGNMENT.fullmatch(argument) is None:
-        line = _joined(argument)
-        if line is None:
-            return f"{argument}: an argument is KEY=VALUE; --help lists the keys"
-    elif (fixed := _as_text(argument)) is None:
-        return f"{argument}: Hydra cannot parse this: {reason}"
-    elif argument in given:
-        line = _line({word: _as_text(word) or word for word in given})
-    else:
-        line = shlex.join([fixed])
-    return f"{argument}: Hydra cannot parse this; quoted for Hydra and for the shell:\n{line}"
-
-
-def ambiguous(argument: str) -> str:
-    """What to say of commas outside of a sweep: the command lines in which they are text, and make a list."""
-    head, _, text = argument.partition("=")
-    words = [f"{head}={new}" for new in (quoted(text), f"[{text}]")]
-    lines = [_line({argument: word}) if argument in given else shlex.join([word]) for word in words]
-    return "\n".join(
-        [f"{argument}: a comma separates the values of a sweep (-m); as one value, and as a list:", *lines]
-    )
-
-
-def _line(replaced: Mapping[str, str]) -> str:
-    """The user's command line with other words in place of some."""
-    return command(Path(sys.argv[0]).stem, *(replaced.get(word, word) for word in given))
-
-
-def _as_text(argument: str) -> str | None:
-    """An argument with its value in Hydra's quotes; None where Hydra can read it, or quotes do not help."""
-    found = ASSIGNMENT.fullmatch(argument)
-    if found is None or not re.search(r"\w", found["text"]) or _readable(argument):
-        return None
-    text = found["text"]
-    is_list = text.startswith("[") and text.endswith("]")
-    if is_list or "-m" in given or "--multirun" in given:
-        items = (text[1:-1] if is_list else text).split(",")
-        text = ",".join(quoted(item.strip().strip("'\"")) for item in items)
-        return found["head"] + (f"[{text}]" if is_list else text)
-    return found["head"] + quoted(text)
-
-
-def _readable(argument: str) -> bool:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return False
-    return True
-
-
-def _joined(argument: str) -> str | None:
-    """The command line in which `argument` belongs to the value in front of it, which the shell has cut at a space.
-
-    None where there is no such value, or the argument is a file by itself.
-    """
-    if argument not in given or os.path.lexists(Path(os.environ[CALLER], argument)):
-        return None
-    place = given.index(argument)
-    first = next((n for n in range(place, -1, -1) if "=" in given[n]), None)
-    if first is None or any(word.startswith("-") for word in given[first : place + 1]):
-        return None
-    last = next((n for n in range(place, len(given)) if "=" in given[n] or given[n].startswith("-")), len(given))
-    found = ASSIGNMENT.fullmatch(" ".join(given[first:last]))
-    if found is None:
-        return None
-    words = [*given[:first], found["head"] + quoted(found["text"]), *given[last:]]
-    return command(Path(sys.argv[0]).stem, *words)

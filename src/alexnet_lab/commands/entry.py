@@ -24,7 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab import files, machine
 from alexnet_lab.commands import arguments, folders, slurm
-from alexnet_lab.commands.advice import advice
+from alexnet_lab.commands.advice import advice, nearest
+from alexnet_lab.commands.flags import in_front
 from alexnet_lab.commands.folders import ROOT
 from alexnet_lab.commands.help import requested_help
 from alexnet_lab.commands.keys import check_choices, check_keys
@@ -104,8 +105,9 @@ def _status_of_sweep() -> int:
 
 
 def _print_help(config_name: str, with_traceback: bool) -> bool:
-    """Print the command's help if it was asked for; whether it was."""
+    """Put the flags in front, and print the command's help if it was asked for; whether it was."""
     try:
+        sys.argv[1:] = in_front(sys.argv[1:], lambda name: nearest(name, str(ROOT / "conf"), config_name))
         text = requested_help(ROOT / "conf", config_name)
     except UserError as error:
         report(error, config_name, with_traceback)

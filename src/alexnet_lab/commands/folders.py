@@ -55,13 +55,19 @@ def run_name(now: str) -> str:
     return now
 
 
-def run_folder(parent: str, run: str, resume: str | None) -> str:
+def check_name(run: Any) -> None:
+    """Raises UserError: `run` is not a name of a run."""
+    if not isinstance(run, str) or not re.fullmatch(r"[\w.+=,-]+", run) or run.startswith("."):
+        shown = "null" if run is None else run
+        raise UserError(f"run={shown}: a run's name is made of letters, digits and any of . _ - + = ,")
+    if len(os.fsencode(run)) > LONGEST_RUN:
+        raise UserError(f"run={run[:40]}...: a run's name has at most {LONGEST_RUN} bytes")
+
+
+def run_folder(parent: str, run: Any, resume: str | None) -> str:
     """The folder of a run: below `parent` by its name, or the one that `resume=FOLDER|CHECKPOINT` names."""
     if resume is None or resume == "auto":
-        if not re.fullmatch(r"[\w.+=,-]+", run) or run.startswith("."):
-            raise UserError(f"run={run}: a run's name is made of letters, digits and any of . _ - + = ,")
-        if len(os.fsencode(run)) > LONGEST_RUN:
-            raise UserError(f"run={run[:40]}...: a run's name has at most {LONGEST_RUN} bytes")
+        check_name(run)
         return str(Path(parent, run))
     folder = _folder_of(Path(resume))
     if not (folder / CONFIG).is_file():

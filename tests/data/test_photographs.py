@@ -339,8 +339,29 @@ def test_a_stored_jpeg_of_another_size_is_named(stores, tmp_path):
     data = images.read_bytes()
     assert data.count(b"\xff\xc0\x00\x11\x08\x01\x00\x01\x00") == TRAIN  # the headers: 256 x 256
     images.write_bytes(data.replace(b"\xff\xc0\x00\x11\x08\x01\x00", b"\xff\xc0\x00\x11\x08\x00\x80", 1))
-    with pytest.raises(UserError, match=r"images.bin: image 0 is damaged \(its size is \[3, 128, 256\]"):
+    with pytest.raises(
+        UserError, match=r"image 0 is damaged \(its size is \[3, 128, 256\].*all of them: (.*)$"
+    ) as error:
         epoch_of(module(folder))
+    assert str(error.value).endswith(f": python src/prepare.py data=imagenette verify=true data.dir={folder}")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("nope", r"there is no folder .*nope \(data\.dir\)\nto make a store in it: "),
+        ("empty", r"the folder .*empty \(data\.dir\) is empty\nto make a store in it: "),
+        ("a.tar.gz", r"a\.tar\.gz \(data\.dir\) is a file, but not an archive that can be read \(\.tar or \.zip\)"),
+        ("texts", r"(?s)there is no store in .*\nleft out \(by their names, not opened\): 1 \.txt$"),
+    ],
+)
+def test_place_without_images_is_named_as_what_it_is(tmp_path, place, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    (tmp_path / "a.tar.gz").touch()
+    with pytest.raises(UserError, match=message):
+        module(tmp_path / place).prepare_data()
 
 
 def test_a_damaged_file_is_named_when_it_is_met(tmp_path):

@@ -43,7 +43,7 @@ class StoredJpegs:
         except RuntimeError as error:
             reason = re.sub(r"^decode_jpeg, \S+, ", "", str(error))  # without the place in torchvision
             raise UserError(
-                f"{self._jpegs.path}: image {row} is damaged ({reason}); `prepare.py verify=true` finds all of them"
+                f"{self._jpegs.path}: image {row} is damaged ({reason}); to find all of them: {self._jpegs.check}"
             ) from error
         return window_of(image, top, left, height, width)
 

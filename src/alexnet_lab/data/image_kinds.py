@@ -156,12 +156,12 @@ def is_image_header(start: bytes) -> bool:
     return _HEADER.match(start) is not None
 
 
-def unidentified(data: bytes) -> str:
-    """Why a file's content is not read as an image."""
+def unidentified(data: bytes, otherwise: str = "") -> str:
+    """Why a file's content is not read as an image; `otherwise` is added where it is nothing known either."""
     if not data:
         return "the file is empty"
     known = next((kind for kind, start in _LOOK_ALIKES.items() if start.match(data[:HEADER_BYTES])), None)
-    return "not an image in a format that Pillow can decode" + (f"; the content is {known}" if known else "")
+    return "not an image in a format that Pillow can decode" + (f"; the content is {known}" if known else otherwise)
 
 
 @dataclass

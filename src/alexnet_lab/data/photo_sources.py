@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from alexnet_lab.data.contents import identity_of
 from alexnet_lab.data.encoded import ImageFiles, StoredJpegs
 from alexnet_lab.data.gather import PixelFile, WindowedImages
+from alexnet_lab.data.image_kinds import ARCHIVE_SUFFIXES
 from alexnet_lab.data.imagenet_classes import names_by_wnid
 from alexnet_lab.data.sources.blobs import Blob
 from alexnet_lab.data.sources.listing import is_archive
@@ -136,10 +137,15 @@ def open_source(
     if is_stream(place):
         return StreamSource(place, name)
     folder = Path(place)
-    images = folder.is_dir() or (folder.is_file() and is_archive(folder.name))
-    if (folder / META).exists() or (folder / MEAN_IMAGE).exists() or not images:
+    if folder.is_file() and not is_archive(folder.name):
+        suffixes = " or ".join(sorted(ARCHIVE_SUFFIXES))
+        raise UserError(f"{place} (data.dir) is a file, but not an archive that can be read ({suffixes}), or a folder")
+    if (folder / META).exists() or (folder / MEAN_IMAGE).exists() or not folder.exists():
         return StoreSource(folder, name)
     try:
         return FolderSource(folder, transparency)
-    except NoTrainingImages:
-        return StoreSource(folder, name)  # reports that there is no store, and how to make it
+    except NoTrainingImages as error:
+        try:
+            return StoreSource(folder, name)  # reports that there is no store, and how to make it
+        except UserError as missing:
+            raise UserError("\n".join([str(missing), *error.left_out])) from None

@@ -141,7 +141,7 @@ def _header_fault(blob: Blob) -> str:
                 break
     except OSError as error:
         return reason_of(error)
-    return f"{unidentified(head)}, or cut off in its header" if head else unidentified(head)
+    return unidentified(head, ", or cut off in its header")
 
 
 def _size(head: bytes) -> tuple[int, int] | None:

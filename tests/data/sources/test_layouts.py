@@ -182,7 +182,14 @@ def test_images_of_one_name_in_two_subfolders_of_a_class_are_two_images(found):
         (pairs("d/1/a", "d/1/b", "d/2/a", "d/2/b"), r"/d \(1, 2\) all have .* if they are classes, move all class fol"),
         (pairs("test/cats", "val/cats"), "no training images: test, val in .* are named like splits; expected are"),
         (pairs("train/cats", "val/Cats"), "val has classes without training images: Cats; the classes of train: cats"),
-        (pairs("train/cats", "val"), "the validation images have no folders of classes, as in val/<class>"),
+        (
+            pairs("train/cats", "val"),
+            "val/[ab].jpg is a val image without a folder of its class; move each val image into",
+        ),
+        (
+            [*pairs("train/cats"), "val/ILSVRC2012_val_00000001.JPEG"],
+            "the validation images have no folders of classes",
+        ),
     ],
 )
 def test_what_could_be_meant_in_two_ways_is_refused_by_name(found, paths, message):

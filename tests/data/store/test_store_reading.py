@@ -78,7 +78,7 @@ def with_checksums(store, name="mean_image.npy", without=None):
         (lambda store: cut(store / META), "meta.json is damaged"),
         (lambda store: (store / META).write_bytes(b"\xff\xfe"), "meta.json cannot be read"),
         (lambda store: (store / META).unlink(), "is without meta.json; .*prepare.py data=imagenet source="),
-        (lambda store: shutil.rmtree(store), "there is no store in .*prepare.py data=imagenet source="),
+        (lambda store: shutil.rmtree(store), r"(?s)there is no folder .*prepare.py data=imagenet source="),
         (lambda store: (store / META).write_text("[" * 100_000), "meta.json is damaged"),
         (lambda store: with_byte(store / "train/labels.npy", 20, 0x5A), "train/labels.npy is damaged"),
     ],

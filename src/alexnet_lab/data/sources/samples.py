@@ -28,9 +28,16 @@ from alexnet_lab.data.sources.tree import Place, folders_of
 from alexnet_lab.data.sources.val_labels import read_val_labels
 from alexnet_lab.errors import UserError, names_of, printable
 
+IMAGENET_VAL = "ILSVRC2012_val_"
+"""How the names of ImageNet's val images begin; their classes are in a table."""
+
 
 class NoTrainingImages(UserError):
-    """What is there is no dataset of images."""
+    """What is there is no dataset of images; `left_out` are lines on what is there."""
+
+    def __init__(self, message: str, left_out: Sequence[str]) -> None:
+        super().__init__("\n".join([message, *left_out]))
+        self.left_out = left_out
 
 
 class Sample(NamedTuple):
@@ -77,7 +84,8 @@ def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
         where = ", ".join(map(str, sources))
         raise NoTrainingImages(
             f"{option}: there are no training images in {where}; {EXPECTED}, an archive of these, ImageNet's official "
-            "archives, or Kaggle's folder" + "".join(f"\n{line}" for line in left_out.lines())
+            "archives, or Kaggle's folder",
+            left_out.lines(),
         )
     place = Place(option, sources)
     layout = find_layout(folders_of(images), place)
@@ -100,6 +108,11 @@ def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
 
 
 def _with_labels(images: list[Listed], labels: list[Listed], place: Place) -> list[Sample]:
+    if not (labels or any(f"/{IMAGENET_VAL}" in f"/{path}" for path, _ in images)):
+        place.refuse(
+            f"{place.of(images[0].path)} is a val image without a folder of its class; move each val image into "
+            "val/<class>, with the classes of train, or move the val images away"
+        )
     try:
         wnids = read_val_labels(labels)
     except UserError as error:

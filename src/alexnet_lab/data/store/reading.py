@@ -35,6 +35,8 @@ class Jpegs:
     offsets: NDArray[np.int64]
     """[N + 1]"""
     path: Path
+    check: str
+    """The command line that finds all damaged images of the store."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -64,7 +66,8 @@ class Store:
         data = np.asarray(np.memmap(self.folder / split / JPEGS, np.uint8, "r"))
         if offsets[0] != 0 or offsets[-1] != len(data) or (np.diff(offsets) <= 0).any():
             raise UserError(f"{self.folder / split / OFFSETS} is damaged: its offsets do not increase to {len(data)}")
-        return Jpegs(data, offsets, self.folder / split / JPEGS)
+        check = _command(self.folder, self.meta.name, "verify=true")
+        return Jpegs(data, offsets, self.folder / split / JPEGS, check)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """[N], places in `meta.classes`."""
@@ -111,14 +114,7 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
     try:
         text = path.read_text()
     except (FileNotFoundError, NotADirectoryError):
-        partial = Path(f"{folder.resolve()}.partial").exists()
-        begun = f"; {folder}.partial was begun, and the command that began it finishes it" if partial else ""
-        known = f"there is no store in {folder.absolute()} (data.dir)"
-        if (folder / MEAN_IMAGE).exists():
-            known = f"the store in {folder} (data.dir) is without {META}; delete it and make it again"
-        elif folder.is_dir() and any(folder.iterdir()):
-            known += "; training takes one, or images in train/<class>/* or <class>/*"
-        raise UserError(f"{known}{begun}\nto make it: {remedy}") from None
+        raise UserError(f"{_missing(folder)}\nto make a store in it: {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     try:
@@ -138,10 +134,24 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
     return meta
 
 
-def _command(folder: Path, name: str) -> str:
-    """The line that makes the store; the folder is left out where it is the dataset's usual one."""
+def _missing(folder: Path) -> str:
+    """What is there in place of a store."""
+    place = f"{folder.absolute()} (data.dir)"
+    if Path(f"{folder.resolve()}.partial").exists():
+        return f"there is no store in {place}; {folder}.partial was begun, and the command that began it finishes it"
+    if not folder.is_dir():
+        return f"there is no folder {place}"
+    if (folder / MEAN_IMAGE).exists():
+        return f"the store in {place} is without {META}; delete it and make it again"
+    if not any(folder.iterdir()):
+        return f"the folder {place} is empty"
+    return f"there is no store in {place}; training takes one, or images in train/<class>/* or <class>/*"
+
+
+def _command(folder: Path, name: str, choice: str = "source=FOLDER_OR_ARCHIVE") -> str:
+    """The line that makes the store, or does something else; the usual folder of the dataset is left out."""
     elsewhere = [] if folder == Path("data", name) else [override("data.dir", folder)]
-    return command("prepare", override("data", name), "source=FOLDER_OR_ARCHIVE", *elsewhere)
+    return command("prepare", override("data", name), choice, *elsewhere)
 
 
 def _check_sizes(store: Store) -> None:

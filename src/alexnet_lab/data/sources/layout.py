@@ -2,7 +2,8 @@
 
 Classes are the folders directly in a split, as with torchvision's ImageFolder; images at any depth below belong to
 them. A source without splits is one split, `train`, with the top folders as its classes; where the only top folder
-has folders in it, as `flowers/` in many archives, those are the classes.
+has folders in it, as `flowers/` in many archives, those are the classes. Top folders that all have folders of the same
+names may be splits under other names, and are refused.
 """
 
 from collections.abc import Mapping

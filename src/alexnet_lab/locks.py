@@ -37,6 +37,7 @@ def lock(path: Path, what: str) -> AbstractContextManager[Any]:
     """
     from filelock import FileLock, Timeout  # here, since questions answer sooner without it
 
+    marker = path.with_name(f"{path.name}{MARKER}")
     if (reason := _no_flock(path.parent)) is None:
         native = FileLock(path)
         try:
@@ -46,8 +47,9 @@ def lock(path: Path, what: str) -> AbstractContextManager[Any]:
             raise UserError(f"{what} is being written by another process ({_read(path)})") from None
         with suppress(OSError):  # a full disk
             path.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        if _is_abandoned(record := _read(marker)):  # left by a process on a machine without flock, or before a move
+            _take_away(marker, record)
         return held
-    marker = path.with_name(f"{path.name}{MARKER}")
     held = hold_marker(marker, what, seconds=0.0)
     log.warning("%s has no file locks (%s); using the marker file %s instead", path.parent, reason, marker.name)
     return held

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_lab import locks
 from alexnet_lab.commands import folders
 from alexnet_lab.errors import UserError
 
@@ -58,6 +59,13 @@ def test_torchrun_over_several_nodes_needs_a_name(monkeypatch: pytest.MonkeyPatc
 def test_run_lives_below_the_parent_by_its_name(name: str) -> None:
     assert folders.run_folder("logs/runs", name, None) == f"logs/runs/{name}"
     assert folders.run_folder("logs/runs", name, "auto") == f"logs/runs/{name}"
+
+
+def test_marker_of_a_dead_process_is_removed_where_flock_works(tmp_path: Path) -> None:
+    marker = tmp_path / f"{folders.LOCK}{locks.MARKER}"
+    marker.write_text(locks.RELEASED)
+    with folders.lock(tmp_path):
+        assert not marker.exists()
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "..", "a b", "a\nb", "$HOME"])

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra.core.utils import JobStatus
 from rich.console import Console
 
 from alexnet_lab.commands import sweep_view
 from alexnet_lab.commands.launch import Plan
 from alexnet_lab.commands.sweep_job import Job
-from alexnet_lab.commands.sweep_view import figures, labels, look, progress, table, time_left
+from alexnet_lab.commands.sweep_view import View, figures, labels, look, progress, table, time_left
+from alexnet_lab.errors import RunFailed
 from alexnet_lab.tracking.metric_rows import read_rows
+from hydra_plugins.alexnet_lab_launcher.launcher import Ended
 
 HEADER = "epoch,step,train/loss,val/top1\n"
 
@@ -119,3 +122,25 @@ def test_without_a_terminal_each_running_job_has_a_line_a_minute(
         "[1/3] seed=0  running for 1:00",
         "[1/3] seed=0  epoch 1  val/top1 0.7500  running for 2:00  18:00 left",
     ]
+
+
+def test_end_of_a_sweep_counts_the_failed_and_prints_each_reason_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [job(tmp_path / name, name) for name in ("a", "b", "c")]
+    view = View(tmp_path, jobs)
+    for one, state in zip(jobs, ("failed", "failed", "finished"), strict=True):
+        one.state, one.reason = state, "no such data" if state == "failed" else ""
+    view.close()
+    printed = capsys.readouterr().out
+    assert "1 of 3 jobs finished, 2 failed" in " ".join(printed.split())
+    assert printed.count("no such data") == 1
+    assert "a, b: no such data" in printed
+
+
+def test_failed_job_of_a_sweep_raises_its_reason_without_a_line_of_hydras(capfd: pytest.CaptureFixture[str]) -> None:
+    returned = Ended(overrides=["seed=1"], status=JobStatus.FAILED)
+    returned.return_value = RunFailed("a failed: no such data")
+    with pytest.raises(RunFailed, match="no such data"):
+        _ = returned.return_value
+    assert capfd.readouterr().err == ""

@@ -69,8 +69,10 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 arguments.prepare(caller)
                 start(_quiet(function, config_name, with_traceback))()
             except RunFailed as error:  # the first job that failed, when the sweep has ended
-                print(f"error: {error}", file=sys.stderr)
-                sys.exit(_status_of_sweep() or FAILED)
+                status = _status_of_sweep()
+                if status != FAILED:  # else the sweep's table has printed each reason
+                    print(f"error: {error}", file=sys.stderr)
+                sys.exit(status or FAILED)
             except RunInterrupted:
                 slurm.requeue()
                 sys.exit(INTERRUPTED)

@@ -5,6 +5,7 @@ Imports nothing heavy before it shows something.
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from alexnet_lab.commands import ending, folders
 from alexnet_lab.tracking.metric_rows import read_rows
 
 if TYPE_CHECKING:
-    from alexnet_lab.commands.sweep_job import Job
+    from alexnet_lab.commands.sweep_job import Job, State
 
 REFRESH_SECONDS = 1.0
 LINE_SECONDS = 60.0
 COLUMNS = ("job", "overrides", "state", "epoch", "val/top1", "time", "left")
+OTHER_STATES: tuple["State", ...] = ("failed", "interrupted", "skipped", "running", "waiting")
 COLORS = {"running": "yellow", "finished": "green", "failed": "red", "interrupted": "magenta"}
 
 
@@ -51,7 +53,7 @@ class View:
             self._live.update(table(self._folder, self._jobs), refresh=True)
 
     def close(self) -> None:
-        """Show how all jobs ended, and why those failed that did."""
+        """Show how all jobs ended, and each reason of those that failed once, with its jobs."""
         from rich.console import Console
 
         if self._live is None:
@@ -60,9 +62,12 @@ class View:
             self._live.stop()
         console = Console(width=None if sys.stdout.isatty() else 160)
         console.print(table(self._folder, self._jobs))
-        for job in self._jobs:
-            if job.state == "failed":
-                console.print(f"{job.name}: {job.reason}", markup=False, highlight=False, soft_wrap=True)
+        failed = [job for job in self._jobs if job.state == "failed"]
+        for reason in dict.fromkeys(job.reason for job in failed):
+            jobs = [job for job in failed if job.reason == reason]
+            names = ", ".join(job.name for job in jobs)
+            console.print(f"{names}: {reason}", markup=False, highlight=False, soft_wrap=True)
+            for job in jobs:
                 kept = (job.folder / folders.CONFIG).exists()
                 hint = ending.go_on(job.folder) if kept else job.folder
                 console.print(f"  {hint}", markup=False, highlight=False, soft_wrap=True)
@@ -94,8 +99,7 @@ def table(folder: Path, jobs: "Sequence[Job]") -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    done = sum(job.state not in ("waiting", "running") for job in jobs)
-    found = Table(title=f"sweep {folder.name}: {done} of {len(jobs)} jobs done", title_justify="left")
+    found = Table(title=f"sweep {folder.name}: {counts(jobs)}", title_justify="left")
     for name in COLUMNS:
         found.add_column(name, overflow="fold", no_wrap=name != "overrides")
     for number, (job, label) in enumerate(zip(jobs, labels(jobs), strict=True), 1):
@@ -104,6 +108,13 @@ def table(folder: Path, jobs: "Sequence[Job]") -> Any:
         state = f"[{color}]{job.state}[/]" if color else job.state
         found.add_row(str(number) if "=" in head else head, Text(label), state, *progress(job))
     return found
+
+
+def counts(jobs: "Sequence[Job]") -> str:
+    """`1 of 3 jobs finished, 2 failed`."""
+    states = Counter(job.state for job in jobs)
+    others = [f", {states[state]} {state}" for state in OTHER_STATES if states[state]]
+    return f"{states['finished']} of {len(jobs)} jobs finished{''.join(others)}"
 
 
 def labels(jobs: "Sequence[Job]") -> list[str]:

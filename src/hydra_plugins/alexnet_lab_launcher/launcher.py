@@ -49,6 +49,25 @@ for name, node in (("processes", ProcessLauncherConfig), ("none", NoLauncherConf
     ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="alexnet_lab")
 
 
+class Ended(JobReturn):
+    """How a job ended; unlike Hydra's, it prints nothing when a sweeper asks a failed one for its value."""
+
+    @property
+    def return_value(self) -> Any:
+        """The job's objective.
+
+        Raises:
+            RunFailed: the job did not finish.
+        """
+        if self.status == JobStatus.FAILED:
+            raise self._return_value
+        return self._return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
+
 class ProcessLauncher(Launcher):
     """Composes the jobs, all of them before the first one starts, and leaves the rest to `Sweep`."""
 
@@ -94,7 +113,7 @@ class ProcessLauncher(Launcher):
             task = copy.deepcopy(config)
             with open_dict(task):
                 del task["hydra"]
-            returned = JobReturn(
+            returned = Ended(
                 overrides=list(config.hydra.overrides.task),
                 cfg=task,
                 hydra_cfg=OmegaConf.masked_copy(config, "hydra"),

@@ -112,6 +112,7 @@ ALIKE = [f"{fold}/{label}" for fold in ("fold1", "fold2") for label in ("cats", 
     [
         (pairs("cats/indoor", "cats/outdoor/summer", "dogs/indoor"), {"train": ["cats", "dogs"]}),
         (pairs("cats/indoor", "cats/night", "dogs/indoor", "dogs/day"), {"train": ["cats", "dogs"]}),
+        (pairs("cats/indoor", "cats/outdoor", "dogs/indoor", "dogs/outdoor"), {"train": ["cats", "dogs"]}),
         (pairs(*(f"train/{one}" for one in ALIKE), "val/fold1"), {"train": ["fold1", "fold2"], "val": ["fold1"]}),
         (pairs("train/cats/indoor", "val/cats/indoor"), {"train": ["cats"], "val": ["cats"]}),
         (pairs("d/d/train/cats", "d/d/test/cats"), {"train": ["cats"], "test": ["cats"]}),

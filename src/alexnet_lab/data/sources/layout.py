@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alexnet_lab.data.sources.listing import Listed
-from alexnet_lab.data.sources.split_names import SPLITS, UNCLEAR, split_meant, splits_mentioned
+from alexnet_lab.data.sources.split_names import SPLITS, UNCLEAR, are_named_like_parts, split_meant, splits_mentioned
 from alexnet_lab.data.sources.tree import Folder, Place
 from alexnet_lab.errors import names_of, printable
 
@@ -109,7 +109,9 @@ def _plain(root: Folder, level: Folder, stray: list[Listed], place: Place) -> La
 
 
 def _check_not_splits(level: Folder, classes: Mapping[str, Folder], place: Place) -> None:
-    """Refuse folders that have the same folders in them, whatever they are called: they may be splits or folds."""
+    """Refuse `fold1, fold2` and `tr, te` that have the same folders in them: parts of the data, not classes."""
+    if not are_named_like_parts(classes):
+        return
     inner = [{*folder.subfolders} for folder in classes.values() if not folder.files]
     if len(inner) < max(2, len(classes)):
         return
@@ -117,7 +119,7 @@ def _check_not_splits(level: Folder, classes: Mapping[str, Folder], place: Place
     if len(shared) >= 2 and 2 * len(shared) >= len(all_names):
         place.refuse(
             f"the folders in {place.of(level.path)} ({names_of(classes)}) all have folders of the same names "
-            f"({names_of(sorted(shared))}), so they may be splits, and not classes; rename them to train, val or test "
+            f"({names_of(sorted(shared))}), so they may be splits, not classes; rename them to train, val or test "
             f"if they are; if they are classes, {MOVE_CLASSES}"
         )
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 SPLITS = ("train", "val", "test")
@@ -31,6 +32,8 @@ FILLERS = {
 }
 """Words that add nothing to a split's name."""
 JOINED = re.compile(f"({'|'.join(MEANING)})({'|'.join(FILLERS)})")
+ABBREVIATIONS = {"tr", "te", "ts", "va", "vl", "dv"}
+"""Of splits; alone each may be a class."""
 HOLD_OUT = re.compile(r"(hold|held)[\W_]*out", re.IGNORECASE)
 CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 WORD = re.compile(r"[^\W\d_]+")
@@ -63,6 +66,12 @@ def split_meant(name: str) -> Meant | None:
 def splits_mentioned(name: str) -> set[str]:
     """The splits that `name` contains at any place, as `train_cats` does."""
     return {MEANING[word] for words in _spellings(name) for word in words if word in MEANING}
+
+
+def are_named_like_parts(names: Iterable[str]) -> bool:
+    """Whether names differ in a number only, as `fold1` and `fold2`, or are all `ABBREVIATIONS` of splits."""
+    words = {re.sub(r"\d+", "", name).lower() for name in names}
+    return len(words) == 1 or words <= ABBREVIATIONS
 
 
 def _spellings(name: str) -> tuple[list[str], list[str]]:

@@ -125,7 +125,7 @@ def test_four_jobs_of_two_ranks_make_one_tree_and_are_not_run_again(script: Any,
 
     again = script.run(*command)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "4 of 4 jobs done" in again.stdout
+    assert "4 of 4 jobs finished" in again.stdout
     assert results(tmp_path / "four") == before
 
 

@@ -5,6 +5,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from alexnet_lab.commands.describe import describe
+from alexnet_lab.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,3 +80,9 @@ def test_help_shows_an_example(script, name) -> None:
     ended = script.run("--help", program=(f"src/{name}.py",))
     assert ended.returncode == 0
     assert f"python src/{name}.py" in ended.stdout
+
+
+@pytest.mark.parametrize("towers", ["true", "x", "3", "null"])
+def test_wrong_number_of_towers_is_refused_in_a_line(composed, towers: str) -> None:
+    with pytest.raises(UserError, match=r"^model\.towers: .* does not fit: [^\n]*$"):
+        describe(composed("describe", "model=alexnet_original", f"model.towers={towers}"))

@@ -73,6 +73,12 @@ def test_option_that_lightning_hands_on_to_torch_is_checked(options: dict[str, A
     assert str(raised.value).partition("does not fit: ")[2].startswith(reason)
 
 
+def test_strategy_with_options_needs_its_class() -> None:
+    with pytest.raises(UserError, match="does not fit: a strategy with options needs its class") as raised:
+        check_trainer({"strategy": {"process_group_backend": "nope"}})
+    assert len(str(raised.value).splitlines()) == 1
+
+
 def test_device_of_a_strategy_that_is_not_there_is_refused() -> None:
     strategy = {"_target_": "lightning.pytorch.strategies.SingleDeviceStrategy", "device": "cuda:0"}
     with pytest.raises(UserError, match="does not fit: device=cuda:0 needs a GPU; leave device out"):

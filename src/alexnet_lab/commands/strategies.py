@@ -18,6 +18,10 @@ POPEN = "popen"
 
 GIVEN = ("self", "module", "device_ids", "output_device", "process_group", "device_mesh")
 """Arguments of DistributedDataParallel that lightning gives."""
+NEEDS_TARGET = (
+    "a strategy with options needs its class: "
+    "'trainer.strategy={_target_: lightning.pytorch.strategies.DDPStrategy, process_group_backend: gloo}'"
+)
 BACKENDS = [*{*Backend.backend_list} - {"undefined", "fake"}]
 
 
@@ -29,6 +33,8 @@ def works_here(strategy: Any, accelerator: Any = "auto") -> Any:
             an option is none of DDP's, or cannot be used on this machine.
     """
     if isinstance(strategy, Mapping):
+        if not strategy.get("_target_"):
+            raise ValueError(NEEDS_TARGET)
         kind, options = _kind(strategy.get("_target_")), strategy
     elif isinstance(strategy, str) and strategy in StrategyRegistry:
         kind, options = StrategyRegistry[strategy]["strategy"], StrategyRegistry[strategy]["init_params"]

@@ -36,7 +36,7 @@ from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.models.alexnet_d2l import alexnet_d2l
 from alexnet_lab.models.lenet import lenet
 from alexnet_lab.optim.schedules import constant
-from alexnet_lab.tracking.metrics_csv import MetricsCsv
+from alexnet_lab.runs.metrics_csv import MetricsCsv
 
 WARM_UP = 2
 """Steps before the clock starts."""

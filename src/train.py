@@ -7,9 +7,9 @@ from alexnet_lab.commands.entry import command
 
 @command("train")
 def main(config: DictConfig) -> float | None:
-    from alexnet_lab.commands.launch import launch
+    from alexnet_lab.commands.train import train
 
-    return launch(config)
+    return train(config)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from tests import warm
+from tests.small_run import composed_command, trained_run  # noqa: F401 - fixtures
 
 from alexnet_lab import command_line
 from alexnet_lab.commands.entry import register_resolvers
@@ -165,8 +166,8 @@ def refusal(
     as_in_a_rank: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[dict[str, Any]], str]:
     """What a run in this process prints that is refused before anything is trained; nothing of the run is left."""
-    from alexnet_lab.commands import ending, rank, starting
     from alexnet_lab.errors import USER_ERROR
+    from alexnet_lab.launch import ending, rank, starting
 
     monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
 

@@ -12,23 +12,39 @@ SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "alexnet_lab"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted(SOURCE.glob("*.py"))
-PARTS = ("classifier", "models", "data", "optim", "callbacks", "tracking")
-GROUND_FLOOR = ("command_line", "errors", "files", "locks", "machine", "metrics")
-FOR_EVERYBODY = ("alexnet_lab.data.spec", *(f"alexnet_lab.{name}" for name in GROUND_FLOOR))
-LIGHT_COMMANDS = (
-    "entry",
-    "advice",
-    "arguments",
-    "folders",
-    "gpus",
-    "launch",
-    "resume",
-    "supervisor",
-    "heartbeat",
-    "job",
-    "slots",
-    "snapshot",
-    "sweep",
+FLOORS = (
+    ("commands",),
+    ("launch", "report"),
+    ("training",),
+    ("runs",),
+    ("config", "loggers", "pictures"),
+    ("classifier", "callbacks", "models", "optim", "data"),
+    ("command_line", "distributed", "errors", "files", "locks", "machine", "metric_names", "metrics"),
+)
+"""From the top down: a module imports its own room and what is below; those of the ground floor import each other."""
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+SEE_A_CONFIGURATION = ("commands", "launch", "report", "runs", "config")
+FOR_THE_CORE = ("alexnet_lab.data.spec",)
+LIGHT = (
+    "commands.entry",
+    "config.advice",
+    "config.arguments",
+    "launch.gpus",
+    "launch.job",
+    "launch.naming",
+    "launch.ownership",
+    "launch.planning",
+    "launch.resume",
+    "launch.slots",
+    "launch.snapshot",
+    "launch.supervisor",
+    "launch.sweep",
+    "launch.watchdog",
+    "runs.folders",
+    "runs.former_names",
+    "runs.metric_rows",
+    "runs.result_file",
+    "runs.start_note",
 )
 HEAVY = ("torch", "torchvision", "torchmetrics", "lightning", "pydantic", "numpy", "wandb", "rich", "PIL")
 MOST_LINES = 250
@@ -75,19 +91,37 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+def is_allowed(mine: str, name: str) -> bool:
+    """Whether a module of the room `mine` may import `name`."""
+    here, there = FLOOR[mine], FLOOR[part(name)]
+    if here == there and part(name) != mine:
+        return here == FLOOR["errors"] or within(name, FOR_THE_CORE)
+    return there >= here
+
+
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
-def test_parts_import_neither_each_other_nor_the_commands(path: Path) -> None:
+def test_module_imports_only_its_room_and_the_floors_below(path: Path) -> None:
     mine = part(dotted(path))
-    if mine == "commands":
-        return
     ours = [name for name in imports(parsed(path)) if within(name, ("alexnet_lab",))]
-    wrong = [name for name in ours if part(name) != mine and not within(name, FOR_EVERYBODY)]
-    assert wrong == []
+    assert [name for name in ours if not is_allowed(mine, name)] == []
 
 
-def test_every_module_belongs_to_a_known_part() -> None:
-    known = {*PARTS, *GROUND_FLOOR, "commands", "alexnet_lab"}
-    assert {part(dotted(path)) for path in MODULES} <= known
+def test_rule_refuses_what_is_above_and_what_is_beside() -> None:
+    assert is_allowed("launch", "alexnet_lab.training.train")
+    assert is_allowed("classifier", "alexnet_lab.data.spec.Batch")
+    assert is_allowed("files", "alexnet_lab.locks")
+    for mine, name in (
+        ("training", "launch.planning"),
+        ("launch", "report.page"),
+        ("models", "data.module"),
+        ("errors", "runs.run"),
+    ):
+        assert not is_allowed(mine, f"alexnet_lab.{name}")
+
+
+def test_every_module_belongs_to_a_known_room() -> None:
+    assert {part(dotted(path)) for path in MODULES} <= {*FLOOR, "alexnet_lab"}
+    assert all((PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file() for room in FLOOR)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -97,9 +131,9 @@ def test_script_imports_the_entry_alone_before_it_runs(path: Path) -> None:
     assert all(part(name) == "commands" for name in later)
 
 
-@pytest.mark.parametrize("name", LIGHT_COMMANDS)
-def test_light_command_imports_nothing_heavy_at_module_level(name: str) -> None:
-    found = imports(at_module_level(parsed(PACKAGE / "commands" / f"{name}.py")))
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_module_imports_nothing_heavy_at_module_level(name: str) -> None:
+    found = imports(at_module_level(parsed(PACKAGE / f"{name.replace('.', '/')}.py")))
     assert [module for module in found if within(module, HEAVY)] == []
 
 
@@ -116,8 +150,8 @@ def test_plugins_import_nothing_of_ours_at_module_level() -> None:
         assert [name for name in found if within(name, ("alexnet_lab", *HEAVY))] == []
 
 
-def test_light_commands_load_nothing_heavy_indirectly_either() -> None:
-    names = ", ".join(f"alexnet_lab.commands.{name}" for name in LIGHT_COMMANDS)
+def test_light_modules_load_nothing_heavy_indirectly_either() -> None:
+    names = ", ".join(f"alexnet_lab.{name}" for name in LIGHT)
     program = f"import sys, {names}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
     environment = {"PYTHONPATH": str(SOURCE), "PATH": ""}
     loaded = subprocess.run(
@@ -127,8 +161,8 @@ def test_light_commands_load_nothing_heavy_indirectly_either() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
-def test_commands_alone_see_a_dictconfig(path: Path) -> None:
-    if part(dotted(path)) != "commands":
+def test_core_sees_no_configuration(path: Path) -> None:
+    if part(dotted(path)) not in SEE_A_CONFIGURATION:
         assert not [name for name in imports(parsed(path)) if within(name, ("omegaconf", "hydra"))]
         assert "DictConfig" not in path.read_text()
 

@@ -14,13 +14,13 @@ from PIL import Image
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from alexnet_lab.commands.build import build, build_factory, check
-from alexnet_lab.commands.schema import check_run_settings
-from alexnet_lab.commands.train import train
+from alexnet_lab.config.build import build, build_factory, check
+from alexnet_lab.config.schema import check_run_settings
 from alexnet_lab.data import fashion_mnist_files
 from alexnet_lab.data.store.prepare import prepare
-from alexnet_lab.tracking import record
-from alexnet_lab.tracking.metric_rows import read_rows
+from alexnet_lab.runs import result_file
+from alexnet_lab.runs.metric_rows import read_rows
+from alexnet_lab.training import train
 
 CONF = Path(__file__).parents[1] / "conf"
 Settings = Callable[..., dict[str, Any]]
@@ -64,7 +64,7 @@ def _no_files_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """One run in this process; its result."""
     train(settings, folder, None, time.time())
-    result = record.read_result(folder / "result.json")
+    result = result_file.read_result(folder / "result.json")
     assert result is not None
     assert result["status"] == "finished"
     return result

@@ -15,8 +15,8 @@ import filelock._soft
 import pytest
 
 from alexnet_lab import files, locks
-from alexnet_lab.commands import folders
 from alexnet_lab.errors import UserError
+from alexnet_lab.launch import ownership
 
 REFUSALS = (errno.EPERM, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES, errno.EAGAIN)
 
@@ -184,7 +184,7 @@ def test_unfinished_files_of_killed_processes_are_removed_by_the_next_owner(tmp_
     (tmp_path / "checkpoints").mkdir()
     for name in (".config.yaml.0badcafe.writing", "checkpoints/.last.ckpt.0badcafe.writing"):
         (tmp_path / name).touch()
-    with folders.lock(tmp_path):
+    with ownership.lock(tmp_path):
         assert names(tmp_path) == [".lock", "checkpoints"]
         assert names(tmp_path / "checkpoints") == []
 
@@ -201,10 +201,10 @@ def test_folder_is_locked_without_flock(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", refusal(number))
-    with folders.lock(tmp_path):
+    with ownership.lock(tmp_path):
         assert names(tmp_path) == [".lock.held"]
         with pytest.raises(UserError) as refused:
-            folders.lock(tmp_path)
+            ownership.lock(tmp_path)
     assert names(tmp_path) == []
     first, second = str(refused.value).splitlines()
     holder = f"pid {os.getpid()} on {socket.gethostname()}"
@@ -217,7 +217,7 @@ def test_folder_is_locked_without_flock(
 @pytest.mark.usefixtures("no_flock")
 def test_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path, dead: int) -> None:
     marker(tmp_path, dead)
-    with folders.lock(tmp_path):
+    with ownership.lock(tmp_path):
         assert (tmp_path / ".lock.held").read_text().startswith(f"{os.getpid()}\n")
     assert names(tmp_path) == []
 
@@ -226,14 +226,14 @@ def test_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: 
 def test_released_marker_that_could_not_be_removed_is_no_lock(tmp_path: Path) -> None:
     (tmp_path / ".lock.held").write_text("filelock/released\n")
     assert not locks.is_held(tmp_path / ".lock")
-    with folders.lock(tmp_path):
+    with ownership.lock(tmp_path):
         assert names(tmp_path) == [".lock.held"]
 
 
 @pytest.mark.usefixtures("no_flock", "no_exchange")
 def test_lock_of_a_dead_process_is_taken_over_where_names_cannot_be_exchanged(tmp_path: Path, dead: int) -> None:
     marker(tmp_path, dead)
-    with folders.lock(tmp_path):
+    with ownership.lock(tmp_path):
         assert (tmp_path / ".lock.held").read_text().startswith(f"{os.getpid()}\n")
     assert names(tmp_path) == []
 
@@ -244,12 +244,12 @@ def test_lock_of_another_machine_names_it_and_how_to_clear_it(tmp_path: Path, de
     folder.mkdir()
     path = marker(folder, dead, "node7?pidns-f0000001")
     with pytest.raises(UserError) as refused:
-        folders.lock(folder)
+        ownership.lock(folder)
     first, second = str(refused.value).splitlines()
     assert first.endswith(f"(pid {dead} on node7)")
     subprocess.run(["bash", "-c", second.partition(": ")[2]], check=True)
     assert not path.exists()
-    with folders.lock(folder):
+    with ownership.lock(folder):
         pass
 
 
@@ -271,7 +271,7 @@ def test_disk_that_is_full_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(
         UserError, match=r"^.* cannot be written: No space left on device\nto put runs elsewhere: hydra"
     ):
-        folders.lock(tmp_path)
+        ownership.lock(tmp_path)
     assert names(tmp_path) == []
 
 
@@ -281,7 +281,7 @@ def test_claim_that_the_file_system_refuses_is_a_line_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(Path, "write_bytes", refusal(number))
     with pytest.raises(UserError, match=f"{tmp_path} cannot be written: {os.strerror(number)}"):
-        folders.claim(tmp_path, {"seed": 1})
+        ownership.claim(tmp_path, {"seed": 1})
     assert names(tmp_path) == []
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_lab import machine
-from alexnet_lab.commands import folders, job, launch
-from alexnet_lab.commands.sweep_job import Process
+from alexnet_lab.launch import job, naming, planning
+from alexnet_lab.launch.sweep_job import Process
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_machine_without_linuxs_calls_is_used_as_a_whole() -> None:
 @pytest.mark.usefixtures("macos")
 def test_ranks_of_torchrun_agree_on_their_agent_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert folders.run_name("now") == f"torchrun-{os.getppid()}"
+    assert naming.run_name("now") == f"torchrun-{os.getppid()}"
 
 
 @pytest.mark.usefixtures("macos")
@@ -51,7 +51,7 @@ def test_end_of_a_job_is_noticed_without_waitid() -> None:
 
 @pytest.mark.usefixtures("macos")
 def test_job_of_a_sweep_starts_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "start", lambda plan: 0)
+    monkeypatch.setattr(planning, "start", lambda plan: 0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = {"checkpoint": None, "folder": str(tmp_path), "settings": {"trainer": {}}, "continues": False, "cores": [0]}
     assert job.run(given) == 0

@@ -24,8 +24,8 @@ from PIL import Image
 from alexnet_lab.data.sampler import EpochOrder
 from alexnet_lab.data.store.prepare import prepare
 from alexnet_lab.data.stream.writing import write_stream
-from alexnet_lab.tracking.comparison.run_folders import read_runs
-from alexnet_lab.tracking.metric_rows import read_rows
+from alexnet_lab.runs.metric_rows import read_rows
+from alexnet_lab.runs.reading import read_runs
 
 IMAGES = (
     *("model=lenet", "data=image_folder", "data.crop_size=224", "data.num_classes=2", "data.batch_size=2"),
@@ -101,7 +101,7 @@ def images(tmp_path: Path) -> Path:
 @pytest.fixture
 def train(script: Any) -> Callable[..., subprocess.CompletedProcess]:
     """Run the real script with `faults.py`."""
-    paths = [str(Path(__file__).parent / "commands"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).parent / "launch"), *filter(None, [os.environ.get("PYTHONPATH")])]
     # LitData tries to get a chunk for two minutes by default.
     environment = script.environment | {"PYTHONPATH": os.pathsep.join(paths), "MAX_WAIT_TIME": "2"}
     return lambda *arguments, **more: script.run(*arguments, env=environment, **more)

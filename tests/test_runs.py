@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from alexnet_lab.commands.build import build
-from alexnet_lab.commands.folders import read_config
-from alexnet_lab.tracking.metric_rows import read_rows
+from alexnet_lab.config.build import build
+from alexnet_lab.runs.folders import read_config
+from alexnet_lab.runs.metric_rows import read_rows
 
 SMALL = ("model=lenet", "data=synthetic", "data.channels=1", "data.stored_size=28", "logger=none", "trainer=cpu")
 
@@ -333,7 +333,7 @@ def test_stop_while_lightning_begins_to_train_is_recorded_as_interrupted(
 ) -> None:
     folder = tmp_path / "early"
     asked = "+callbacks.asked._target_=faults.Asked"
-    environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "commands")}
+    environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "launch")}
     ended = script.run(*SMALL, *RANKS[ranks], asked, f"hydra.run.dir={folder}", env=environment)
     assert ended.returncode == 3, ended.stderr
     assert result(folder)["status"] == "interrupted"
@@ -434,7 +434,7 @@ def test_ranks_of_torchrun_need_a_trainer_of_as_many(script: Any, tmp_path: Path
     folder = tmp_path / "run"
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "src/train.py")
     late = "+callbacks.late._target_=faults.Late"  # rank 0 tells it nevertheless
-    environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "commands")}
+    environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "launch")}
     ended = script.run(*TWENTY, late, f"hydra.run.dir={folder}", program=torchrun, env=environment)
     assert ended.returncode != 0
     assert "2 process(es) were started for a trainer of 1" in ended.stderr

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet_lab.tracking.metric_rows import read_rows
+from alexnet_lab.runs.metric_rows import read_rows
 
 EXACT = "trainer.precision=64-true"  # sums of terms that nearly cancel keep digits enough to be compared
 # An odd number of classes, and an incomplete last batch in each epoch and split.

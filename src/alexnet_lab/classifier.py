@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from alexnet_lab.data.spec import Batch, mean_over_views, replica
+from alexnet_lab.data.spec import Batch, mean_over_views
+from alexnet_lab.distributed import replica
 from alexnet_lab.errors import RunFailed, UserError
 from alexnet_lab.metrics import ClassificationMetrics, sum_of_losses
 

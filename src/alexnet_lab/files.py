@@ -14,6 +14,9 @@ from typing import Any
 
 from alexnet_lab.locks import ASIDE, MARKER, UNFINISHED, beside, hold_marker
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The project's folder, which has `conf` and `docs` in it."""
+
 NO_SYNC = {
     getattr(errno, name)
     for name in ("EINVAL", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOTTY", "EPERM", "EACCES", "EBADF", "EISDIR", "EROFS")

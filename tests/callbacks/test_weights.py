@@ -32,9 +32,9 @@ from torch import Tensor
 from alexnet_lab.callbacks.foreign import check_callbacks
 from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.commands.evaluate import evaluate
-from alexnet_lab.commands.train import train
 from alexnet_lab.errors import RunInterrupted, UserError
-from alexnet_lab.tracking.metric_rows import read_rows
+from alexnet_lab.runs.metric_rows import read_rows
+from alexnet_lab.training import train
 
 CONF = str(Path(__file__).parents[2] / "conf")
 TINY = (

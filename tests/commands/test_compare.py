@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.counting import calls
-from tests.tracking.comparison.recorded_runs import rows, settings, write_run
+from tests.runs.recorded_runs import rows, settings, write_run
 
 from alexnet_lab.commands.compare import compare
 from alexnet_lab.errors import UserError

@@ -13,10 +13,10 @@ from torch.nn.functional import interpolate
 
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.commands.evaluate import evaluate
-from alexnet_lab.commands.restore import read_checkpoint, restored_data, restored_network
 from alexnet_lab.data.store.prepare import prepare as prepare_store
 from alexnet_lab.data.store.reading import open_store
 from alexnet_lab.errors import UserError
+from alexnet_lab.runs.trained import read_checkpoint, restored_data, restored_network
 
 ROOT = Path(__file__).parents[2]
 MEAN, STD = [0.5, 0.4, 0.6], [0.25, 0.3, 0.2]
@@ -288,7 +288,7 @@ def test_ten_crop_of_whole_images_is_refused(composed, measured_on) -> None:
         "subprocess.run",
         "alexnet_lab.data.fashion_mnist_files.subprocess.run",
         "alexnet_lab.data.fashion_mnist_files._run_while_data_comes",
-        "alexnet_lab.commands.supervisor.supervise",
+        "alexnet_lab.launch.supervisor.supervise",
         "alexnet_lab.data.synthetic.nothing",
     ],
 )

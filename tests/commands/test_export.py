@@ -11,13 +11,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from alexnet_lab.commands import export_formats
 from alexnet_lab.commands.export import export
-from alexnet_lab.commands.export_formats import FORMS, Network
-from alexnet_lab.commands.restore import read_checkpoint, restored_network
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.errors import UserError
+from alexnet_lab.runs import export_formats
+from alexnet_lab.runs.export_formats import FORMS, Network
+from alexnet_lab.runs.trained import read_checkpoint, restored_network
 
 CONF = Path(__file__).parents[2] / "conf"
 NETWORKS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))

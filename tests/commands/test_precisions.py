@@ -12,7 +12,7 @@ from PIL import Image
 from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.commands.export import export
 from alexnet_lab.commands.predict import predict
-from alexnet_lab.commands.restore import read_checkpoint, restored_network
+from alexnet_lab.runs.trained import read_checkpoint, restored_network
 
 TRUE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 Composed = Callable[..., DictConfig]

@@ -12,10 +12,10 @@ from PIL import Image
 
 from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.commands.predict import predict
-from alexnet_lab.commands.predictions import Prediction, show
-from alexnet_lab.commands.restore import Restored, restored_data, restored_network
 from alexnet_lab.data.store.prepare import prepare as prepare_store
 from alexnet_lab.errors import UserError
+from alexnet_lab.report.predictions import Prediction, show
+from alexnet_lab.runs.trained import Restored, restored_data, restored_network
 
 IMAGES = 13
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from alexnet_lab.commands.ablations import read_jobs
-from alexnet_lab.commands.ensembles import add_ensemble, read_ensembles
-from alexnet_lab.commands.recorded import Run, groups_of, read_runs
 from alexnet_lab.commands.results import add, results
-from alexnet_lab.commands.results_page import page, read_recipes
 from alexnet_lab.errors import UserError
+from alexnet_lab.report.ablations import read_jobs
+from alexnet_lab.report.ensembles import add_ensemble, read_ensembles
+from alexnet_lab.report.results_page import page, read_recipes
+from alexnet_lab.runs.repository import Run, groups_of, read_runs
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))

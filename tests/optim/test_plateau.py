@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet_lab.commands.train import train
 from alexnet_lab.errors import UserError
 from alexnet_lab.optim.plateau import Plateau2012, plateau_2012
 from alexnet_lab.optim.sgd_2012 import sgd_2012
-from alexnet_lab.tracking.metric_rows import read_rows
+from alexnet_lab.runs.metric_rows import read_rows
+from alexnet_lab.training import train
 
 
 def schedule(**settings: Any) -> Plateau2012:

@@ -8,12 +8,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from alexnet_lab import files
-from alexnet_lab.commands.output_file import check_output
+from alexnet_lab.config.output_file import check_output
 from alexnet_lab.errors import UserError
-from alexnet_lab.tracking.comparison import page, text
-from alexnet_lab.tracking.comparison.run_folders import read_runs
-from alexnet_lab.tracking.comparison.runs import Run
-from alexnet_lab.tracking.comparison.table import Comparison, compare_runs
+from alexnet_lab.report import page, text
+from alexnet_lab.report.table import Comparison, compare_runs
+from alexnet_lab.runs.reading import read_runs
+from alexnet_lab.runs.run import Run
 
 WRITERS: dict[str, Callable[[Comparison], str]] = {".html": page.html, ".csv": text.as_csv, ".md": text.markdown}
 
@@ -48,7 +48,7 @@ def compare(config: DictConfig) -> None:
 def _read(settings: dict[str, Any]) -> list[Run]:
     runs = read_runs(_list(settings["runs"])) if settings["runs"] else []
     if settings["wandb"]:
-        from alexnet_lab.tracking.comparison.wandb_server import read_project
+        from alexnet_lab.report.wandb_server import read_project
 
         runs += read_project(settings["wandb"], settings["wandb_filters"])
     return runs

@@ -7,8 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import nn
 
-from alexnet_lab.commands.agreement import agreeing_layers
-from alexnet_lab.commands.build import build, check
+from alexnet_lab.config.agreement import agreeing_layers
+from alexnet_lab.config.build import build, check
 from alexnet_lab.models.table import render
 
 WIDTH = 160

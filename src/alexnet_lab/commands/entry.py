@@ -23,14 +23,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab import files, machine
-from alexnet_lab.commands import arguments, folders, slurm
-from alexnet_lab.commands.advice import advice, nearest
-from alexnet_lab.commands.flags import in_front
-from alexnet_lab.commands.folders import ROOT
-from alexnet_lab.commands.help import requested_help
-from alexnet_lab.commands.keys import check_choices, check_keys
+from alexnet_lab.config import arguments
+from alexnet_lab.config.advice import advice, nearest
+from alexnet_lab.config.flags import in_front
+from alexnet_lab.config.help import requested_help
+from alexnet_lab.config.keys import check_choices, check_keys
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
-from alexnet_lab.tracking.record import FULL_DISK
+from alexnet_lab.files import ROOT
+from alexnet_lab.launch import naming, slurm
+from alexnet_lab.runs import folders
+from alexnet_lab.runs.result_file import FULL_DISK
 
 REFUSED = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
@@ -102,7 +104,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 
 def _status_of_sweep() -> int:
-    sweep = sys.modules.get("alexnet_lab.commands.sweep")  # loaded where there was a sweep
+    sweep = sys.modules.get("alexnet_lab.launch.sweep")  # loaded where there was a sweep
     return sweep.exit_status() if sweep else FINISHED
 
 
@@ -131,14 +133,14 @@ def _caller() -> Path:
 def register_resolvers() -> None:
     """Make known to OmegaConf what `conf/` computes: a run's names and folder, and what Slurm gives."""
     # Kept once it is known: a job of another launcher composes anew, and its sweep is still the same.
-    OmegaConf.register_new_resolver("run_name", folders.run_name, replace=True, use_cache=True)
-    OmegaConf.register_new_resolver("run_folder", folders.run_folder, replace=True)
-    OmegaConf.register_new_resolver("job_name", folders.job_name, replace=True)
+    OmegaConf.register_new_resolver("run_name", naming.run_name, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("run_folder", naming.run_folder, replace=True)
+    OmegaConf.register_new_resolver("job_name", naming.job_name, replace=True)
     OmegaConf.register_new_resolver("slurm_nodes", slurm.nodes, replace=True)
     OmegaConf.register_new_resolver("slurm_tasks_per_node", slurm.tasks_per_node, replace=True)
-    OmegaConf.register_new_resolver("run_title", folders.run_title, replace=True)
-    OmegaConf.register_new_resolver("short_name", folders.short_name, replace=True)
-    OmegaConf.register_new_resolver("first", folders.first, replace=True)
+    OmegaConf.register_new_resolver("run_title", naming.run_title, replace=True)
+    OmegaConf.register_new_resolver("short_name", naming.short_name, replace=True)
+    OmegaConf.register_new_resolver("first", naming.first, replace=True)
 
 
 def _is_of_hydra(error: BaseException) -> bool:
@@ -192,8 +194,8 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, co
     Raises:
         RunFailed: it did not end well. The launcher hands that to the sweeper; the end of its process it would not.
     """
-    from alexnet_lab.commands.sweep import NOT_FOR_JOBS, OF_THE_SWEEP
-    from alexnet_lab.tracking import record
+    from alexnet_lab.launch.sweep import NOT_FOR_JOBS, OF_THE_SWEEP
+    from alexnet_lab.runs import result_file
 
     os.chdir(ROOT)
     # Only submitit's processes are ranks of their step; Ray may have been started by another one.
@@ -208,7 +210,7 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, co
     except SystemExit as end:
         if end.code == INTERRUPTED:
             slurm.requeue()
-        result = record.read_end(folder / folders.RESULT) if (folder / folders.CONFIG).exists() else None
+        result = result_file.read_end(folder / folders.RESULT) if (folder / folders.CONFIG).exists() else None
         result = result or {}
         why = result.get("error") or f"it ended with status {end.code}; what it printed tells why"
         raise RunFailed(f"{folder.name} {result.get('status', 'failed')}: {why}") from None

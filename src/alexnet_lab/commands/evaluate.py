@@ -18,18 +18,18 @@ from alexnet_lab import files
 from alexnet_lab.callbacks.outputs import Outputs
 from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.classifier import ImageClassifier
-from alexnet_lab.commands import gpus
-from alexnet_lab.commands.build import build
-from alexnet_lab.commands.memory import remedies_when_full
-from alexnet_lab.commands.output_file import check_output
-from alexnet_lab.commands.rank import NOISE
-from alexnet_lab.commands.recorded import Run, not_comparable, published_text
-from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
-from alexnet_lab.commands.schema import check_trainer
+from alexnet_lab.config.build import build
+from alexnet_lab.config.memory import remedies_when_full
+from alexnet_lab.config.output_file import check_output
+from alexnet_lab.config.schema import check_trainer
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.spec import different_class
 from alexnet_lab.errors import UserError
+from alexnet_lab.launch import gpus
+from alexnet_lab.launch.rank import NOISE
 from alexnet_lab.metrics import figures_of_mean
+from alexnet_lab.runs.repository import Run, not_comparable, published_text
+from alexnet_lab.runs.trained import Restored, read_checkpoint, restored_data, restored_network
 
 SPLITS = ("test", "val")
 PROTOCOLS = ("center", "ten_crop")

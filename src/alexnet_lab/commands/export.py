@@ -14,14 +14,14 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from alexnet_lab import files
-from alexnet_lab.commands.export_formats import FORMS, Exported, Form, Network
-from alexnet_lab.commands.output_file import check_output
-from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_data, restored_network
+from alexnet_lab.config.output_file import check_output
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.data.store.images import read_image
 from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError, printable
+from alexnet_lab.runs.export_formats import FORMS, Exported, Form, Network
+from alexnet_lab.runs.trained import Restored, read_checkpoint, restored_data, restored_network
 
 TOLERANCE = 1e-4
 """Of logits; of the largest of them where that is above 1."""

@@ -17,13 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from alexnet_lab import files
-from alexnet_lab.commands import gpus, predictions
-from alexnet_lab.commands.build import check_values
 from alexnet_lab.commands.evaluate import PROTOCOLS
-from alexnet_lab.commands.memory import remedies_when_full
-from alexnet_lab.commands.output_file import check_output
-from alexnet_lab.commands.predictions import Prediction
-from alexnet_lab.commands.restore import Restored, read_checkpoint, restored_network
+from alexnet_lab.config.build import check_values
+from alexnet_lab.config.memory import remedies_when_full
+from alexnet_lab.config.output_file import check_output
 from alexnet_lab.data.image_kinds import LeftOut
 from alexnet_lab.data.imagenet_classes import names_by_wnid
 from alexnet_lab.data.preprocessing import Preprocessing
@@ -32,7 +29,11 @@ from alexnet_lab.data.spec import mean_over_views
 from alexnet_lab.data.store.images import read_image
 from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError, printable
-from alexnet_lab.tracking.pictures.sheet import sheet
+from alexnet_lab.launch import gpus
+from alexnet_lab.pictures.sheet import sheet
+from alexnet_lab.report import predictions
+from alexnet_lab.report.predictions import Prediction
+from alexnet_lab.runs.trained import Restored, read_checkpoint, restored_network
 
 ON_SHEET = 40
 """Images, at most."""

@@ -13,12 +13,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from alexnet_lab import files
-from alexnet_lab.commands import folders
-from alexnet_lab.commands.ensembles import add_ensemble, check_ensemble, read_ensembles
-from alexnet_lab.commands.recorded import TEN_CROP, Run, in_common, read_runs, read_ten_crop
-from alexnet_lab.commands.results_page import page, read_recipes
 from alexnet_lab.errors import UserError
-from alexnet_lab.tracking import record
+from alexnet_lab.report.ensembles import add_ensemble, check_ensemble, read_ensembles
+from alexnet_lab.report.results_page import page, read_recipes
+from alexnet_lab.runs import folders, result_file
+from alexnet_lab.runs.repository import TEN_CROP, Run, in_common, read_runs, read_ten_crop
 
 RUNS = Path("docs/runs")
 PAGE = Path("docs/results.md")
@@ -39,7 +38,7 @@ def results(config: DictConfig) -> None:
         record_it = add_ensemble if one.suffix == ".json" else add
         files.print_written(record_it(one, RUNS))
     runs, averaged = read_runs(RUNS), read_ensembles(RUNS)
-    files.write(PAGE, page(runs, read_recipes(folders.ROOT / "conf"), averaged))
+    files.write(PAGE, page(runs, read_recipes(files.ROOT / "conf"), averaged))
     print(f"{len(runs)} runs, {len(averaged)} ensembles")
     files.print_written(PAGE)
 
@@ -69,7 +68,7 @@ def check_run(folder: Path, runs: Path) -> Run:
     """The run in `folder` as it is to be recorded; raises UserError as `results`."""
     if not (folder / folders.CONFIG).exists():
         raise UserError(f"add={folder}: there is no run (no {folders.CONFIG})")
-    result = record.read_end(folder / folders.RESULT)
+    result = result_file.read_end(folder / folders.RESULT)
     if result is None:
         raise UserError(f"add={folder}: the run has not ended yet (no {folders.RESULT})")
     if result["status"] != "finished":

@@ -14,8 +14,9 @@ from alexnet_lab.data.draws import Augmentation
 from alexnet_lab.data.loader import BatchLoader
 from alexnet_lab.data.pipeline import InputPipeline
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
-from alexnet_lab.data.spec import Batch, DataSpec, Draws, different_class, replica
+from alexnet_lab.data.spec import Batch, DataSpec, Draws, different_class
 from alexnet_lab.data.stream.reading import chunks_of
+from alexnet_lab.distributed import replica
 from alexnet_lab.errors import UserError, names_of
 
 Protocol = Literal["center", "ten_crop"]

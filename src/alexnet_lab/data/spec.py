@@ -7,7 +7,7 @@ K classes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -46,15 +46,6 @@ class Batch(NamedTuple):
     global_size: int
     """Samples of the whole global batch, over all ranks and accumulated micro-batches: the loss's denominator."""
     draws: Draws = Draws()
-
-
-def replica(trainer: Any) -> tuple[int, int]:
-    """Which copy of the network this process trains, and how many copies there are. They divide each batch.
-
-    With DDP, rank and world size; the processes of lightning strategies that cut up the network see the same samples.
-    """
-    kwargs = trainer.distributed_sampler_kwargs  # None on a single device
-    return (kwargs["rank"], kwargs["num_replicas"]) if kwargs else (0, 1)
 
 
 def mean_over_views(logits: Tensor, num_samples: int) -> Tensor:

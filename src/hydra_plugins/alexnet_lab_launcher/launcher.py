@@ -1,4 +1,4 @@
-"""`hydra/launcher=processes`: every job of a sweep is a process of its own, see `alexnet_lab.commands.sweep`; and
+"""`hydra/launcher=processes`: every job of a sweep is a process of its own, see `alexnet_lab.launch.sweep`; and
 `hydra/launcher=none`, of the commands that do not sweep.
 
 Hydra imports this module at each start, so at its top it imports nothing but Hydra.
@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    from alexnet_lab.commands.sweep_job import Job
+    from alexnet_lab.launch.sweep_job import Job
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -76,8 +76,8 @@ class ProcessLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take the sweep's folder; `UserError` when another launcher works in it, or a batch could end the sweep."""
-        from alexnet_lab.commands.sweep import Sweep
         from alexnet_lab.errors import UserError
+        from alexnet_lab.launch.sweep import Sweep
 
         sweeper = config.hydra.sweeper
         if sweeper.get("_target_") == BASIC_SWEEPER and sweeper.get("max_batch_size") is not None:
@@ -101,7 +101,7 @@ class ProcessLauncher(Launcher):
         return returns
 
     def _compose(self, overrides: list[str], number: int) -> "tuple[JobReturn, Job]":
-        from alexnet_lab.commands.launch import plan
+        from alexnet_lab.launch.planning import plan
 
         config = self._loader.load_sweep_config(self._config, overrides)
         with open_dict(config):

@@ -49,8 +49,8 @@ class JobsSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Launch all jobs at once and return how each ended; raise as the first that failed did."""
-        from alexnet_lab.commands.folders import job_name
         from alexnet_lab.errors import UserError
+        from alexnet_lab.launch.naming import job_name
 
         if not self._jobs:
             raise UserError("hydra/sweeper=jobs needs +hydra.sweeper.jobs={NAME: [OVERRIDE, ...], ...}")

@@ -1,0 +1,1 @@
+"""From the command line to checked settings: the schema, what builds the parts, messages for wrong input."""

@@ -1,0 +1,244 @@
+"""Turns an error of Hydra's or OmegaConf's into what is wrong and what would be right."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from alexnet_lab.config import retyped
+from alexnet_lab.errors import UserError
+
+AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)'\n1\. ", re.DOTALL)
+UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '(?P<group>[^']+)/(?P<option>[^'/]*)'")
+NOT_A_NAME = re.compile(r"Config group override must be a string or a list|argument of type '\w+' is not iterable")
+NO_NAMES = re.compile(r"^$|(^|[\[,])\s*(null|-?[\d.]+|true|false)\s*($|[\],])", re.IGNORECASE)
+"""Values of a group with something in them that is no name."""
+CHOSEN_TWICE = re.compile(r"Multiple values for (?P<group>[^. ]+)\.")
+DANGLING = re.compile(r"Interpolation key '(?P<key>[^']+)' not found")
+GROUP_IN_DEFAULTS = re.compile(r"^  - (?:override )?/?(\w+):", re.MULTILINE)
+LONGEST_LINE = 240
+EXTRAS = {"optuna": "optuna", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+"""The extra of pyproject.toml that brings a plugin of Hydra's."""
+ELSEWHERE = {
+    **dict.fromkeys(("learning_rate", "learningrate"), "lr"),
+    **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "nproc"), "devices"),
+    **dict.fromkeys(("epochs", "num_epochs", "n_epochs", "e"), "max_epochs"),
+    **dict.fromkeys(("bs", "batch", "b"), "batch_size"),
+    **dict.fromkeys(("arch", "a"), "model"),
+    **dict.fromkeys(("amp", "fp16", "half"), "precision"),
+    **dict.fromkeys(("num_workers", "n_workers", "j"), "workers"),
+    **dict.fromkeys(("name", "run_name", "exp_name"), "run"),
+    **dict.fromkeys(("optim", "opt"), "optimizer"),
+}
+"""What other programs call our options."""
+NO_KEY = object()
+FORCED = re.compile(r"(?<=not supported: ')\+\+(?P<rest>[^']*)")
+THERE_ALREADY = re.compile(r"Could not append to config. An item is already at '(?P<key>[^']*)'")
+DELETED = re.compile(r"Could not delete (?:from config\. )?(?:The value of )?'(?P<key>[^'=]*)")
+UNKNOWN_GROUP = re.compile(r"Could not override '(?P<group>[^']*)'\.\s*\n?.*No match in the defaults list", re.DOTALL)
+
+
+def advice(error: BaseException, conf: str, command: str) -> str:
+    """One or a few lines for `error` of the `command`; `conf` is the folder of the configuration groups."""
+    for cause in _causes(error, hidden=True):
+        if isinstance(cause, UserError):
+            return str(cause)
+        if isinstance(cause, OverrideParseException):
+            return retyped.unreadable(cause.override or "", str(cause.message).splitlines()[0], command)
+        if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+            return _unknown_key(str(cause.full_key), str(cause.key), cause.parent_node, conf, command)
+    text = "\n".join(_message(cause) for cause in _causes(error))
+    if match := AMBIGUOUS.search(text):
+        return retyped.ambiguous(match["argument"], conf, command)
+    if match := UNKNOWN_OPTION.search(text):
+        return _unknown_option(match["group"], match["option"], conf, command)
+    if NOT_A_NAME.search(text):
+        return _not_a_name(conf, command)
+    if match := CHOSEN_TWICE.search(text):
+        return f"+{match['group']}: one is chosen already; to exchange it, leave the + out: {match['group']}=NAME"
+    if match := FORCED.search(text):
+        return f"{match[0]}: leave the ++ out: {match['rest']}"
+    if match := THERE_ALREADY.search(text):
+        return f"{match['key']} exists already; to change it, leave the + out: {match['key']}=VALUE"
+    if match := DELETED.search(text):
+        return _not_deleted(match["key"], conf, command)
+    if match := UNKNOWN_GROUP.search(text):
+        group = match["group"]
+        groups = _groups(conf)
+        if group in groups:
+            own: Any = OmegaConf.load(Path(conf, f"{command}.yaml"))
+            if keys := ", ".join(f"{group}.{key}" for key in own.get(group) or ()):
+                return f"this command takes keys of {group} only: {keys}"
+            return f"this command has no {group}; --help lists what it takes"
+        return f"there is no option group {group!r}{did_you_mean(group, groups)}; groups: {', '.join(groups)}"
+    return "\n".join(dict.fromkeys(line[:LONGEST_LINE] for line in text.splitlines() if line.strip()))
+
+
+def _not_deleted(key: str, conf: str, command: str) -> str:
+    """A key that was removed with ~ and cannot be."""
+    if nearest(key, conf, command) == key:
+        return f"~{key}: {key} can be changed, but not removed"
+    return f"~{key}: there is no option {key!r} to remove"
+
+
+def _message(error: BaseException) -> str:
+    """What the error says, with the key that it is about in front and without OmegaConf's internals."""
+    if not isinstance(error, OmegaConfBaseException) or not error.full_key:
+        return str(error)
+    reason = str(error.msg or error).splitlines()[0]
+    if match := DANGLING.search(reason):
+        return f"{error.full_key} refers to {match['key']}, which does not exist"
+    return f"{error.full_key}: {reason}"
+
+
+def _unknown_option(group: str, option: str, conf: str, command: str) -> str:
+    if group.startswith("hydra/"):
+        remedy = f"; pip install -e '.[{EXTRAS[option]}]' brings it" if option in EXTRAS else ""
+        return f"{group}={option}: there is no such plugin{remedy}"
+    options = _options(group, conf)
+    close = _close_choices(option, options)
+    default = re.search(rf"^  - {re.escape(group)}: (\w+)$", Path(conf, f"{command}.yaml").read_text(), re.MULTILINE)
+    meant = close[0] if len(close) == 1 else default[1] if default and default[1] in close else None
+    hint = f", did you mean {meant}?" if meant else ""
+    return f"{group}={option}: there is no such {group}{hint}\nchoose from: {', '.join(options)}"
+
+
+def _close_choices(option: str, options: Iterable[str]) -> list[str]:
+    """Those that begin with `option`, whatever the case, or else one that is very close."""
+    lower = {name.lower(): name for name in options}
+    word = option.lower()
+    beginning = [word] if word in lower else [name for name in lower if name.startswith(word)]
+    return [lower[name] for name in beginning or difflib.get_close_matches(word, lower, n=1, cutoff=0.75)]
+
+
+def _not_a_name(conf: str, command: str) -> str:
+    """A group that was set to null or to a number; Hydra does not say which."""
+    groups = {*_groups(conf)} - {"hydra"}
+    taken = _taken(conf, command)
+    for argument in sys.argv[1:]:
+        group, _, value = argument.partition("=")
+        if group in groups - {*taken} and NO_NAMES.search(value):
+            return f"{argument}: this command takes keys of {group} only, as in {group}.KEY=...; --help lists them"
+        if group in taken and NO_NAMES.search(value):
+            return f"{argument}: {group} takes a name\nchoose from: {', '.join(_options(group, conf))}"
+    return "an option group takes a name, as in model=lenet; --help lists the groups and their names"
+
+
+def _groups(conf: str) -> list[str]:
+    return sorted(path.name for path in Path(conf).iterdir() if path.is_dir())
+
+
+def _options(group: str, conf: str) -> list[str]:
+    return sorted(path.stem for path in Path(conf, group).glob("*.yaml"))
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """', did you mean ...?' where one of `words` is close to `word`, else ''."""
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _unknown_key(full: str, key: str, parent: DictConfig, conf: str, command: str) -> str:
+    """`full` is the key that does not exist, `key` its last part; `parent` is the composed node that lacks it."""
+    head = full.removesuffix(key)
+    group = head.removesuffix(".")
+    groups = _taken(conf, command)
+    if full in groups:
+        return f"{full}: one is needed\nchoose from: {', '.join(_options(full, conf))}"
+    hint = _of_another_choice(group, key, parent, groups, conf)
+    if not hint and (meant := _meant(full, key, parent, head, groups)):
+        hint = f", did you mean {meant}?"
+    addition = f"; one that is not printed is added with a +: +{full}=..." if group in groups and not hint else ""
+    return f"there is no option {full!r}{hint}\n`--cfg job` prints every option{addition}"
+
+
+def nearest(word: str, conf: str, command: str) -> str:
+    """The option of `command` that is named `word`, or is closest to it: `trainer.max_epochs` for `epochs`; else ''."""
+    with initialize_config_dir(conf, version_base="1.3"):
+        config = compose(command)
+    node: Any = OmegaConf.to_container(config)
+    for part in word.split("."):
+        node = node.get(part, NO_KEY) if isinstance(node, dict) else NO_KEY
+    groups = _taken(conf, command)
+    if node is not NO_KEY or word in groups:
+        return word
+    head, dot, key = word.rpartition(".")
+    parent = OmegaConf.select(config, head) if head else config
+    return _meant(word, key, parent, head + dot, groups) if isinstance(parent, DictConfig) else ""
+
+
+def _taken(conf: str, command: str) -> list[str]:
+    """The groups that a command takes."""
+    return GROUP_IN_DEFAULTS.findall(Path(conf, f"{command}.yaml").read_text())
+
+
+def _of_another_choice(group: str, key: str, parent: DictConfig, groups: Sequence[str], conf: str) -> str:
+    """Where `key` is an option of choices that were not made, or is a choice itself; else ''."""
+    if group in groups:
+        if key in _options(group, conf):
+            place = f" {group}.dir=FOLDER" if _declares(Path(conf, group, f"{key}.yaml"), "dir") else ""
+            return f"; it is a choice: {group}={key}{place}"
+        others = _choices_with(group, key, conf)
+        return f"; it is one of {others}" if others else ""
+    name = ELSEWHERE.get(key, key)
+    if group or name == "defaults" or name in parent or name in groups or name in _owners(parent):
+        return ""
+    for other in groups:
+        if choices := _choices_with(other, name, conf):
+            return f"; {other}.{name} is an option of {choices}"
+    return ""
+
+
+def _meant(full: str, key: str, parent: DictConfig, head: str, groups: Iterable[str]) -> str:
+    """The option that is closest to the unknown one; '' where none is close."""
+    names = {str(name) for name in parent} - {"hydra"}
+    if head:
+        return _closest(full, key, {name: f"{head}{name}" for name in names}, 0.6)
+    owners = _owners(parent)
+    near = "" if key in owners else _closest(full, key, {name: name for name in {*names, *groups}}, 0.6)
+    return near or _closest(full, key, owners, 0.75)
+
+
+def _closest(typed: str, key: str, names: Mapping[str, str], cutoff: float) -> str:
+    """The value of the name that is closest to `key`, or ''; never what was typed."""
+    known = [name for name, full in names.items() if full != typed]
+    if ELSEWHERE.get(key) in known:
+        return names[ELSEWHERE[key]]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=cutoff)
+    return names[close[0]] if close else ""
+
+
+def _owners(root: DictConfig) -> dict[str, str]:
+    """`lr` -> `optimizer.lr`: the options of the composed groups, each in the group that does not refer to another."""
+    raw: dict[Any, Any] = OmegaConf.to_container(root)  # type: ignore[assignment]
+    groups = {head: node for head, node in raw.items() if head != "hydra" and isinstance(node, dict)}
+    options = ((head, name, value) for head, node in groups.items() for name, value in node.items())
+    return {str(name): f"{head}.{name}" for head, name, value in options if not str(value).startswith("${")}
+
+
+def _choices_with(group: str, key: str, conf: str) -> str:
+    """`data=imagenet, data=imagenette`: the choices of `group` that have the option `key`."""
+    return ", ".join(
+        f"{group}={path.stem}" for path in sorted(Path(conf, group).glob("*.yaml")) if _declares(path, key)
+    )
+
+
+def _declares(path: Path, key: str) -> bool:
+    text = path.read_text()
+    bases = re.findall(r"^  - ([a-z]\w*)$", text, re.MULTILINE)
+    declared = re.search(rf"^{re.escape(key)}:", text, re.MULTILINE) is not None
+    return declared or any(_declares(path.with_name(f"{base}.yaml"), key) for base in bases)
+
+
+def _causes(error: BaseException | None, hidden: bool = False) -> Iterable[BaseException]:
+    """`error` and what led to it; `hidden`: also what OmegaConf hides, as an error of a resolver."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (error.__context__ if hidden else None)

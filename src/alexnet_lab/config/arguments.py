@@ -1,0 +1,167 @@
+"""The command line before Hydra reads it: paths become absolute, and `~` is expanded.
+
+A path that the user types is relative to the folder they are in; the program works in the project's root, so the path
+is made absolute here, once, for all ranks and jobs. Imports nothing heavy.
+"""
+
+import errno
+import glob
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alexnet_lab.command_line import CALLER, HEAD, quoted, written
+from alexnet_lab.config.run_names import check_name
+from alexnet_lab.errors import UserError
+
+PATHS = frozenset({
+    *("images", "out", "sheet", "source", "stream", "checkpoint", "runs", "baseline", "add", "resume", "data.dir"),
+    *("model.pretrained", "logger.mlflow.tracking_uri", "hydra.run.dir", "hydra.sweep.dir"),
+})  # fmt: skip
+"""The options that are paths, or lists of paths."""
+LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out"})
+"""Those of which at least one command takes several; `out` only in compare."""
+PATTERNS = frozenset({"images", "runs", "source"})
+OR_NAMES = frozenset({"baseline"})
+"""Options that can also be a name: a path only where something exists there."""
+WORDS = {"resume": ("auto",)}
+NAMES = frozenset({"run"})
+"""Options that are text even where Hydra reads a number: run=12."""
+FOLDER_FLAGS = ("--config-dir", "-cd")
+ASSIGNMENT = re.compile(r"(?P<head>\+{0,2}(?P<key>[\w./@$-]+)=)(?P<text>.*)", re.DOTALL)
+TILDE = re.compile(r"(^|[\[,])(~[^\[\],'\"]*)")
+ADDRESS = re.compile(r"wandb:|local:|[A-Za-z][\w+.-]*://")
+SQLITE = "sqlite:///"
+
+given: list[str] = []
+"""The arguments as the user typed them, each at the place that it has in `sys.argv[1:]`."""
+
+
+def prepare(caller: Path) -> None:
+    """Rewrite `sys.argv` of a user who stands in the folder `caller`, and remember how they started the program."""
+    given[:] = sys.argv[1:]
+    os.environ[HEAD], os.environ[CALLER] = command_head(), str(caller)
+    sys.argv[1:] = rewritten(given, caller)
+
+
+def command_head() -> str:
+    """`python src/train.py`, as it was typed."""
+    return shlex.join([sys.orig_argv[0], sys.argv[0]])
+
+
+def rewritten(arguments: Sequence[str], caller: Path) -> list[str]:
+    """The arguments with absolute paths; what Hydra cannot read is left to its own message."""
+    done: list[str] = []
+    is_sweep = "-m" in arguments or "--multirun" in arguments
+    for argument in arguments:
+        if done and done[-1] in FOLDER_FLAGS:
+            argument = str(caller / Path(argument).expanduser())
+        flag, _, folder = argument.partition("=")
+        if flag in FOLDER_FLAGS and folder:
+            argument = f"{flag}={caller / Path(folder).expanduser()}"
+        elif found := ASSIGNMENT.fullmatch(argument):
+            argument = _rewritten(found, caller, is_sweep)
+        done.append(argument)
+    return done
+
+
+def _rewritten(found: re.Match[str], caller: Path, is_sweep: bool) -> str:
+    head, key = found["head"], found["key"]
+    text = TILDE.sub(_expanded, found["text"]) if "~" in found["text"] else found["text"]
+    if key not in PATHS and key not in NAMES:
+        return head + text
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep
+    from hydra.errors import HydraException
+
+    try:
+        value = OverridesParser.create().parse_override(head + text).value()
+    except HydraException:
+        return head + text
+
+    for one in value.list if isinstance(value, ChoiceSweep) else [value]:
+        if key in NAMES and isinstance(one, list | dict):
+            check_name(text)
+        _check_path(key, one, f"{head}{text}")
+
+    def changed(item: Any, whole: str | None = None) -> Any:
+        """A path of the user's as an absolute one; numbers are text."""
+        if item is None or (isinstance(item, bool) and key == "model.pretrained"):
+            return item
+        if isinstance(item, list):
+            return [changed(one) for one in item]
+        item = getattr(item, "text", item)  # in Hydra's quotes
+        name = item if isinstance(item, str) else whole or str(item)
+        return name if key in NAMES else absolute(name, key, caller)
+
+    if isinstance(value, ChoiceSweep):
+        if not value.simple_form or not is_sweep:
+            return head + text
+        return head + ",".join(_text(changed(item)) for item in value.list)
+    new = changed(value, text.strip())
+    return head + text if new == value else head + _text(new)
+
+
+def _check_path(key: str, value: Any, argument: str) -> None:
+    """Raises UserError where the `value` of a path's `key` is no path, no list of paths, and not null."""
+    items = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) or any(isinstance(item, list | dict) for item in items):
+        raise UserError(f"{argument}: {key} takes a path{' or a list of paths' if key in LISTS else ''}")
+    if key not in NAMES and any(getattr(item, "text", item) == "" for item in items):
+        raise UserError(f"{argument}: the path is empty; name a file or a folder")
+    if isinstance(value, list) and None in value:
+        raise UserError(f"{argument}: null is not a path; leave it out of the list")
+
+
+def _text(value: Any) -> str:
+    """As Hydra reads it; interpolations of the user's stay what they are."""
+    if isinstance(value, str):
+        return quoted(value)
+    return f"[{','.join(map(_text, value))}]" if isinstance(value, list) else written(value)
+
+
+def _expanded(found: re.Match[str]) -> str:
+    new = os.path.expanduser(found[2])
+    return found[0] if new == found[2] else found[1] + written(new)
+
+
+def absolute(text: str, key: str, caller: Path) -> str:
+    """A path as the user typed it, made absolute; addresses and words like `auto` stay.
+
+    Raises:
+        UserError: a name in it is longer than the file system allows.
+    """
+    if text.startswith(SQLITE):
+        place = text.removeprefix(SQLITE)
+        return f"{SQLITE}{caller}/{place}" if place and not place.startswith("/") else text
+    if not text or text in WORDS.get(key, ()) or ADDRESS.match(text) or text.startswith("${"):
+        return text
+    typed = os.path.expanduser(text)
+    path = os.path.join(caller, typed)
+    exists = _exists(path, key)
+    if os.path.isabs(typed) or (key in OR_NAMES and not exists):
+        return typed
+    if "${" in typed:
+        return os.path.join(_literal(str(caller)), typed)
+    if key in PATTERNS and glob.has_magic(typed) and not exists:
+        return _literal(os.path.join(glob.escape(str(caller)), typed))
+    return _literal(os.path.realpath(path) if ".." in Path(typed).parts else os.path.normpath(path))
+
+
+def _exists(path: str, key: str) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{key}={path[:80]}...: {error.strerror}") from None
+        return False
+    return True
+
+
+def _literal(path: str) -> str:
+    """A path in which OmegaConf finds no interpolation."""
+    return path.replace("${", r"\${")

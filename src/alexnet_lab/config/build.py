@@ -1,0 +1,222 @@
+"""From configuration nodes to objects, with every key and value checked against the target's signature first."""
+
+import inspect
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any, get_args, get_type_hints
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import SchemaError
+
+from alexnet_lab.config.advice import did_you_mean
+from alexnet_lab.errors import UserError, WrongOption
+
+OURS = "alexnet_lab."
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+LIBRARIES = ("lightning.", "torch.")
+"""Whose exceptions of any kind are refusals."""
+REFUSALS = (ValueError, TypeError, RuntimeError, AssertionError, OSError, ImportError, MisconfigurationException)
+"""What is raised for a value that is not taken, by classes of the user's too."""
+OUT_OF_MEMORY = re.compile(r"allocat|overflow", re.IGNORECASE)
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a target that does not exist is reported below
+
+
+def build(settings: Mapping[str, Any], path: str, kind: type = object, **more: Any) -> Any:
+    """The object that the node `settings` describes, at `path` in the configuration; `more` are further arguments.
+
+    Raises:
+        UserError: a key that the target does not have, a value of another type, or one that the target refuses; or
+            the target does not make a `kind`.
+    """
+    check(settings, path, more, kind)
+    made = _made(settings, path, more)
+    _check_kind(made, path, settings, kind)
+    return made
+
+
+def build_factory(settings: Mapping[str, Any], path: str, late: Sequence[str], kind: type) -> Callable[..., Any]:
+    """What makes the object that the node describes from the `late` arguments, given in this order.
+
+    Raises:
+        UserError: as of `build`; also the factory raises it.
+    """
+    if isinstance(settings, Mapping) and settings.get("_partial_") is not True:
+        raise UserError(f"{path}._partial_ must be true: the run itself gives {', '.join(late)}")
+    check(settings, path, late, kind)
+    partial = _made(settings, path, {})
+
+    def factory(*arguments: Any) -> Any:
+        try:
+            made = partial(**dict(zip(late, arguments, strict=True)))
+        except Exception as error:
+            raise refusal(path, str(settings["_target_"]), error) from error
+        _check_kind(made, path, settings, kind)
+        return made
+
+    return factory
+
+
+def _made(settings: Mapping[str, Any], path: str, more: Mapping[str, Any]) -> Any:
+    try:
+        return instantiate(dict(settings), **more, _convert_="all")
+    except InstantiationException as error:
+        if error.__cause__ is None:  # a target that Hydra itself refuses, as os.system
+            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+        raise refusal(path, str(settings["_target_"]), error.__cause__) from error
+
+
+def refusal(path: str, target: str, error: BaseException) -> BaseException:
+    """What to raise when `target` raised `error`: a `UserError` where a value is to blame, and no defect of ours."""
+    if isinstance(error, UserError):
+        return error
+    too_large = isinstance(error, MemoryError | RuntimeError) and OUT_OF_MEMORY.search(str(error))
+    refused = isinstance(error, REFUSALS) or target.startswith(LIBRARIES)
+    if too_large or (refused and not target.startswith(OURS)):
+        return UserError(f"{path}: {error}")
+    return error
+
+
+def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = (), kind: type = object) -> None:
+    """Compare the keys and values of a node, and of the nodes in it, with what its target takes.
+
+    `late` names what it is given besides; it makes a `kind`.
+
+    Raises:
+        UserError: see `build`.
+    """
+    target = str(settings.get("_target_") or "") if isinstance(settings, Mapping) else ""
+    if not target:
+        raise UserError(f"{path}: there is no _target_ that says what to make")
+    found = _target(target, path)
+    if inspect.isclass(found) and not issubclass(found, kind):
+        raise UserError(f"{path}: {target} is not a subclass of {kind.__name__}")
+    parameters, hints = _signature(found, target, path)
+    if missing := [name for name in late if name not in parameters and not _takes_any(parameters)]:
+        raise UserError(f"{path}: {target} does not take {', '.join(missing)}, which the run itself gives")
+    known = [name for name in parameters if name not in late]
+    for key, value in settings.items():
+        if key in HYDRA_KEYS:
+            continue
+        if key in late or (key not in parameters and not _takes_any(parameters)):
+            lines = f"{path}.{key}: {target} has no such option{did_you_mean(key, known)}\noptions: {', '.join(known)}"
+            raise WrongOption(lines, path, key, known)
+        if isinstance(value, Mapping) and "_target_" in value:
+            check(value, f"{path}.{key}", kind=_kind_of(hints.get(key)))
+        elif key in hints and (reason := _misfit(value, hints[key])):
+            raise WrongOption(f"{path}.{key}: {value!r} does not fit: {reason}", path, key, known)
+    if not settings.get("_partial_"):
+        _check_complete(parameters, {*settings, *late}, path)
+
+
+def check_values(options: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Compare options of a command with the type hints `kinds`; raises UserError for the first that does not fit."""
+    for key, kind in kinds.items():
+        if reason := _misfit(options[key], kind):
+            raise UserError(f"{key}: {options[key]!r} does not fit: {reason}")
+
+
+def _check_kind(made: Any, path: str, settings: Mapping[str, Any], kind: type) -> None:
+    if not isinstance(made, kind):
+        raise UserError(f"{path}: {settings['_target_']} makes {type(made).__name__}, not {kind.__name__}")
+
+
+def _kind_of(hint: Any) -> type:
+    """The one class that a hint such as `Profiler | str | None` wants of a node; `object` where it wants several."""
+    wanted = {one for one in (get_args(hint) or (hint,)) if inspect.isclass(one) and one not in (str, type(None))}
+    (kind,) = wanted if len(wanted) == 1 else {object}
+    return kind if not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False) else object
+
+
+def check_origin(settings: Any, path: str, package: str) -> None:
+    """Refuse a configuration from a checkpoint that names anything but the factories of our own `package`.
+
+    What counts is where the named thing was defined: a name that merely begins with our package's leads anywhere, as
+    `alexnet_lab.data.fashion_mnist_files.subprocess.run` does.
+
+    Raises:
+        UserError: a `_target_` from elsewhere, or one that this version does not have.
+    """
+    if isinstance(settings, Mapping):
+        if "_target_" in settings:
+            target = str(settings["_target_"])
+            ours = target.startswith(f"{OURS}{package}.") and "._" not in target
+            if not ours or _definition(_target(target, path)) != target:
+                raise UserError(f"{path}: a checkpoint may not name {target}")
+        for key, value in settings.items():
+            check_origin(value, f"{path}.{key}", package)
+    elif isinstance(settings, list):
+        for index, value in enumerate(settings):
+            check_origin(value, f"{path}[{index}]", package)
+
+
+def _definition(found: Any) -> str:
+    return f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+
+
+def _target(name: str, path: str) -> Any:
+    try:
+        found = get_object(name)
+    except Exception as error:  # also what a module of the user's raises when it is imported
+        hint = _suggestion(name) or f" ({' '.join(str(error).split())})"
+        raise UserError(f"{path}._target_: there is no {name}{hint}") from error
+    if isinstance(found, ModuleType) or not callable(found):
+        raise UserError(f"{path}._target_: {name} is not a class or a function")
+    return found
+
+
+def _suggestion(name: str) -> str:
+    """A name of the same module that is close."""
+    module, _, last = name.rpartition(".")
+    try:
+        return did_you_mean(last, vars(import_module(module)))
+    except Exception:  # there is no such module either, or it cannot be imported
+        return ""
+
+
+def _signature(found: Any, target: str, path: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    try:
+        hints = get_type_hints(found.__init__ if inspect.isclass(found) else found)
+    except (NameError, TypeError, AttributeError):
+        hints = {}
+    try:
+        return inspect.signature(found).parameters, hints
+    except ValueError as error:  # of some that are written in C
+        raise UserError(f"{path}._target_: which options {target} takes is not known") from error
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def _check_complete(parameters: Mapping[str, inspect.Parameter], given: set[str], path: str) -> None:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    for name, parameter in parameters.items():
+        if parameter.kind in named and parameter.default is inspect.Parameter.empty and name not in given:
+            raise UserError(f"{path}.{name} is missing")
+
+
+def _misfit(value: Any, hint: Any) -> str:
+    """Why `value` is not of the type `hint`; '' where it is, or where that cannot be told."""
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUserError, SchemaError):
+        return ""
+    try:
+        # As JSON, since YAML has no tuples either: a list is right where a tuple is wanted.
+        found = adapter.validate_json(json.dumps(value), strict=True)
+        if isinstance(value, bool) and type(found) is int:  # Literal[1] takes True, which is equal
+            return "Input should be a number"
+    except ValidationError as error:
+        # Of a type that YAML cannot write, as a tensor, pydantic says only that it cannot check it.
+        reasons = [detail["msg"] for detail in error.errors() if detail["type"] != "needs_python_object"]
+        return "; or ".join(list(dict.fromkeys(reasons))[:4]) or "a node with a _target_ is needed"
+    return ""

@@ -1,0 +1,96 @@
+"""Which of lightning's strategies a run can have: those whose ranks are processes that are started before them."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
+from torch.distributed import Backend
+from torch.nn.parallel import DistributedDataParallel
+
+from alexnet_lab.config.advice import did_you_mean
+
+POPEN = "popen"
+"""The start method of strategies that leave it to whoever starts a run to start its processes."""
+
+
+GIVEN = ("self", "module", "device_ids", "output_device", "process_group", "device_mesh")
+"""Arguments of DistributedDataParallel that lightning gives."""
+NEEDS_TARGET = (
+    "a strategy with options needs its class: "
+    "'trainer.strategy={_target_: lightning.pytorch.strategies.DDPStrategy, process_group_backend: gloo}'"
+)
+BACKENDS = [*{*Backend.backend_list} - {"undefined", "fake"}]
+
+
+def works_here(strategy: Any, accelerator: Any = "auto") -> Any:
+    """`trainer.strategy` as it is: a registered name, or a node with a `_target_`; `accelerator` is the trainer's.
+
+    Raises:
+        ValueError: it would start processes of its own by fork or spawn, or cut up the network or the optimizer; or
+            an option is none of DDP's, or cannot be used on this machine.
+    """
+    if isinstance(strategy, Mapping):
+        if not strategy.get("_target_"):
+            raise ValueError(NEEDS_TARGET)
+        kind, options = _kind(strategy.get("_target_")), strategy
+    elif isinstance(strategy, str) and strategy in StrategyRegistry:
+        kind, options = StrategyRegistry[strategy]["strategy"], StrategyRegistry[strategy]["init_params"]
+    else:
+        kind, options = None, {}
+    if strategy == "auto" or _fits(kind, options):
+        if isinstance(strategy, Mapping) and kind:
+            _check_options(kind, options, accelerator)
+        return strategy
+    raise ValueError(
+        f"choose {', '.join(['auto', *_names()])}; trainer=ddp trains on every GPU of this machine, trainer=ddp_cpu in "
+        "two processes on the CPU"
+    )
+
+
+def _check_options(kind: type, options: Mapping[str, Any], accelerator: Any) -> None:
+    """What `build.check` cannot see: the options that are handed on to torch."""
+    own = inspect.signature(kind).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own.values()):
+        of_torch = inspect.signature(DistributedDataParallel).parameters
+        for key in [key for key in options if key not in own and not str(key).startswith("_")]:
+            if key not in of_torch or key in GIVEN:
+                known = [*own.keys() - {"kwargs"}, *of_torch.keys() - {*GIVEN}]
+                raise ValueError(f"there is no option {key!r}{did_you_mean(key, known)}")
+            if isinstance(of_torch[key].default, bool) and not isinstance(options[key], bool):
+                raise ValueError(f"{key} must be true or false")
+            if isinstance(options[key], str):
+                raise ValueError(f"{key} takes no text")
+    no_gpu = "" if torch.cuda.is_available() and accelerator != "cpu" else "needs a GPU; "
+    if issubclass(kind, SingleDeviceStrategy) and str(options.get("device")).startswith("cuda") and no_gpu:
+        raise ValueError(f"device={options['device']} {no_gpu}leave device out")
+    for part in filter(None, str(options.get("process_group_backend") or "").split(",")):
+        backend = part.rpartition(":")[2]
+        if backend not in BACKENDS or (backend == "nccl" and no_gpu):
+            reason = f"{no_gpu if backend == 'nccl' else ''}choose gloo, on GPUs nccl, or leave it out"
+            raise ValueError(f"process_group_backend={part}: {reason}")
+
+
+def _names() -> Iterable[str]:
+    for name in sorted(StrategyRegistry.available_strategies()):
+        if _fits(StrategyRegistry[name]["strategy"], StrategyRegistry[name]["init_params"]):
+            yield name
+
+
+def _fits(kind: type | None, options: Mapping[str, Any]) -> bool:
+    if kind is None or options.get("start_method", POPEN) != POPEN:
+        return False
+    # Lightning's own kinds of DDP, as DeepSpeed's, are others than their parent.
+    of_ddp = issubclass(kind, DDPStrategy) and not kind.__module__.startswith("lightning.")
+    return of_ddp or kind in (DDPStrategy, SingleDeviceStrategy)
+
+
+def _kind(target: Any) -> type | None:
+    """The class that a node names; that there is none is reported by `build.check`."""
+    try:
+        found = get_object(str(target))
+    except Exception:
+        return DDPStrategy
+    return found if inspect.isclass(found) else DDPStrategy

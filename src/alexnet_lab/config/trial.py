@@ -1,0 +1,82 @@
+"""What is tried before the training, since it would otherwise fail only after its first step or at its very end."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from alexnet_lab.classifier import OptimizerFactory
+from alexnet_lab.config.build import refusal
+from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.errors import UserError
+from alexnet_lab.metric_names import FIGURES
+
+OURS = ("alexnet_lab.", "lightning.")
+
+
+def try_step(optimizer: OptimizerFactory, target: str, device: torch.device) -> None:
+    """One step of a made-up parameter on the `device`: some settings an optimizer refuses only then.
+
+    Raises:
+        UserError: it does; `target` is what the optimizer is made of.
+    """
+    parameter = nn.Parameter(torch.zeros(2, 2, device=device))
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        optimizer([("weight", parameter)]).step(lambda: 0.0)
+    except Exception as error:
+        raise refusal("optimizer", target, error) from error
+
+
+def check_monitored(callbacks: Mapping[str, pl.Callback], trainer: pl.Trainer) -> None:
+    """Refuse a callback that monitors a metric which no run has.
+
+    A callback of the user's may log metrics of its own; where there is one, nothing is refused.
+
+    Raises:
+        UserError: with the metrics that there are.
+    """
+    if not all(type(callback).__module__.startswith(OURS) for callback in callbacks.values()):
+        return
+    splits = ("train/", "val/") if trainer.limit_val_batches else ("train/",)
+    known = [metric for metric in FIGURES if metric.startswith(splits)]
+    for name, callback in callbacks.items():
+        monitored = getattr(callback, "monitor", None)
+        # Lightning itself gives these two to a ModelCheckpoint.
+        more = ("step", "epoch") if isinstance(callback, pl.callbacks.ModelCheckpoint) else ()
+        if isinstance(monitored, str) and monitored not in (*known, *more):
+            raise UserError(
+                f"callbacks.{name}.monitor={monitored}: there is no such metric; choose from: {', '.join(known)}"
+            )
+
+
+def check_folders(parts: Mapping[str, object]) -> None:
+    """Make the folders that callbacks and profilers write to.
+
+    Raises:
+        UserError: one cannot be made or written.
+    """
+    for name, part in parts.items():
+        folder = getattr(part, "dirpath", None)
+        if not isinstance(folder, str | Path):
+            continue
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{name}.dirpath={folder} cannot be made: {error.strerror}") from error
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"{name}.dirpath={folder} cannot be written")
+
+
+def check_test(trainer: pl.Trainer, data: ImageDataModule) -> None:
+    """Refuse a fraction of the test's batches that is less than one; lightning looks at it after the training.
+
+    Raises:
+        UserError: with the least fraction.
+    """
+    limit = trainer.limit_test_batches
+    if isinstance(limit, float) and 0 < limit < 1 and limit * (batches := len(data.test_dataloader())) < 1:
+        raise UserError(f"trainer.limit_test_batches={limit} is less than one batch; at least {1 / batches:.3g}")

@@ -1,0 +1,75 @@
+"""The claim of a run's folder, and the lock against a second writer.
+
+Imports nothing heavy.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from alexnet_lab import files, locks
+from alexnet_lab.errors import UserError
+from alexnet_lab.runs.folders import CHECKPOINTS, CONFIG, LOCK, as_yaml
+
+
+def claim(folder: Path, config: dict[str, Any]) -> None:
+    """Write `config.yaml` into a folder that holds no run yet; the first writer wins.
+
+    Raises:
+        UserError: a run lives there already, or nothing can be written there.
+    """
+    with writing(folder):
+        try:
+            files.create(folder / CONFIG, as_yaml(config))
+        except FileExistsError:
+            raise taken(folder) from None
+
+
+def taken(folder: Path) -> UserError:
+    """What to raise where a new run is to begin and another one lives."""
+    return UserError(
+        f"run {folder.name} exists already in {folder.parent}\nresume=auto continues it; another run=NAME starts anew"
+    )
+
+
+def rewrite(folder: Path, config: dict[str, Any]) -> None:
+    """Replace `config.yaml` at once, as when a run is continued by another trainer."""
+    with writing(folder):
+        files.write(folder / CONFIG, as_yaml(config))
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder in which nothing was trained, so that its name is free again."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Write what begins a run or a sweep in `folder`.
+
+    Raises:
+        UserError: the file system refuses it, as when it is read-only or full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written: {files.reason_of(error)}\n"
+            "to put runs elsewhere: hydra.run.dir=FOLDER (a sweep: hydra.sweep.dir=FOLDER), or make logs a link to "
+            "another disk"
+        ) from error
+
+
+def lock(folder: Path) -> AbstractContextManager[Any]:
+    """Hold the folder against other writers until the returned lock is closed or the process ends.
+
+    Raises:
+        UserError: another process writes there, or nothing can be written there.
+    """
+    with writing(folder):
+        held = locks.lock(folder / LOCK, f"run {folder.name}")
+    for place in (folder, folder / CHECKPOINTS):
+        files.tidy(place)
+    return held

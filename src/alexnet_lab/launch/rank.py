@@ -1,0 +1,119 @@
+"""One rank's process: `python -m alexnet_lab.launch.rank FOLDER [CHECKPOINT]`, started by the supervisor.
+
+Exit status: 0 finished, 1 failed, 2 a user's error before anything was trained, 3 interrupted.
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from alexnet_lab import distributed, machine
+from alexnet_lab.config.recipes import naming_recipes
+from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, RunInterrupted
+from alexnet_lab.launch import ending, gpus, supervisor, watchdog
+from alexnet_lab.runs import folders
+
+# Warnings of libraries that say nothing to the person at the keyboard.
+NOISE = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"The number of training batches .* is smaller than the logging interval",
+    r"It is recommended to use `self.log\(.*sync_dist=True",  # our figures are those of all ranks already
+    r"The `srun` command is available on your system",  # a single run is no mistake there
+)
+
+log = logging.getLogger(__name__)
+
+
+def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) -> int:
+    """Do this rank's part of the run; every way it can end is recorded and becomes an exit status."""
+    started = time.time()
+    rank = distributed.rank()
+    _log_to(folder / ("train.log" if rank == 0 else f"train.rank{rank}.log"), speak=rank == 0)
+    timeout = settings.get("hang_timeout")
+    pulse = watchdog.Pulse(timeout, lambda stack: _end_hanging(folder, rank, timeout, stack))
+    pulse.start()
+    try:
+        from alexnet_lab.training import train
+
+        gpus.check(settings["trainer"].get("accelerator"), gpus.look())
+        _silence_lightning()
+        with naming_recipes(settings["overrides"]):
+            train(settings, folder, checkpoint, started, pulse.progress)
+    except RunInterrupted as stopped:
+        log.warning("interrupted (%s)", stopped, extra=ending.FILE_ONLY)
+        return INTERRUPTED
+    except (Exception, SystemExit) as error:
+        return ending.fail(folder, error)
+    finally:
+        pulse.leave()
+    return FINISHED
+
+
+def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: str) -> None:
+    """End this process from outside of its main thread, which waits for something that does not come."""
+    error = f"rank {rank} finished no batch for {seconds:g} s (hang_timeout); it was in\n{stack}"
+    status = ending.fail(folder, error)
+    if supervisor.LIFELINE not in os.environ:
+        ending.conclude(folder, status, rank)
+    logging.shutdown()
+    os._exit(status)
+
+
+def _log_to(path: Path, speak: bool) -> None:
+    """What is logged goes to the rank's file; our own lines and others' warnings of rank 0 go to the terminal, too."""
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handlers: list[logging.Handler] = [file]
+    if speak:
+        terminal = logging.StreamHandler()
+        terminal.setFormatter(logging.Formatter("%(message)s"))
+        terminal.addFilter(_is_for_the_terminal)
+        handlers.append(terminal)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, is no reason for a traceback
+    for pattern in NOISE:
+        warnings.filterwarnings("ignore", message=pattern)
+
+
+def _is_for_the_terminal(entry: logging.LogRecord) -> bool:
+    ours = entry.levelno >= logging.WARNING or entry.name.startswith("alexnet_lab")
+    return ours and not getattr(entry, "file_only", False)
+
+
+def _silence_lightning() -> None:
+    """Lightning prints by handlers of its own, tips among it; its warnings go through ours."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in ("lightning", "lightning_utilities"):
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).propagate = True
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the rank that the environment describes in the folder that the arguments name."""
+    supervisor.end_with_supervisor()
+    machine.print_any_text()
+    # A terminal's signals reach every process of its group, and Slurm's every process of a job; the supervisor alone
+    # decides what they mean, and sends SIGTERM.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    folder = Path(arguments[0])
+    checkpoint = Path(arguments[1]) if len(arguments) > 1 else None
+    return run_rank(folder, folders.read_config(folder), checkpoint)
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    # Libraries' exit handlers may wait for ranks that are gone; a failed rank must end now.
+    if status == FAILED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,92 @@
+"""Which configuration a continued run gets: the recorded one, but for what may change."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hydra import compose
+from omegaconf import OmegaConf
+
+from alexnet_lab.command_line import override
+from alexnet_lab.config.arguments import rewritten
+from alexnet_lab.errors import UserError
+from alexnet_lab.files import ROOT
+
+MAY_CHANGE = ("trainer", "logger", "callbacks", "hang_timeout")
+OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides", "sweep_name")
+MISSING = "nothing"
+
+
+def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> dict[str, Any]:
+    """The recorded configuration with the `trainer`, `logger` and `callbacks` that new overrides ask for.
+
+    `folder` is where the run lies now; a folder that was moved is followed.
+
+    Overrides that were recorded with the run are no news. The recorded ones and the new ones are composed together,
+    so that `trainer=ddp_cpu` keeps the recorded `trainer.max_epochs`.
+
+    Raises:
+        UserError: an override would change anything else.
+    """
+    recorded = _moved(recorded, recorded["folder"], folder)
+    before = list(recorded["overrides"])
+    # Older runs recorded relative paths, which were the project's.
+    known = {*_last_of_each_key(before), *rewritten(_last_of_each_key(before), ROOT)}
+    new = [text for text in _last_of_each_key(overrides) if text not in known and _key(text) not in OF_THE_COMMAND_LINE]
+    if not new:
+        return recorded
+    replaced = {_key(text) for text in new}
+    kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
+    composed = _compose([*kept, *new, override("run", recorded["run"])], recorded)
+    heads = {_key(text).split(".")[0] for text in new}
+    if not heads <= set(MAY_CHANGE):
+        _refuse_differences(recorded, composed)
+    changed = {head: composed[head] for head in MAY_CHANGE if head in heads}
+    return {**recorded, **changed, "overrides": [*kept, *new]}
+
+
+def _last_of_each_key(overrides: list[str]) -> list[str]:
+    """Of a key that is given twice, as by a script and its user, the last value counts."""
+    return list({_key(text): text for text in overrides}.values())
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """`value` with the folder `old` replaced by `new` wherever it is named."""
+    if isinstance(value, Mapping):
+        return {key: _moved(item, old, new) for key, item in value.items()}
+    return new if value == old else value
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def _compose(overrides: list[str], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    config = compose("train", overrides)
+    config.folder, config.sweep_name = recorded["folder"], recorded.get("sweep_name")
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _refuse_differences(recorded: Mapping[str, Any], composed: Mapping[str, Any]) -> None:
+    ours, theirs = dict(_leaves(recorded)), dict(_leaves(composed))
+    differing = [
+        f"{key} is {ours.get(key, MISSING)} in the recorded run, {theirs.get(key, MISSING)} here"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key, MISSING) != theirs.get(key, MISSING)
+    ]
+    if differing:
+        raise UserError(
+            "only trainer, logger and callbacks may change when a run is continued:\n" + "\n".join(differing[:6])
+        )
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in settings.items():
+        path = f"{prefix}{key}"
+        if not prefix and key in (*MAY_CHANGE, *OF_THE_COMMAND_LINE):
+            continue
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value

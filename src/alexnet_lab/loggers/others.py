@@ -1,0 +1,97 @@
+"""The other loggers, and what all of them are told at a run's start and end."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+
+from alexnet_lab.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Finishable(Protocol):
+    """A logger whose run lasts until it is told, like `alexnet_lab.loggers.wandb.WandbRun`."""
+
+    def finish(
+        self,
+        exit_code: int = 0,
+        best: Mapping[str, float] | None = None,
+        summary: Mapping[str, Any] | None = None,
+        checkpoint: Path | None = None,
+    ) -> None: ...
+
+
+class NoLogger(Logger):
+    """Drops everything: for ranks other than 0, where callbacks ask for a logger too."""
+
+    name = version = ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Nothing."""
+
+
+def tensorboard_logger(folder: str) -> TensorBoardLogger:
+    """TensorBoard event files in `folder/tensorboard`; a continued run adds to them."""
+    _require("tensorboard", "tensorboard")
+    return TensorBoardLogger(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
+
+
+def mlflow_logger(
+    folder: str, experiment: str = "alexnet-lab", tracking_uri: str = "sqlite:///logs/mlflow.db"
+) -> MLFlowLogger:
+    """An MLflow run named after `folder`, in a database that all runs share or on a server (`http://...`).
+
+    MLflow's parameters cannot change, so a continued run is a further MLflow run of the same name.
+    """
+    _require("mlflow", "mlflow")
+    if tracking_uri.startswith("sqlite:"):
+        _require("sqlalchemy", "mlflow")
+        _require("alembic", "mlflow")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a line per migration when the database is new
+    try:
+        if tracking_uri.startswith("sqlite:"):
+            Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        return MLFlowLogger(experiment_name=experiment, run_name=Path(folder).name, tracking_uri=tracking_uri)
+    except Exception as error:  # MLflow has a kind of its own, which is not imported here
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"logger.mlflow.tracking_uri={tracking_uri}: {reason}") from error
+
+
+def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
+    """Give every logger the resolved, nested configuration and what else describes the run (revision, parameters)."""
+    for logger in loggers:
+        logger.log_hyperparams(dict(config))
+
+
+def finish_loggers(
+    loggers: Iterable[Logger],
+    succeeded: bool,
+    best: Mapping[str, float] | None = None,
+    summary: Mapping[str, Any] | None = None,
+    checkpoint: Path | None = None,
+) -> None:
+    """End every logger's run as finished or failed, see `WandbRun.finish`. Nothing can be logged after it.
+
+    A logger that cannot, as without its server, is reported and changes nothing of how the run ended.
+    """
+    for logger in loggers:
+        try:
+            if isinstance(logger, Finishable):
+                logger.finish(exit_code=0 if succeeded else 1, best=best, summary=summary, checkpoint=checkpoint)
+            else:
+                logger.finalize("success" if succeeded else "failed")
+        except Exception as error:
+            log.warning("%s: the end of the run is not recorded (%s)", type(logger).__name__, error, exc_info=True)
+
+
+def _require(package: str, extra: str) -> None:
+    if find_spec(package) is None:
+        raise UserError(f"logger={extra} needs the package {package}: pip install -e '.[{extra}]'")

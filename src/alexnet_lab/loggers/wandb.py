@@ -1,0 +1,244 @@
+"""Weights & Biases as a logger that never asks, never waits for long and never ends a training.
+
+With a login and a server that answers, the run is online; otherwise it is recorded offline below the run's folder and
+`wandb sync` uploads it later. A continued run carries on the same W&B run.
+"""
+
+import logging
+import shlex
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import wandb
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from alexnet_lab import files
+from alexnet_lab.command_line import from_here
+from alexnet_lab.errors import UserError
+from alexnet_lab.loggers.wandb_artifacts import first_line, upload
+from alexnet_lab.loggers.wandb_service import end_service, without_reports
+from alexnet_lab.metric_names import FIGURES
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["auto", "online", "offline"]
+START_SECONDS = 15.0  # for the server to accept the run; wandb takes some 5 s more to give up
+FINISH_SECONDS = 30.0  # for the rest of the upload when the run has ended
+
+
+class WandbRun(WandbLogger):
+    """Lightning's W&B logger with a bounded start and end, silent but for a line when something is not as hoped.
+
+    The W&B run begins at the first use, on rank 0 only, and lasts over `fit` and `test` until `finish`.
+    """
+
+    def __init__(self, folder: Path, mode: Mode, keep_checkpoint: bool = False, **init: Any) -> None:
+        super().__init__(save_dir=folder, **init)
+        del self._wandb_init["anonymous"]  # wandb warns of it
+        self._folder = folder
+        self._mode = mode
+        self._keep_checkpoint = keep_checkpoint
+        self._broken = False
+        self._incomplete: Path | None = None  # the folder of an online run that could not be uploaded as a whole
+        self._finished = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> wandb.Run:
+        """The W&B run, begun at the first call.
+
+        Raises `UserError` for names that W&B refuses, and with `mode=online` when there is no login or no answer.
+        """
+        if self._experiment is None:
+            run = _begin(self._folder, self._mode, self._wandb_init)
+            _define_metrics(run)
+            self._experiment = run
+        return cast(wandb.Run, self._experiment)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self._usable():
+            try:
+                super().log_metrics(metrics, step)
+            except Exception as error:
+                self._give_up(error)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        """Put a nested dictionary into the W&B run's config."""
+        if self._usable():
+            try:
+                super().log_hyperparams(params)
+            except Exception as error:
+                self._give_up(error)
+
+    @rank_zero_only
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+        """Log pictures, or the paths of their files, which are copied."""
+        if self._usable():
+            try:
+                super().log_image(key, images, step, **kwargs)
+            except Exception as error:
+                self._give_up(error)
+
+    @rank_zero_only
+    def finish(
+        self,
+        exit_code: int = 0,
+        best: Mapping[str, float] | None = None,
+        summary: Mapping[str, Any] | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        """End the W&B run within `FINISH_SECONDS`, then its process, and say how to upload what has not been.
+
+        `best`: the best figures of the whole run by metric name; W&B itself knows those since a continuation only.
+        `summary`: further figures for it. `checkpoint`: what is uploaded beforehand, where that is asked for.
+        """
+        if self._experiment is None or self._finished:
+            return
+        self._finished = True
+        run = self._experiment
+        try:
+            for name in set(FIGURES).intersection(best or {}):
+                run.summary[name] = {_better(name): (best or {})[name]}
+            run.summary.update({name: value for name, value in (summary or {}).items() if value is not None})
+            if checkpoint and self._keep_checkpoint and not (run.offline or run.disabled):
+                upload(cast(wandb.Run, run), checkpoint)
+            run.finish(exit_code)
+        except TimeoutError:
+            self._incomplete = Path(run.dir).parent
+            log.warning("W&B: not uploaded as a whole within %g s; it is kept in %s", FINISH_SECONDS, self._folder)
+        except Exception as error:
+            self._incomplete = None if run.offline else Path(run.dir).parent
+            log.warning("W&B: the end of the run is not recorded (%s)", first_line(error))
+        finally:
+            end_service(exit_code)
+        if self.sync_command:
+            log.info("W&B: upload the run with `%s`", self.sync_command)
+
+    @property
+    def sync_command(self) -> str | None:
+        """The command that uploads what is only on this machine; None if nothing is."""
+        runs = [path for path in sorted(self._folder.glob("wandb/offline-run-*")) if not any(path.glob("*.synced"))]
+        options = []
+        if self._incomplete:
+            runs.append(self._incomplete)
+            options.append("--include-online")  # wandb takes the folder of an online run for uploaded
+        if not runs:
+            return None
+        return shlex.join(["wandb", "sync", *options, *map(from_here, runs)])
+
+    def _usable(self) -> bool:
+        _ = self.experiment  # outside of the caller's try: a failure to begin is the user's to know
+        return not (self._broken or self._finished)
+
+    def _give_up(self, error: Exception) -> None:
+        """Logging goes through wandb's own process, which may die; the training does not need it."""
+        self._broken = True
+        log.warning("W&B: logging stopped, the training goes on (%s)", first_line(error))
+
+
+def wandb_logger(
+    folder: str,
+    project: str = "alexnet-lab",
+    entity: str | None = None,
+    mode: Mode = "auto",
+    name: str | None = None,
+    group: str | None = None,
+    job_type: str | None = None,
+    tags: Sequence[str | None] = (),
+    notes: str | None = None,
+    log_model: bool = False,
+) -> WandbRun:
+    """The W&B logger of the run in `folder`; nothing is started yet.
+
+    `auto` follows WANDB_MODE and `wandb offline`, is online with a login and an answering server, else offline;
+    `online` insists; `offline` needs neither. `entity` None is the account's default, `name` None the folder's name; a
+    tag that is None is none. `log_model` uploads the best checkpoint at the end of an online run.
+    """
+    return WandbRun(
+        Path(folder),
+        mode,
+        keep_checkpoint=log_model,
+        project=project,
+        entity=entity,
+        name=name or Path(folder).name,
+        group=group,
+        job_type=job_type,
+        tags=[tag for tag in dict.fromkeys(tags) if tag],
+        notes=notes,
+    )
+
+
+def _begin(folder: Path, mode: Mode, init: Mapping[str, Any]) -> wandb.Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        chosen = _choose_mode(mode)
+        before = set(folder.glob("wandb/run-*"))
+        try:
+            return _init(folder, chosen, init)
+        except wandb.errors.CommError as error:
+            if mode == "online":
+                raise UserError(f"W&B: {first_line(error)}; logger.wandb.mode=auto goes on offline") from error
+            log.warning("W&B: the server did not take the run (%s), so it is recorded offline", first_line(error))
+        for empty in set(folder.glob("wandb/run-*")) - before:
+            shutil.rmtree(empty, ignore_errors=True)
+        return _init(folder, "offline", init)
+    except wandb.errors.UsageError as error:
+        raise UserError(f"W&B: {first_line(error)}") from error
+
+
+def _choose_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
+    without_reports()
+    surroundings = wandb.setup(wandb.Settings(quiet=True, show_info=False)).settings.mode
+    if mode == "offline" or (mode == "auto" and surroundings in ("offline", "dryrun")):
+        return "offline"
+    if mode == "auto" and surroundings == "disabled":
+        return "disabled"
+    try:
+        if wandb.login(prompt=False, verify=False):
+            return "online"
+        reason = "not logged in (`wandb login`)"
+    except wandb.errors.AuthenticationError as error:
+        reason = first_line(error)
+    if mode == "online":
+        raise UserError(f"W&B: {reason}; logger.wandb.mode=auto goes on offline")
+    log.info("W&B: %s, so the run is recorded offline", reason)
+    return "offline"
+
+
+def _init(folder: Path, mode: Literal["online", "offline", "disabled"], init: Mapping[str, Any]) -> wandb.Run:
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        init_timeout=START_SECONDS,
+        finish_timeout=FINISH_SECONDS,
+        finish_timeout_raises=True,
+        x_transaction_log_flush_interval=1.0,  # seconds of figures that a kill can lose; wandb's default is 15
+    )
+    id_file = folder / "wandb" / "run_id"
+    run_id = id_file.read_text().strip() if id_file.exists() else uuid.uuid4().hex[:8]
+    run = wandb.init(**{**init, "id": run_id}, mode=mode, reinit="finish_previous", settings=settings)
+    if mode == "online":
+        log.info("W&B: %s", run.url)
+    if mode != "disabled":
+        files.write(id_file, f"{run.id}\n")  # a sweep's agent may have given another
+    return run
+
+
+def _define_metrics(run: wandb.Run) -> None:
+    """Figures of an epoch are drawn over epochs, all others over optimizer steps; summaries keep the best."""
+    run.define_metric("epoch")
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step")
+    for name in FIGURES:
+        run.define_metric(name, step_metric="epoch", summary=_better(name))
+
+
+def _better(name: str) -> Literal["min", "max"]:
+    return "min" if name.endswith("/loss") else "max"

@@ -1,0 +1,202 @@
+"""The pictures of a run: the network's input, its filters, its predictions and its confusions.
+
+Shapes: N images of a batch, M kept ones, C channels, S the network's input size, D features, K classes.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from alexnet_lab.data.spec import Batch
+from alexnet_lab.distributed import replica
+from alexnet_lab.pictures.confusion import confusion_picture
+from alexnet_lab.pictures.filters import filters_picture
+from alexnet_lab.pictures.neighbours import neighbours_picture
+from alexnet_lab.pictures.predictions import predictions_picture
+from alexnet_lab.pictures.tiles import batch_picture
+
+log = logging.getLogger(__name__)
+
+SHOWN = 8
+"""Images with their most probable classes."""
+IN_BATCH = 32
+MOST_CLASSES = 100
+"""Largest number of classes for which a confusion matrix is readable."""
+
+
+class Pictures(pl.Callback):
+    """Writes PNGs to `folder`, and gives them to every logger that takes images, as `pictures/NAME`.
+
+    `batch` is the first training batch after augmentation. The others show the network at the training's end, from its
+    last validation without a further pass over data: conv1's `filters`, `predictions`, `neighbours` by the last hidden
+    layer's outputs (fc7), and the `confusion` matrix, of all ranks, where there are no more than 100 classes.
+
+    At most `images` validation images are kept, as uint8 on the device, of all parts of the split. A picture that
+    cannot be made is left out with a warning; training continues.
+    """
+
+    def __init__(self, folder: str, images: int = 400) -> None:
+        self._folder = Path(folder)
+        self._limit = images
+        self._kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # images, logits, labels, features
+        self._room = images  # how many more are kept
+        self._counts: Tensor | None = None  # int64 [K, K], true class, predicted class
+        self._features: Tensor | None = None  # [N, D] of the batch
+        self._hook: Any = None
+        self.seconds = 0.0
+        """Spent here so far."""
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 0 and batch_idx == 0 and self._wanted(trainer) and len(batch.labels):
+            with self._harmless("batch"):
+                facts = _preprocessing(trainer)
+                images, labels = _pixels(batch.images[:IN_BATCH], facts).cpu(), batch.labels[:IN_BATCH].cpu()
+                self._show(
+                    trainer, "batch", batch_picture(images, [facts["classes"][label] for label in labels.tolist()])
+                )
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._kept.clear()
+        self._room = self._limit
+        self._counts = None
+        if trainer.state.fn == "fit" and self._wanted(trainer):
+            with self._harmless("neighbours"):
+                last = [layer for layer in pl_module.modules() if isinstance(layer, nn.Linear)][-1]
+                self._hook = last.register_forward_pre_hook(self._keep_features)
+
+    def _keep_features(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._features = inputs[0].detach()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.state.fn != "fit":
+            return
+        started = time.perf_counter()
+        self._count(outputs, batch.labels)
+        self.seconds += time.perf_counter() - started
+        if self._wanted(trainer):
+            with self._harmless("predictions"):
+                self._keep(trainer, outputs, batch, batch_idx)
+
+    def _count(self, logits: Tensor, labels: Tensor) -> None:
+        """On every rank, for the counts of all are added up."""
+        number = logits.shape[1]
+        if number > MOST_CLASSES:
+            return
+        if self._counts is None:
+            self._counts = torch.zeros(number, number, dtype=torch.int64, device=logits.device)
+        cells = labels * number + logits.argmax(1)
+        self._counts.view(-1).index_add_(0, cells, torch.ones_like(cells))
+
+    def _keep(self, trainer: pl.Trainer, logits: Tensor, batch: Batch, batch_idx: int) -> None:
+        """Keep a few images of every batch, or of every n-th batch; nothing here waits for the device."""
+        batches = int(trainer.num_val_batches[0])
+        if batch_idx % max(1, batches // self._limit):
+            return
+        number = min(-(-self._limit // batches), self._room, len(batch.labels))
+        self._room -= number
+        features = logits if self._features is None else self._features
+        images = _pixels(batch.images[:number], _preprocessing(trainer))
+        self._kept.append((images, logits[:number].detach(), batch.labels[:number], features[:number]))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # On all ranks, since some strategies and the counts need every rank.
+        state = trainer.strategy.lightning_module_state_dict()
+        counts = self._counts_of_all(trainer)
+        if self._wanted(trainer):
+            classes = _preprocessing(trainer)["classes"]
+            with self._harmless("filters"):
+                self._draw_filters(trainer, state)
+            if counts is not None:
+                with self._harmless("confusion"):
+                    self._show(trainer, "confusion", confusion_picture(counts.cpu(), classes))
+            if self._kept:
+                self._draw_kept(trainer, classes)
+        self._kept.clear()
+
+    def _draw_filters(self, trainer: pl.Trainer, state: Mapping[str, Tensor]) -> None:
+        first, second = [weight for weight in state.values() if weight.dim() == 4][:2]
+        towers = len(first) // second.shape[1]  # conv2 reads the maps of its own tower only
+        self._show(trainer, "filters", filters_picture(first, towers))
+
+    def _draw_kept(self, trainer: pl.Trainer, classes: Sequence[str]) -> None:
+        kept: list[Tensor] = []
+        with self._harmless("predictions"):
+            kept = [torch.cat(parts).cpu() for parts in zip(*self._kept, strict=True)]
+            images, logits, labels, features = kept
+            some = torch.linspace(0, len(labels) - 1, min(SHOWN, len(labels))).long()
+            best = predictions_picture(images[some], logits[some].float().softmax(1), labels[some], classes)
+            self._show(trainer, "predictions", best)
+        # A compiled network does not call the hook, so its features are missing.
+        if kept and self._features is not None and len(labels) > 1:
+            with self._harmless("neighbours"):
+                self._show(trainer, "neighbours", neighbours_picture(images, features, labels, classes))
+
+    def _counts_of_all(self, trainer: pl.Trainer) -> Tensor | None:
+        _, replicas = replica(trainer)
+        if self._counts is None or replicas == 1:
+            return self._counts
+        return trainer.strategy.reduce(self._counts, reduce_op="sum")
+
+    def _wanted(self, trainer: pl.Trainer) -> bool:
+        return trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
+
+    def _show(self, trainer: pl.Trainer, name: str, picture: Image) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{name}.png"
+        picture.save(path, compress_level=1)  # a third of the default's time
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(f"pictures/{name}", [str(path)], step=trainer.global_step)
+
+    @contextmanager
+    def _harmless(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        except Exception as error:
+            # A full disk is a line; anything else is a defect and shows where it is.
+            defect = not isinstance(error, OSError)
+            log.warning("pictures: %s is left out (%s: %s)", name, type(error).__name__, error, exc_info=defect)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+def _preprocessing(trainer: pl.Trainer) -> dict[str, Any]:
+    facts: dict[str, Any] = trainer.datamodule.preprocessing()  # type: ignore[attr-defined]
+    return facts
+
+
+def _pixels(images: Tensor, facts: Mapping[str, Any]) -> Tensor:
+    """The network's input, float [N, C, S, S], as pixels uint8 [N, C, S, S]: the normalisation undone."""
+    images = images.detach().float()
+    mean = images.new_tensor(facts["mean"]).view(-1, 1, 1)
+    if facts.get("mean_image") is not None:
+        mean = facts["mean_image"].to(images)
+        if mean.shape[1:] != images.shape[2:]:
+            mean = interpolate(mean[None], size=images.shape[2:], mode="bilinear")[0]
+    std = images.new_tensor(facts["std"]).view(-1, 1, 1)
+    return torch.addcmul(mean * 255, images, std * 255).round_().clamp_(0, 255).byte()

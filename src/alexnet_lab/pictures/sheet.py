@@ -1,0 +1,73 @@
+"""Images with their most probable classes as bars, as in the paper's figure 4 on the left."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageOps
+
+from alexnet_lab.pictures.lettering import INK, PAPER, fitting, font
+
+SIDE = 256
+"""Of an image on the sheet, pixels; the bars below are as wide."""
+GAP = 24
+CAPTION = 34
+BAR = 26
+"""From the top of a bar to that of the next."""
+PADDING = 6
+TEXT_SIZE, CAPTION_SIZE = 15, 18
+
+TRACK, RIGHT, OTHER = "#f3f4f6", "#f2a39b", "#a9c4e4"
+"""Behind a bar; the bar of the true class; that of another."""
+
+
+def sheet(
+    images: Sequence[Image.Image],
+    rows: Sequence[Sequence[tuple[str, float]]],
+    truths: Sequence[str | None],
+    columns: int = 4,
+) -> Image.Image:
+    """One RGB picture of all images, each above its classes and their probabilities.
+
+    Args:
+        images: of any mode and size; the centre square is shown.
+        rows: for each image its classes with probabilities in [0, 1], the most probable first.
+        truths: for each image the class that it belongs to, which is written below it and whose bar is red; None where
+            that is not known.
+        columns: images beside each other; the sheet is no wider than the images need.
+    """
+    assert images
+    assert len(images) == len(rows) == len(truths)
+    columns = min(columns, len(images))
+    width, height = SIDE + GAP, SIDE + CAPTION + max(map(len, rows)) * BAR + GAP
+    lines = -(-len(images) // columns)
+    picture = Image.new("RGB", (columns * width + GAP, lines * height + GAP), PAPER)
+    for place, (image, row, truth) in enumerate(zip(images, rows, truths, strict=True)):
+        left, top = GAP + place % columns * width, GAP + place // columns * height
+        picture.paste(_square(image), (left, top))
+        _write_below(ImageDraw.Draw(picture), left, top + SIDE, row, truth)
+    return picture
+
+
+def _square(image: Image.Image) -> Image.Image:
+    """Small images are enlarged without blurring, so that their pixels can be seen."""
+    small = max(image.size) <= SIDE // 4
+    resampling = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+    return ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), resampling)
+
+
+def _write_below(
+    draw: ImageDraw.ImageDraw, left: int, top: int, row: Sequence[tuple[str, float]], truth: str | None
+) -> None:
+    caption, small = font(CAPTION_SIZE), font(TEXT_SIZE)
+    if truth:
+        middle = (left + SIDE // 2, top + CAPTION // 2)
+        draw.text(middle, fitting(draw, truth, SIDE, caption), INK, caption, anchor="mm")
+    for place, (name, probability) in enumerate(row):
+        upper = top + CAPTION + place * BAR
+        lower, centre = upper + BAR - 5, upper + (BAR - 4) // 2
+        draw.rectangle((left, upper, left + SIDE - 1, lower), TRACK)
+        if length := round(SIDE * probability):
+            draw.rectangle((left, upper, left + length - 1, lower), RIGHT if name == truth else OTHER)
+        percent = f"{probability:.1%}"
+        room = SIDE - 3 * PADDING - draw.textlength(percent, small)
+        draw.text((left + PADDING, centre), fitting(draw, name, room, small), INK, small, anchor="lm")
+        draw.text((left + SIDE - PADDING, centre), percent, INK, small, anchor="rm")

@@ -1,0 +1,94 @@
+"""What leaving a part out changed: recorded runs that differ by one job of `conf/sweep/ablations_2012.yaml`.
+
+Imports nothing heavy.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from alexnet_lab import files
+from alexnet_lab.runs.repository import FIGURES, NOT_MEASURED, Run, changes, groups_of, in_common, mean
+
+SWEEP = files.ROOT / "conf" / "sweep" / "ablations_2012.yaml"
+PAPER = "krizhevsky_2012"
+"""The experiment whose recipe states what each job changed in the paper."""
+
+
+def read_jobs() -> dict[str, list[str]]:
+    """The overrides of each job of the sweep; the baseline has none."""
+    jobs: Any = OmegaConf.to_container(OmegaConf.load(SWEEP).hydra.sweeper.jobs)
+    return {str(name): list(overrides) for name, overrides in jobs.items()}
+
+
+def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """A section for each group of recorded runs that at least one job's runs are an ablation of.
+
+    A difference is that of runs of the same seed. With `recipes` of no `krizhevsky_2012` nothing is said.
+    """
+    if PAPER not in recipes:
+        return
+    groups, jobs, paper = groups_of(runs), read_jobs(), recipes[PAPER]["ablations"]
+    yield from ("", "## Ablations of the paper", "")
+    yield "Difference of accuracy from the whole, at the same seed; the paper's are on all of ImageNet."
+    found = False
+    for whole in groups.values():
+        parts = {name: groups.get(key) if key else None for name, key in _keys(whole[0], jobs).items()}
+        if any(_pairs(whole, part) for part in parts.values() if part):
+            found = True
+            network = whole[0].config["model"]["_target_"].rpartition(".")[2]
+            title = " ".join([whole[0].config["recipe"]["name"], *changes(whole[0])])
+            top1, top5 = (mean([run.result["final"][f"test/{name}"] for run in whole]) for name in FIGURES)
+            yield from ("", f"The whole: {title}, {network}, top-1 {top1}, top-5 {top5}.")
+            yield from _table(whole, parts, paper)
+    if not found:
+        yield from _table([], dict.fromkeys((name for name, overrides in jobs.items() if overrides)), paper)
+
+
+def _keys(whole: Run, jobs: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
+    """What the runs of each job have in common; None for a job that does not apply to `whole`."""
+    keys: dict[str, str | None] = {}
+    for name, overrides in jobs.items():
+        if overrides:
+            config = changed(whole.config, overrides)
+            keys[name] = None if config is None else in_common(config)
+    return keys
+
+
+def changed(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any] | None:
+    """`config` under `overrides`; None where one of them sets what it lacks, or what it has that value already."""
+    result = copy.deepcopy(dict(config))
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        *path, key = override.key_or_group.split(".")
+        node: Any = result
+        for part in path:
+            node = node.get(part, {})
+        if key not in node or node[key] == override.value():
+            return None
+        node[key] = override.value()
+    return result
+
+
+def _pairs(whole: Sequence[Run], part: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Runs of the same seed."""
+    by_seed = {run.config["seed"]: run for run in part}
+    return [(run, by_seed[run.config["seed"]]) for run in whole if run.config["seed"] in by_seed]
+
+
+def _table(
+    whole: Sequence[Run], parts: Mapping[str, Sequence[Run] | None], paper: Mapping[str, Mapping[str, Any]]
+) -> Iterable[str]:
+    yield ""
+    yield "| job | seeds | top-1, paper | top-1 | top-5, paper | top-5 | of the paper's |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, part in parts.items():
+        pairs, published = _pairs(whole, part or []), paper.get(name, {})
+        cells = [name, str(len(pairs))]
+        for figure in FIGURES:
+            values = [b.result["final"][f"test/{figure}"] - a.result["final"][f"test/{figure}"] for a, b in pairs]
+            stated = published.get("published", {}).get(figure)
+            cells += [f"{stated:+.4f}" if stated is not None else "", mean(values, sign="+") if pairs else NOT_MEASURED]
+        yield f"| {' | '.join([*cells, published.get('note', '')])} |"

@@ -1,0 +1,178 @@
+"""The comparison as one HTML page that needs nothing else: plotly's script, data and pictures are in it.
+
+Names, settings and errors are written by users, so every text is escaped, and the page's policy lets it load nothing.
+"""
+
+import base64
+import html as markup
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from alexnet_lab.errors import UserError
+from alexnet_lab.report import plots
+from alexnet_lab.report.table import Comparison
+from alexnet_lab.report.text import broken, header, notes, rows
+from alexnet_lab.runs.groups import Group
+from alexnet_lab.runs.run import Run
+from alexnet_lab.runs.settings import ABSENT, differing
+
+TEMPLATE = Path(__file__).with_name("page.html")
+MOST_PICTURE_BYTES = 64 * 2**20
+# Nothing is uploaded, not even by a click.
+CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
+
+Section = tuple[str, str, str, str]  # id, title, explanation, content in HTML
+
+
+def require_plotly() -> None:
+    """Raise `UserError` where plotly is not installed: without it there are the terminal, CSV and Markdown."""
+    if find_spec("plotly") is None:
+        raise UserError("out=*.html needs the package plotly: pip install -e '.[compare]'; *.csv and *.md do without")
+
+
+def html(comparison: Comparison) -> str:
+    """The page's text. Raises `UserError` without plotly."""
+    require_plotly()
+    from plotly.offline import get_plotlyjs
+
+    sections = [section for section in _sections(comparison) if section[3]]
+    states = Counter(run.status for run in comparison.runs)
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title="Comparison of runs",
+        lead=f"{len(comparison.runs)} runs: " + ", ".join(f"{number} {state}" for state, number in states.items()),
+        plotly=get_plotlyjs(),
+        links=" ".join(f'<a href="#{name}">{title}</a>' for name, title, _, _ in sections),
+        sections="\n".join(
+            f'<section id="{name}"><h2>{title}</h2><p>{explanation}</p>{content}</section>'
+            for name, title, explanation, content in sections
+        ),
+    )
+
+
+def _sections(comparison: Comparison) -> Iterable[Section]:
+    explanation = "<br>".join(map(_text, ["Click on a column's head to sort.", *notes(comparison)]))
+    yield "results", "Results", explanation, _results(comparison)
+    curves = plots.learning_curves(comparison.groups)
+    how = "A legend click hides a run and its seeds, a double click all others. Drag to zoom, double click to reset."
+    yield "curves", "Learning curves", how, _plot(curves, "curves-plot")
+    points = plots.scatter(comparison.groups)
+    yield "scatter", "Accuracy and its cost", "The menus choose both axes.", _plot(points, "scatter-plot")
+    yield "settings", "Settings that differ", "Marked: not what most of the runs have.", _settings(comparison.groups)
+    pictures, left_out = _pictures(comparison.runs)
+    said = f"{left_out} pictures are left out: the page would be too large." if left_out else "The same of each run."
+    yield "pictures", "Pictures", said, pictures
+    yield "failed", "Runs that did not finish", "And those that cannot be read as a whole.", _broken(comparison.runs)
+
+
+def _results(comparison: Comparison) -> str:
+    titles = header(comparison)
+    lines = []
+    for group, cells in zip(comparison.groups, rows(comparison), strict=True):
+        line = []
+        for (title, right), cell in zip(titles, cells, strict=True):
+            first, _, rest = cell.partition(" ") if right else (cell, "", "")
+            attributes = ' class="number"' if right else f' title="{_text(cell)}"'
+            if right and first:
+                attributes += f' data-value="{_text(first.replace(",", ""))}"'
+            if title == "status":
+                content = f'<span class="status {group.status}">{group.status}</span>'
+            elif title.startswith("difference") and rest:
+                content = f'<span class="{_direction(rest)}">{_text(first)}</span>{_soft(rest)}'
+            else:
+                content = _text(first) + _soft(rest)
+            line.append(f"<td{attributes}>{content}</td>")
+        lines.append(f"<tr>{''.join(line)}</tr>")
+    heads = [
+        f'<th data-column="{column}"{" class=number" if right else ""}>{_text(title)}</th>'
+        for column, (title, right) in enumerate(titles)
+    ]
+    return _table(heads, lines)
+
+
+def _soft(text: str) -> str:
+    return f' <span class="spread">{_text(text)}</span>' if text else ""
+
+
+def _direction(interval: str) -> str:
+    """The class of a difference whose interval, `[low, high] method`, leaves zero out."""
+    low, high = interval.strip("[").partition("]")[0].split(", ")
+    if low.startswith("+") and float(low) > 0:
+        return "up"
+    return "down" if high.startswith("-") and float(high) < 0 else ""
+
+
+def _settings(groups: Sequence[Group]) -> str:
+    known = [group.settings for group in groups]
+    keys = differing(known)
+    lines = []
+    usual = {key: Counter(one.get(key, ABSENT) for one in known).most_common(1)[0] for key in keys}
+    for group in groups:
+        cells = [f"<td>{_text(group.name)}</td>"]
+        for key in keys:
+            text = group.settings.get(key, ABSENT)
+            value, number = usual[key]
+            marked = ' class="other"' if 2 * number > len(groups) and text != value else ""
+            cells.append(f"<td{marked}>{_text(text)}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    heads = ["<th>run</th>", *(f"<th>{_text(key.removesuffix('._target_'))}</th>" for key in keys)]
+    common = [f"{key}: {value}" for key, value in known[0].items() if key not in keys] if known else []
+    shared = (
+        f"<details><summary>{len(common)} settings that all share</summary><pre>{_text(chr(10).join(common))}</pre>"
+    )
+    return (_table(heads, lines) if keys else "<p>None.</p>") + (f"{shared}</details>" if common else "")
+
+
+def _pictures(runs: Sequence[Run]) -> tuple[str, int]:
+    """The pictures by name, those of all runs beside each other, and how many are left out for their size."""
+    by_name: dict[str, list[str]] = {}
+    embedded, left_out = 0, 0
+    for run in runs:
+        for path in run.pictures:
+            try:
+                content = path.read_bytes()
+            except OSError:
+                content = b""
+            if not content or embedded + len(content) > MOST_PICTURE_BYTES:
+                left_out += 1
+                continue
+            embedded += len(content)
+            data = base64.b64encode(content).decode("ascii")
+            image = f'<img alt="{_text(path.stem)}" src="data:image/png;base64,{data}">'
+            by_name.setdefault(path.stem, []).append(
+                f"<figure>{image}<figcaption>{_text(run.name)}</figcaption></figure>"
+            )
+    return "".join(
+        f'<h3>{_text(name.replace("_", " "))}</h3><div class="pictures">{"".join(found)}</div>'
+        for name, found in sorted(by_name.items())
+    ), left_out
+
+
+def _broken(runs: Sequence[Run]) -> str:
+    lines = [
+        f'<tr><td>{_text(run.name)}</td><td><span class="status {run.status}">{run.status}</span></td>'
+        f"<td><pre>{_text(run.error or 'no end is recorded: it is running, or was killed')}</pre></td></tr>"
+        for run in broken(runs)
+    ]
+    return _table(["<th>run</th>", "<th>status</th>", "<th>reason</th>"], lines) if lines else ""
+
+
+def _plot(plot: dict[str, Any] | None, name: str) -> str:
+    if plot is None:
+        return ""
+    from plotly.io import to_html
+
+    # Plotly's own check of each of some thousand curves takes longer than all the rest.
+    return str(to_html(plot, CONFIG, include_plotlyjs=False, full_html=False, div_id=name, validate=False))
+
+
+def _table(heads: Sequence[str], lines: Sequence[str]) -> str:
+    table = f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
+
+
+def _text(text: str) -> str:
+    return markup.escape(text)

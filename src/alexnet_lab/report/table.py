@@ -1,0 +1,137 @@
+"""The comparison as a table: rows of groups, columns of differing settings and figures, differences to a baseline."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alexnet_lab.errors import UserError
+from alexnet_lab.report.intervals import Difference, difference
+from alexnet_lab.runs.groups import Group, group_runs
+from alexnet_lab.runs.run import FIGURES, Figure, Run, images, published
+from alexnet_lab.runs.settings import DATASET, SEED, short_names, telling
+
+TESTED, VALIDATED = ("test/top1", "test/top5"), ("val/top1", "val/top5")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups in the order of the table and what its columns are.
+
+    `settings`: the differing ones, dotted key -> column's name. `published`: metric -> figure, by group. `differences`:
+    figure's key -> difference to the baseline, by group; empty without a baseline.
+    """
+
+    groups: Sequence[Group]
+    settings: Mapping[str, str]
+    figures: Sequence[Figure]
+    published: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    baseline: Group | None
+    differences: Mapping[str, Mapping[str, Difference]]
+    confidence: float
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def compared(self) -> list[str]:
+        """The keys of the figures that have differences."""
+        return list(dict.fromkeys(key for found in self.differences.values() for key in found))
+
+    @property
+    def stated(self) -> list[str]:
+        """The metrics that have a published figure."""
+        return list(dict.fromkeys(metric for figures in self.published.values() for metric in figures))
+
+
+def compare_runs(
+    runs: Sequence[Run], sort: str = "test/top1", baseline: str | None = None, seeds: bool = True, level: float = 0.95
+) -> Comparison:
+    """Group, sort and compare `runs`.
+
+    `sort`: a figure's key, the best first, or a setting or `name`, ascending; with a minus in front the other way.
+    `baseline`: the name of a group, or the name or folder of a run in it. `seeds`: group the seeds. `level` of the
+    intervals, in (0, 1).
+
+    Raises:
+        UserError: there is no such column or baseline, or the level is none.
+    """
+    if not 0 < level < 1:
+        raise UserError(f"confidence must lie between 0 and 1, got {level}")
+    groups = group_runs(runs, by_seed=seeds)
+    names = short_names([key for key in telling([group.settings for group in groups]) if key != SEED or not seeds])
+    groups = _sorted(groups, sort, names)
+    base = _named(groups, baseline) if baseline else None
+    return Comparison(
+        groups=groups,
+        settings=names,
+        figures=[figure for figure in FIGURES if any(figure.key in group.samples for group in groups)],
+        published={group.name: published(group.runs[0]) for group in groups},
+        baseline=base,
+        differences={group.name: _differences(group, base, level) for group in groups} if base else {},
+        confidence=level,
+    )
+
+
+def _sorted(groups: Sequence[Group], sort: str, names: Mapping[str, str]) -> list[Group]:
+    key, backwards = sort.removeprefix("-"), sort.startswith("-")
+    by_short_name = {short: full for full, short in names.items()}
+    figure = next((figure for figure in FIGURES if figure.key == key), None)
+    if figure:
+        known = [group for group in groups if key in group.samples]
+        known.sort(key=lambda group: group.samples[key].mean, reverse=(figure.better == "larger") != backwards)
+    elif key == "name" or key in names or key in by_short_name:
+        setting = by_short_name.get(key, key)
+        known = [group for group in groups if key == "name" or setting in group.settings]
+        texts = {id(group): group.name if key == "name" else group.settings[setting] for group in known}
+        known.sort(key=lambda group: _number_or_text(texts[id(group)]), reverse=backwards)
+    else:
+        columns = ["name", *by_short_name, *(figure.key for figure in FIGURES)]
+        raise UserError(
+            f"sort={sort}: there is no such column{_close(key, columns)}\nchoose from: {', '.join(columns)}"
+        )
+    return known + [group for group in groups if not any(group is other for other in known)]
+
+
+def _number_or_text(text: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(text), ""
+    except ValueError:
+        return True, 0.0, text
+
+
+def _named(groups: Sequence[Group], name: str) -> Group:
+    place = Path(name).resolve()
+    for group in groups:
+        if name == group.name or any(name == run.name or place == Path(run.source).resolve() for run in group.runs):
+            return group
+    names = [group.name for group in groups]
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    raise UserError(f"baseline={name}: there is no such run{_close(name, names)}\nchoose from: {shown}")
+
+
+def _differences(group: Group, base: Group, level: float) -> dict[str, Difference]:
+    """To the baseline in the test's figures, or in the last validation's where the baseline was not tested.
+
+    What did not finish is not compared, nor are accuracies on different datasets.
+    """
+    names = {one.settings.get(DATASET, "") for one in (group, base)} - {""}
+    if group is base or group.status != "finished" or len(names) > 1:
+        return {}
+    return {
+        key: difference(
+            group.samples[key].values,
+            base.samples[key].values,
+            level,
+            (images(group.runs[0], key.partition("/")[0]), images(base.runs[0], key.partition("/")[0])),
+        )
+        for key in (TESTED if TESTED[0] in base.samples else VALIDATED)
+        if key in group.samples and key in base.samples
+    }
+
+
+def _close(word: str, words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1)
+    return f", did you mean {close[0]}?" if close else ""

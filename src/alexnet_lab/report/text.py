@@ -1,0 +1,200 @@
+"""The comparison as text: for the terminal, as Markdown and as CSV."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from alexnet_lab.report.intervals import Difference
+from alexnet_lab.report.table import Comparison
+from alexnet_lab.runs.groups import Group, Sample
+from alexnet_lab.runs.run import Run
+
+METHODS = {
+    "Welch": "w: Welch's t over the seeds of both",
+    "Student": "s: t with the deviation of the one that has several seeds",
+    "images": "i: of single runs, over the choice of the evaluated images only, not over seeds",
+}
+AS_WIDE_AS_NEEDED = 10_000
+
+
+def header(comparison: Comparison) -> list[tuple[str, bool]]:
+    """The columns' titles, and whether numbers stand below."""
+    titles = [("run", False)]
+    if any(group.status != "finished" for group in comparison.groups):
+        titles.append(("status", False))
+    if any(len(group.runs) > 1 for group in comparison.groups):
+        titles.append(("n", True))
+    for figure in comparison.figures:
+        titles.append((figure.title, True))
+        if figure.key in comparison.stated:
+            titles.append((f"published {figure.title.removeprefix('final ')}", True))
+        if figure.key in comparison.compared:
+            titles.append((f"difference {figure.title.removeprefix('final ')}", True))
+    return titles + [(name, False) for name in comparison.settings.values()]
+
+
+def rows(comparison: Comparison, joint: str = " ") -> Iterator[list[str]]:
+    """The cells of each group under `header`; `joint` stands between a figure and its deviation or interval."""
+    titles = {title for title, _ in header(comparison)}
+    for group in comparison.groups:
+        cells = [group.name]
+        if "status" in titles:
+            cells.append(group.status)
+        if "n" in titles:
+            cells.append(str(len(group.runs)))
+        for figure in comparison.figures:
+            cells.append(sample_text(group.samples.get(figure.key), figure.text, joint))
+            if figure.key in comparison.stated:
+                cells.append(_published(comparison.published[group.name].get(figure.key), joint))
+            if figure.key in comparison.compared:
+                cells.append(difference_text(comparison, group, figure.key, joint))
+        yield cells + [group.settings.get(key, "") for key in comparison.settings]
+
+
+def sample_text(sample: Sample | None, text: str, joint: str = " ") -> str:
+    """`0.8124 ± 0.0122`: mean and deviation."""
+    if sample is None:
+        return ""
+    spread = sample.deviation
+    # Counts that are the same in all runs, as parameters, have no deviation worth showing.
+    shown = spread is not None and (spread > 0 or text == ".4f")
+    return f"{sample.mean:{text}}" + (f"{joint}± {spread:{text}}" if shown else "")
+
+
+def difference_text(comparison: Comparison, group: Group, key: str, joint: str = " ") -> str:
+    """`+0.0121 [-0.0030, +0.0272] w`: the difference, its interval, and the letter of the interval's method."""
+    if group is comparison.baseline:
+        return "baseline"
+    found: Difference | None = comparison.differences[group.name].get(key)
+    if found is None:
+        return ""
+    if found.low is None or found.high is None or found.method is None:
+        return f"{found.value:+.4f}"
+    return f"{found.value:+.4f}{joint}[{found.low:+.4f}, {found.high:+.4f}] {METHODS[found.method][0]}"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What the reader of the table has to know, a line each."""
+    lines = []
+    if any(len(group.runs) > 1 for group in comparison.groups):
+        lines.append("±: standard deviation over n seeds")
+    methods = {found.method for known in comparison.differences.values() for found in known.values() if found.method}
+    if comparison.baseline:
+        explained = "; ".join(text for method, text in METHODS.items() if method in methods)
+        level = f"{100 * comparison.confidence:.10g}%"
+        lines.append(
+            f"differences to {comparison.baseline.name}"
+            + (f", [{level} confidence interval] {explained}" if methods else ", no interval known")
+        )
+    return lines
+
+
+def print_table(comparison: Comparison, console: Console) -> None:
+    """Print the table; where it is wider than the terminal in parts below each other, each with the runs' names."""
+    titles, cells = header(comparison), list(rows(comparison, joint="\n"))
+    limit = console.width if console.is_terminal else AS_WIDE_AS_NEEDED
+    # A dumb terminal would be 80 characters wide whatever it is told.
+    styled = console.is_terminal and not console.is_dumb_terminal
+    wide = Console(file=console.file, width=AS_WIDE_AS_NEEDED, force_terminal=styled)
+    chosen = [0]
+    for column in range(1, len(titles)):
+        if len(chosen) > 1 and wide.measure(_part(titles, cells, [*chosen, column])).maximum > limit:
+            _print(_part(titles, cells, chosen), wide)
+            chosen = [0]
+        chosen.append(column)
+    _print(_part(titles, cells, chosen), wide)
+    for line in notes(comparison):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for run in broken(comparison.runs):
+        said = f"{run.status}: {run.name}: {run.error}" if run.error else f"{run.status}: {run.name}"
+        # What a failed run has said may move the cursor or colour what follows.
+        said = "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in said)
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print(table: Table, console: Console) -> None:
+    """Without the blanks at the ends of the lines, which a narrower terminal would wrap."""
+    with console.capture() as captured:
+        console.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    console.file.write("\n".join(lines).strip("\n") + "\n\n")
+
+
+def broken(runs: Sequence[Run]) -> list[Run]:
+    """The runs that did not finish, and those of which something cannot be read."""
+    return [run for run in runs if run.status != "finished" or run.error]
+
+
+def markdown(comparison: Comparison) -> str:
+    """The table, the notes and the runs that did not finish."""
+    titles = header(comparison)
+    lines = [_line(title for title, _ in titles), "|" + "".join("---:|" if right else "---|" for _, right in titles)]
+    lines += [_line(cells) for cells in rows(comparison)]
+    lines += ["", *(f"- {_plain(note)}" for note in notes(comparison))]
+    lines += [f"- {run.status}: {_plain(run.name)}: {_plain(run.error or '')}" for run in broken(comparison.runs)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_csv(comparison: Comparison) -> str:
+    """One row per group: full keys, unrounded numbers; deviations, published figures and intervals in columns."""
+    table = [dict(_record(comparison, group)) for group in comparison.groups]
+    columns = list(dict.fromkeys(column for record in table for column in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def _record(comparison: Comparison, group: Group) -> Iterator[tuple[str, Any]]:
+    yield from {"run": group.name, "status": group.status, "n": len(group.runs)}.items()
+    yield "seed", group.settings.get("seed", "")
+    yield from ((key, group.settings.get(key, "")) for key in comparison.settings)
+    for figure in comparison.figures:
+        sample = group.samples.get(figure.key)
+        yield figure.key, sample.mean if sample else ""
+        yield f"{figure.key} deviation", "" if sample is None or sample.deviation is None else sample.deviation
+        if figure.key in comparison.stated:
+            stated = comparison.published[group.name].get(figure.key, {})
+            yield f"{figure.key} published", stated.get("value", "")
+        if figure.key in comparison.compared:
+            found = comparison.differences[group.name].get(figure.key)
+            for part in ("value", "low", "high", "method"):
+                value = getattr(found, part, None)
+                yield f"{figure.key} difference {part}", "" if value is None else value
+    yield "error", "; ".join(run.error for run in group.runs if run.error)
+
+
+def _part(titles: Sequence[tuple[str, bool]], cells: Sequence[Sequence[str]], columns: Sequence[int]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for column in columns:
+        title, right = titles[column]
+        table.add_column(
+            escape(title.replace(" top-", "\ntop-")), justify="right" if right else "left", no_wrap=True, vertical="top"
+        )
+    for row in cells:
+        table.add_row(*(escape(row[column]) for column in columns))
+    return table
+
+
+def _published(figure: Any, joint: str) -> str:
+    if not figure:
+        return ""
+    deviation = figure.get("deviation")
+    return f"{figure['value']}" + (f"{joint}± {deviation}" if deviation is not None else "")
+
+
+def _line(cells: Any) -> str:
+    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    """`text` within one cell of Markdown, shown as it is."""
+    marks = {"|": "\\|", "*": "\\*", "<": "&lt;", "`": "\\`", "[": "\\["}
+    return " ".join("".join(marks.get(letter, letter) for letter in text).split())

@@ -1,0 +1,55 @@
+"""Reads the runs of a W&B project through W&B's public API (`wandb.Api`: `runs`, and a run's `config`, `summary`,
+`state`, `scan_history`)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from alexnet_lab.errors import UserError
+from alexnet_lab.runs.run import Run
+from alexnet_lab.runs.wandb_runs import run_of_wandb
+
+SECONDS = 30  # for one answer of the server
+
+
+def read_project(path: str, filters: Mapping[str, Any] | None = None) -> list[Run]:
+    """The runs of `path` (ENTITY/PROJECT, or PROJECT of the default entity) that match W&B's `filters`.
+
+    Raises:
+        UserError: no login, no answer, no such project, or no run that matches.
+    """
+    import requests
+    import wandb
+
+    from alexnet_lab.loggers.wandb_service import service
+
+    refusals = (wandb.errors.Error, ValueError, requests.exceptions.RequestException, OSError)
+    try:
+        with service():
+            # The iteration fetches page after page, and each run's history is a request of its own.
+            found = [_read(run) for run in wandb.Api(timeout=SECONDS).runs(path, filters=dict(filters or {}))]
+    except refusals as error:
+        raise UserError(f"wandb={path}: {_remedy(error)}") from error
+    if not found:
+        matching = f" that matches {dict(filters)}" if filters else ""
+        raise UserError(f"wandb={path}: the project has no run{matching}")
+    return found
+
+
+def _read(run: Any) -> Run:
+    return run_of_wandb(
+        name=f"{run.name} ({run.id})",
+        source=str(run.url),
+        state=run.state,
+        config=dict(run.config),
+        summary=dict(run.summary),
+        history=run.scan_history(),
+    )
+
+
+def _remedy(error: Exception) -> str:
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if any(word in said.lower() for word in ("api key", "api_key", "logged in", "login", "401", "unauthorized")):
+        return f"not logged in; run `wandb login` first ({said})"
+    if any(word in said.lower() for word in ("404", "not find", "not found")):
+        return f"there is no such project, or this account may not see it ({said})"
+    return f"W&B gives no answer ({said})"

@@ -1,0 +1,129 @@
+"""The forms that a network is exported in: writing the file, and reading it back as a function.
+
+N images, C channels, S the network's input size, K classes.
+"""
+
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alexnet_lab.data.preprocessing import Preprocessing
+from alexnet_lab.errors import UserError
+from alexnet_lab.runs.trained import Restored, restored_network
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+INPUT, OUTPUT = "images", "logits"
+
+Network = Callable[[Tensor], Tensor]
+"""float32 [N, C, S, S] to [N, K]."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What is written, whatever the form."""
+
+    net: nn.Module
+    restored: Restored
+    preprocessing: Preprocessing
+
+    def example(self) -> Tensor:
+        size = self.preprocessing.image_size
+        return torch.zeros(2, self.preprocessing.channels, size, size)
+
+    def description(self) -> str:
+        """JSON."""
+        return json.dumps(self.preprocessing.described())
+
+
+@dataclass(frozen=True)
+class Form:
+    """One choice of `format=`."""
+
+    suffix: str
+    write: Callable[[Exported, Path], None]
+    read: Callable[[Path], Network]
+    packages: tuple[str, ...] = ()
+
+    def check_packages(self) -> None:
+        """UserError with the remedy where some are missing."""
+        if missing := [name for name in self.packages if importlib.util.find_spec(name) is None]:
+            raise UserError(f"this format needs {', '.join(missing)}: pip install -e '.[export]'")
+
+
+def _write_onnx(exported: Exported, path: Path) -> None:
+    program = _quietly(
+        torch.onnx.export,
+        exported.net,
+        (exported.example(),),
+        dynamo=True,
+        verbose=False,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+    )
+    program.model.metadata_props["preprocessing"] = exported.description()
+    program.save(path, external_data=False)
+
+
+def _read_onnx(path: Path) -> Network:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def network(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
+
+    return network
+
+
+def _write_torch_export(exported: Exported, path: Path) -> None:
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    program = _quietly(torch.export.export, exported.net, (exported.example(),), dynamic_shapes=shapes)
+    with path.open("wb") as file:  # a name would have to end in .pt2
+        torch.export.save(program, file, extra_files={"preprocessing.json": exported.description()})
+
+
+def _read_torch_export(path: Path) -> Network:
+    with path.open("rb") as file:
+        network: Network = torch.export.load(file).module()
+    return network
+
+
+def _write_state_dict(exported: Exported, path: Path) -> None:
+    state = {name: tensor.contiguous() for name, tensor in exported.net.state_dict().items()}
+    facts = {"model": exported.restored.settings["model"], "preprocessing": dict(exported.restored.preprocessing)}
+    torch.save({"state_dict": state, **facts}, path)
+
+
+def _read_state_dict(path: Path) -> Network:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    settings = {"model": content["model"], "channels_last": False}
+    return restored_network(Restored(settings, content["state_dict"], 0, content["preprocessing"]))
+
+
+def _quietly(function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    """The call without the exporter's warnings about torch's own insides."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(*arguments, **more)
+    finally:
+        logger.setLevel(level)
+
+
+FORMS = {
+    "onnx": Form(".onnx", _write_onnx, _read_onnx, ONNX_PACKAGES),
+    "torch_export": Form(".pt2", _write_torch_export, _read_torch_export),
+    "state_dict": Form(".weights.pt", _write_state_dict, _read_state_dict),
+}

@@ -1,0 +1,53 @@
+"""`metrics.csv`: the run's own record of every logged point, there with or without any other logger."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+
+from alexnet_lab.errors import cannot_be_written
+from alexnet_lab.runs.metric_rows import COLUMNS, read_columns, read_rows, write_rows
+
+
+class MetricsCsv(Logger):
+    """Appends one row per logged point, `epoch,step,<metric>...`, and flushes it, so that a kill loses nothing.
+
+    A metric that is not among the standard columns adds a column at the right. Raises RunFailed on a full disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._columns = read_columns(path) or COLUMNS
+        if not path.exists():
+            write_rows(path, self._columns, [])
+
+    @property
+    def name(self) -> str:
+        """Empty: lightning puts what belongs to the first logger, as files of its ModelCheckpoint, into `save_dir`."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self._path.parent)
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The configuration has its own file."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row = {"step": step, **metrics}
+        new = [name for name in row if name not in self._columns]
+        try:
+            if new:
+                self._columns = [*self._columns, *new]
+                write_rows(self._path, self._columns, read_rows(self._path))
+            with self._path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+        except OSError as error:
+            raise cannot_be_written(self._path, error) from error

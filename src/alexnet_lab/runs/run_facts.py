@@ -1,0 +1,33 @@
+"""What a run records about itself besides its metrics: the network's size, versions, hardware."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from alexnet_lab import files
+from alexnet_lab.models.table import LayerRow, count_parameters, total_macs
+from alexnet_lab.runs import result_file
+
+
+def known_before(net: nn.Module, layers: Sequence[LayerRow]) -> dict[str, Any]:
+    """What is known before the run begins; the network is still contiguous and not compiled."""
+    return {
+        "parameters": count_parameters(net),
+        "macs": total_macs(layers),
+        "git": result_file.git_revision(files.ROOT),
+        "versions": result_file.versions(),
+    }
+
+
+def hardware(trainer: pl.Trainer) -> dict[str, Any]:
+    gpu = trainer.strategy.root_device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(trainer.strategy.root_device) if gpu else result_file.processor(),
+        "accelerator": trainer.strategy.root_device.type,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,73 @@
+"""What a run prints at its end: the metrics beside the recipe's published ones, the time, and the paths."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from alexnet_lab.callbacks.pace import speed
+from alexnet_lab.command_line import command, from_here, override
+from alexnet_lab.runs import folders, result_file
+from alexnet_lab.runs.repository import NOT_MEASURED, Run, not_comparable, published_text
+
+
+def print_summary(folder: Path) -> None:
+    """Print the recorded result of the run in `folder`, and below it the paths, whole."""
+    result = result_file.read_result(folder / folders.RESULT)
+    assert result is not None
+    config = folders.read_config(folder) if (folder / folders.CONFIG).exists() else {"overrides": []}
+    recipe = config.get("recipe") or {}
+    published = recipe.get("published") or {}
+    different = not_comparable(Run(folder.name, config, result))
+    title = f"run {folder.name}: {result['status']}"
+    table = Table("", "this run", *["published"] * bool(published), title=title, show_header=bool(published))
+    table.title_justify = "left"
+    for label, ours, theirs in [*_metrics(result, published, not different), *_facts(result)]:
+        table.add_row(label, ours, *[theirs] * bool(published))
+    console = Console()
+    console.print(table)
+    for line in [*_about_published(folder, recipe, different), *_paths(folder, result)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _metrics(
+    result: Mapping[str, Any], published: Mapping[str, Any], comparable: bool
+) -> Iterable[tuple[str, str, str]]:
+    """The test's metrics and all published ones; these are in brackets where they are not comparable."""
+    final, best = result["final"], result["best"]
+    for name in dict.fromkeys([*("test/top1", "test/top5", "test/loss"), *published]):
+        theirs = published_text(published.get(name))
+        if name in final or theirs:
+            ours = f"{final[name]:.4f}" if name in final else NOT_MEASURED
+            yield name, ours, theirs if comparable or not theirs else f"({theirs})"
+    if "val/top1" in best:
+        yield "best val/top1", f"{best['val/top1']:.4f} (epoch {result['best_epoch'] + 1})", ""
+
+
+def _facts(result: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    yield "time", f"{result['seconds']:.1f} s", ""
+    if result["images_per_second"]:
+        rate = speed(result["images_per_second"])
+        yield "training rate", f"{rate} on {result['world_size']} process(es)", ""
+    yield "parameters, MACs", f"{result['parameters']:,}, {result['macs']:,}", ""
+
+
+def _about_published(folder: Path, recipe: Mapping[str, Any], different: list[str]) -> Iterable[str]:
+    """Where the published metrics are from, whether they compare, and how those over ten views are measured."""
+    published = recipe.get("published")
+    if not published:
+        return
+    yield f"published: {recipe['source']}"
+    if different:
+        yield f"(not comparable: this run is the recipe with {' '.join(different)})"
+    checkpoint = folder / folders.LAST
+    if any(name.startswith("ten_crop/") for name in published) and checkpoint.exists():
+        ten_crop = override("checkpoint", from_here(checkpoint)), "protocol=ten_crop"
+        yield f"ten_crop/ is measured by: {command('evaluate', *ten_crop)}"
+
+
+def _paths(folder: Path, result: Mapping[str, Any]) -> Iterable[str]:
+    yield f"folder: {folder}"
+    yield from (f"{name}: {folder / path}" for name, path in result["checkpoints"].items())

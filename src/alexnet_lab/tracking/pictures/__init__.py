@@ -1,1 +1,0 @@
-"""Pictures of what a network sees and thinks, as Pillow images."""

@@ -1,0 +1,241 @@
+"""One run on one rank: build what the configuration names, train, test, record. Read it top to bottom."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from alexnet_lab import distributed
+from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
+from alexnet_lab.callbacks.checkpoints import Checkpoints
+from alexnet_lab.callbacks.finite_loss import FiniteLoss
+from alexnet_lab.callbacks.foreign import check_callbacks
+from alexnet_lab.callbacks.heartbeat import Heartbeat
+from alexnet_lab.callbacks.stopwatch import Stopwatch
+from alexnet_lab.classifier import ImageClassifier
+from alexnet_lab.config import trial
+from alexnet_lab.config.agreement import agreeing_layers
+from alexnet_lab.config.blame import blamed, blaming
+from alexnet_lab.config.build import build, build_factory
+from alexnet_lab.config.memory import TRAINING_REMEDIES, explained, remedies_when_full
+from alexnet_lab.config.schema import check_run_settings
+from alexnet_lab.config.time_limit import max_seconds
+from alexnet_lab.config.trainer import check_ranks, make_trainer
+from alexnet_lab.config.tree import print_tree
+from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.errors import RunFailed, RunInterrupted
+from alexnet_lab.loggers.others import finish_loggers, log_config
+from alexnet_lab.models.two_towers import TwoTowers
+from alexnet_lab.runs import failure, folders, metric_rows, result_file, run_facts, start_note
+from alexnet_lab.runs.checkpoint_file import steps_done
+from alexnet_lab.runs.left_out import leave_out_unreadable
+from alexnet_lab.runs.run_loggers import make_loggers
+from alexnet_lab.runs.summary import print_summary
+
+SCHEDULE = ("optimizer", "steps_per_epoch", "total_steps")
+"""What a schedule is given when the length of the run is known."""
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    settings: dict[str, Any],
+    folder: Path,
+    checkpoint: Path | None,
+    started: float,
+    progress: Callable[[], None] = lambda: None,
+) -> None:
+    """Run `settings` in `folder`, from `checkpoint` where there is one; `started` is when the process began, in s.
+
+    `progress` is called whenever a batch, a pass over the data or a checkpoint is done.
+
+    Raises:
+        UserError: something in the settings is wrong; nothing was trained.
+        RunFailed: the training cannot go on.
+        RunInterrupted: somebody asked it to stop.
+    """
+    check_run_settings(settings)
+    step = steps_done(checkpoint, settings["trainer"]) if checkpoint else 0
+    pl.seed_everything(settings["seed"], verbose=False)
+    data: ImageDataModule = build(settings["data"], "data", ImageDataModule)
+    classifier, facts = _classifier(settings, data)
+    callbacks = {
+        name: build(node, f"callbacks.{name}", pl.Callback) for name, node in settings["callbacks"].items() if node
+    }
+    loggers = make_loggers(settings["logger"], folder)
+    stopwatch = Stopwatch(started)
+    kept = {**settings["checkpoints"], "max_seconds": max_seconds(settings["trainer"].get("max_time"))}
+    checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **kept)
+    left_out = leave_out_unreadable(data, folder)
+    writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing(), **left_out})
+    if distributed.local_rank() == 0:
+        data.prepare_data()
+
+    def begun() -> bool:
+        return start_note.training_has_begun(folder)
+
+    def remedies() -> str:
+        return TRAINING_REMEDIES.format(twice=2 * trainer.accumulate_grad_batches)
+
+    def record_failure(error: BaseException) -> None:
+        if not isinstance(error, RunInterrupted):
+            reason = explained(blamed(error, parts, begun()), RunFailed, remedies())
+            failure.record_failure(folder, reason, **_figures(folder, stopwatch, checkpoints), **facts)
+
+    first = pl.callbacks.LambdaCallback(
+        on_train_start=lambda trainer, _: _begin(trainer, folder, step),
+        on_exception=lambda trainer, _, error: record_failure(error),  # before any other rank notices
+        on_validation_batch_end=checkpoints.validated,
+    )
+    called = [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints]
+    trainer = make_trainer(settings["trainer"], folder, called, list(loggers.values()), writer)
+    check_ranks(trainer)
+    parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers
+    parts["trainer.profiler"] = trainer.profiler  # type: ignore[attr-defined]
+    _check_parts(settings, trainer, classifier, data, callbacks, parts)
+    # Lightning converts after it has loaded a checkpoint, whose double precision a float32 network would cut off.
+    trainer.precision_plugin.convert_module(classifier)
+
+    if trainer.is_global_zero:
+        print_tree(settings)
+    facts |= {"world_size": trainer.world_size, "hardware": run_facts.hardware(trainer)}
+    status: result_file.Status = "failed"
+    reason = None
+    try:
+        with blaming(parts, begun), remedies_when_full(RunFailed, remedies()):
+            if trainer.is_global_zero:
+                log.info("%s", data.overview(with_test=settings["test_on"] != "none"))
+            log_config(trainer.loggers, {**settings, **facts})
+            # Before the callbacks' setup: one that averages the weights keeps its copy where it finds them.
+            classifier.to(trainer.strategy.root_device)
+            trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+            start_note.training_begins(folder)  # also where nothing was left to train
+            _test(settings, trainer, classifier, data, checkpoints)
+        status = "finished"
+    except RunInterrupted as stopped:
+        status, reason = "interrupted", str(stopped)
+        raise
+    except Exception as error:
+        record_failure(error)
+        raise
+    finally:
+        if trainer.is_global_zero:
+            facts |= {"images": classifier.images, "reason": reason}
+            _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts)
+
+
+def _classifier(settings: dict[str, Any], data: ImageDataModule) -> tuple[ImageClassifier, dict[str, Any]]:
+    """The network that the data fits, with its optimizer and schedule; and what is known of it before training."""
+    net: nn.Module = build(settings["model"], "model", nn.Module)
+    layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
+    facts = run_facts.known_before(net, layers)
+    if settings["channels_last"]:
+        net.to(memory_format=torch.channels_last)
+    if settings["compile"]:
+        net.compile()
+    optimizer = build_factory(settings["optimizer"], "optimizer", ("params",), Optimizer)
+    optimizer(net.named_parameters())  # an invalid learning rate is reported now, not when training has begun
+    scheduler = build_factory(settings["scheduler"], "scheduler", SCHEDULE, LRScheduler)
+    return ImageClassifier(net, optimizer, scheduler, settings["seed"]), facts
+
+
+def _check_parts(
+    settings: dict[str, Any],
+    trainer: pl.Trainer,
+    classifier: ImageClassifier,
+    data: ImageDataModule,
+    callbacks: dict[str, pl.Callback],
+    parts: dict[str, object],
+) -> None:
+    """Refuse before training what would end it later: callbacks, folders, test split, optimizer.
+
+    Raises:
+        UserError: one of them cannot.
+    """
+    strategy = trainer.strategy
+    check_callbacks(callbacks, whole_network=not isinstance(strategy, TwoTowers))
+    if isinstance(strategy, TwoTowers):
+        strategy.check(classifier.net, settings["compile"])
+    trial.check_monitored(callbacks, trainer)
+    trial.check_folders(parts)
+    if settings["test_on"] != "none" and trainer.is_global_zero:
+        trial.check_test(trainer, data)
+    trial.try_step(classifier.optimizer_factory, settings["optimizer"]["_target_"], strategy.root_device)
+
+
+def _end(
+    folder: Path,
+    status: result_file.Status,
+    loggers: Sequence[Logger],
+    stopwatch: Stopwatch,
+    checkpoints: Checkpoints,
+    facts: dict[str, Any],
+) -> None:
+    """Record how the run ended, and hand its figures and best checkpoint to the loggers."""
+    figures = _figures(folder, stopwatch, checkpoints)
+    summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second", "images")
+    try:
+        if status != "failed":
+            result_file.write_result(folder / folders.RESULT, status, **figures, error=None, **facts)
+            print_summary(folder)
+    finally:
+        finish_loggers(
+            loggers,
+            status == "finished",
+            best=figures["best"],
+            summary={name: {**facts, **figures}[name] for name in summary},
+            checkpoint=checkpoints.best if checkpoints.best.exists() else None,
+        )
+
+
+def _begin(trainer: pl.Trainer, folder: Path, step: int) -> None:
+    """Nothing is deleted from now on but the rows after `step`, which the continued run writes again."""
+    start_note.training_begins(folder)
+    if trainer.is_global_zero:
+        result_file.reserve(folder / folders.RESULT)
+        metric_rows.truncate(folder / folders.METRICS, step)
+
+
+def _test(
+    settings: dict[str, Any],
+    trainer: pl.Trainer,
+    classifier: ImageClassifier,
+    data: ImageDataModule,
+    checkpoints: Checkpoints,
+) -> None:
+    if settings["test_on"] == "none":
+        return
+    if settings["test_on"] == "best" and checkpoints.best.exists():
+        path = checkpoints.best
+        log.info("testing the weights of epoch %d, the best by val/top1", checkpoints.best_epoch + 1)
+    else:
+        path = checkpoints.last
+        gone = settings["test_on"] == "best" and checkpoints.keep and checkpoints.best_epoch >= 0
+        best = f"epoch {checkpoints.best_epoch + 1} was the best, but its weights have been replaced"
+        log.info("testing the last weights%s", f" ({best})" if gone else "")
+    if path.exists():
+        # Also the last ones: what is tested is what the file holds, whatever callbacks do with the weights in memory.
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        trainer.strategy.load_model_state_dict({"state_dict": weights})
+    trainer.test(classifier, data, verbose=False)
+
+
+def _figures(folder: Path, stopwatch: Stopwatch, checkpoints: Checkpoints) -> dict[str, Any]:
+    rows = metric_rows.read_rows(folder / folders.METRICS)
+    kept = {"last": checkpoints.last, "best": checkpoints.best}
+    return {
+        "final": metric_rows.final_figures(rows),
+        "best": metric_rows.best_figures(rows),
+        "seconds": stopwatch.seconds,
+        "seconds_to_best": stopwatch.seconds_to_best,
+        "images_per_second": stopwatch.images_per_second,
+        "best_epoch": checkpoints.best_epoch if checkpoints.best_epoch >= 0 else None,
+        "checkpoints": {name: str(path.relative_to(folder)) for name, path in kept.items() if path.exists()},
+    }

@@ -1,0 +1,49 @@
+"""An option that does not fit is reported with the recipe that set it, and with what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from alexnet_lab.config.build import build
+from alexnet_lab.config.recipes import naming_recipes
+from alexnet_lab.errors import UserError
+
+Settings = Callable[..., dict[str, Any]]
+
+
+def refused(settings: Settings, group: str, *overrides: str) -> list[str]:
+    with pytest.raises(UserError) as raised, naming_recipes(overrides):
+        build(settings(*overrides)[group], group)
+    return str(raised.value).splitlines()
+
+
+def test_recipe_that_set_an_unknown_option_is_named_with_its_file_and_the_remedies(settings: Settings) -> None:
+    first, second = refused(settings, "data", "experiment=d2l_lenet", "data=synthetic")
+    assert first == "data.validate_on: alexnet_lab.data.synthetic.synthetic has no such option"
+    assert second == (
+        "conf/experiment/d2l_lenet.yaml sets data.validate_on, which the chosen data does not take: "
+        "leave data=synthetic out, or change what does not fit: ~data.validate_on"
+    )
+
+
+def test_remedy_works(settings: Settings) -> None:
+    build(settings("experiment=d2l_lenet", "data=synthetic", "~data.validate_on")["data"], "data")
+
+
+def test_all_that_does_not_fit_is_named_at_once(settings: Settings) -> None:
+    first, second = refused(settings, "data", "experiment=krizhevsky_2012", "data=synthetic", "model=lenet")
+    assert first == "data.mean: 'image_centre' does not fit: Input should be a valid array"
+    assert second.endswith("~data.crop ~data.colour ~data.colour_until_epoch data.mean=...")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("experiment=d2l_lenet", "+data.foo=1"),
+        ("experiment=d2l_lenet", "data.batch_size=1.5"),
+        ("data=synthetic", "+data.validate_on=test"),
+    ],
+)
+def test_recipe_is_not_blamed_for_what_was_typed(overrides: tuple[str, ...], settings: Settings) -> None:
+    assert not any("conf/experiment" in line for line in refused(settings, "data", *overrides))

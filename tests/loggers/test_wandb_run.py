@@ -1,0 +1,105 @@
+"""A run of the real script with W&B, read back by W&B's own reader, and one whose connections drop in mid-run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb_server import Server, inspect, records
+
+from alexnet_lab.runs.metric_rows import read_rows
+
+PICTURES = ("batch", "confusion", "filters", "neighbours", "predictions")
+SMALL = (
+    "experiment=d2l_lenet",
+    "data=synthetic",
+    "~data.validate_on",
+    "data.channels=1",
+    "data.stored_size=28",
+    "data.batch_size=32",
+    "data.train_size=320",
+    "logger=wandb",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=5",
+)
+
+
+@pytest.fixture(scope="module")
+def run(script: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an offline run of two epochs."""
+    folder = tmp_path_factory.mktemp("wandb") / "run"
+    ended = script.run(*SMALL, f"hydra.run.dir={folder}")
+    assert ended.returncode == 0, ended.stderr
+    assert "left out" not in ended.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def offline(run: Path) -> Path:
+    (folder,) = (run / "wandb").glob("offline-run-*")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def overview(offline: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(inspect(offline, "--summary"))
+    return found
+
+
+def test_history_of_wandb_is_that_of_metrics_csv(run: Path, offline: Path) -> None:
+    history = [record["item"] for record in records(offline, "history")]
+    rows = read_rows(run / "metrics.csv")
+    for name in ("val/top1", "val/top5", "train/top1", "test/top1", "lr", "train/grad_norm"):
+        ours = [row[name] for row in rows if name in row]
+        assert ours == [row[name] for row in history if name in row]
+        assert ours
+    assert [row["epoch"] for row in history if "val/top1" in row] == [0, 1]
+
+
+def test_a_run_is_named_grouped_and_tagged_by_what_it_is(offline: Path) -> None:
+    found = records(offline, "run")[0]
+    assert found["display_name"] == "lenet-synthetic-sgd-s0"
+    assert (found["run_group"], found["job_type"]) == ("d2l_lenet", "train")
+    assert found["tags"] == ["lenet", "synthetic", "d2l_lenet"]
+
+
+def test_configuration_is_nested_as_it_was_composed(overview: dict[str, Any]) -> None:
+    config = overview["config"]
+    assert config["optimizer"]["lr"] == 0.9
+    assert config["data"]["batch_size"] == 32
+    assert config["recipe"]["published"]["test/top1"]["value"] == 0.803
+
+
+def test_summary_tells_size_speed_and_time_to_best(run: Path, overview: dict[str, Any]) -> None:
+    summary, result = overview["summary"], json.loads((run / "result.json").read_text())
+    assert (summary["parameters"], summary["macs"]) == (61_706, 416_520)
+    assert summary["images_per_second"] == pytest.approx(result["images_per_second"])
+    assert 0 < summary["seconds_to_best"] == pytest.approx(result["seconds_to_best"])
+    assert summary["val/top1"] == {"max": result["best"]["val/top1"]}
+    assert summary["images"] == result["images"]
+
+
+def test_every_picture_is_there_to_be_uploaded_later(run: Path, offline: Path) -> None:
+    history = [record["item"] for record in records(offline, "history")]
+    for name in PICTURES:
+        ((path,),) = [row[key] for row in history if (key := f"pictures/{name}.filenames") in row]
+        assert (offline / "files" / path).read_bytes() == (run / "pictures" / f"{name}.png").read_bytes()
+
+
+@pytest.mark.system
+def test_training_ends_normally_when_connections_drop_in_its_middle(
+    script: Any, server: Server, tmp_path: Path
+) -> None:
+    online = {"WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0123456789" * 4}
+    folder = tmp_path / "run"
+    process = script.start(*SMALL, "trainer.max_epochs=20", f"hydra.run.dir={folder}", env=script.environment | online)
+    metrics = folder / "metrics.csv"
+    script.wait(process, lambda: any("val/top1" in row for row in read_rows(metrics)), "a validation")
+    server.manner = "drops"
+    ended = script.finish(process)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "wandb sync --include-online" in ended.stderr
+    assert json.loads((folder / "result.json").read_text())["status"] == "finished"
+    assert max(row["epoch"] for row in read_rows(metrics) if "val/top1" in row) == 19

@@ -1,0 +1,140 @@
+"""W&B on this machine: a server, its processes, an environment without a login, and an offline run's folder."""
+
+import contextlib
+import functools
+import gzip
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+
+from alexnet_lab.loggers.wandb_service import end_service
+
+WANDB = Path(sys.executable).with_name("wandb")
+KEY = "0123456789" * 4
+
+
+def wandb_processes() -> set[int]:
+    """Those that this process has started and that it has not yet let go."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number_and_name, _, facts = status.read_text().rpartition(")")
+        except OSError:  # it has ended since it was listed
+            continue
+        number, _, name = number_and_name.partition(" (")
+        if int(facts.split()[1]) == os.getpid() and name.startswith("wandb"):
+            found.add(int(number))
+    return found
+
+
+class Server(ThreadingHTTPServer):
+    """As much of W&B's interface as a run needs: `answers`, `refuses` (403), is `silent` or `drops` connections."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.manner = "answers"
+        self.closing = threading.Event()
+        self.history: list[dict[str, Any]] = []
+        self.exit_codes: list[int] = []
+        self.run_names: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: Any) -> None: ...
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.manner == "silent":
+            self.server.closing.wait()
+            return
+        if self.server.manner == "drops":
+            self.close_connection = True
+            return
+        if self.server.manner == "refuses":
+            self.reply(403, {})
+            return
+        content = json.loads(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+        self.reply(200, self.query(content) if self.path == "/graphql" else self.stream(content))
+
+    def do_PUT(self) -> None:
+        if self.server.manner == "drops":
+            self.close_connection = True
+            return
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.reply(200, {})
+
+    def stream(self, content: dict[str, Any]) -> dict[str, Any]:
+        rows = content.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+        self.server.history += [json.loads(row) for row in rows]
+        if content.get("complete"):
+            self.server.exit_codes.append(content["exitcode"])
+        return {"limits": {}}
+
+    def query(self, content: dict[str, Any]) -> dict[str, Any]:
+        given = content.get("variables") or {}
+        if content["operationName"] == "UpsertBucket":
+            self.server.run_names.add(given["name"])
+            project = {"id": "p", "name": "project", "entity": {"id": "e", "name": "entity"}}
+            bucket = {"id": "b", "name": given["name"], "displayName": "run", "historyLineCount": 0, "project": project}
+            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
+        if content["operationName"] == "CreateRunFiles":
+            files = [{"name": name, "uploadUrl": f"{self.server.url}/file"} for name in given["files"]]
+            return {"data": {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}}
+        return {"data": {"model": None, "viewer": {"id": "u", "entity": "entity", "username": "user", "flags": "{}"}}}
+
+    def reply(self, status: int, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextlib.contextmanager
+def bare_environment(home: Path, **variables: str) -> Iterator[pytest.MonkeyPatch]:
+    """No login and no W&B variable but the given ones; paths are relative to `home`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("WANDB_") or name == "NETRC":
+                patch.delenv(name)
+        for name, value in {"HOME": str(home), **variables}.items():
+            patch.setenv(name, value)
+        patch.chdir(home)
+        end_service()
+        patch.setattr(wandb, "run", None)  # a run whose process died stays there
+        yield patch
+        end_service()
+
+
+def inspect(folder: Path, *options: str) -> str:
+    """What `wandb leet inspect` prints of the folder of a run that has ended; asked once."""
+    return _inspected(folder.resolve(), options)
+
+
+@functools.cache
+def _inspected(folder: Path, options: tuple[str, ...]) -> str:
+    command = [str(WANDB), "leet", "inspect", *options, "--json", str(folder)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def records(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in inspect(folder).splitlines()]
+    return [line[kind] for line in lines if line["type"] == kind]

@@ -1,0 +1,186 @@
+"""Whatever a checkpoint's file holds, the answer is one line; nothing that it names is run, and no line advises it."""
+
+import argparse
+import gzip
+import io
+import os
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from alexnet_lab.errors import UserError
+from alexnet_lab.runs.checkpoint_file import read_file, steps_done
+from alexnet_lab.runs.trained import read_checkpoint, restored_network
+
+CONFIG = {
+    "run": "r",
+    "channels_last": True,
+    "model": {
+        "_target_": "alexnet_lab.models.lenet.lenet",
+        "in_channels": 1,
+        "num_classes": 10,
+        "image_size": 28,
+        "dropout": 0.0,
+    },
+    "data": {"_target_": "alexnet_lab.data.synthetic.synthetic"},
+    "trainer": {"precision": "32-true"},
+}
+CONTENT = {"config": CONFIG, "state_dict": {"conv1.weight": torch.zeros(1)}, "global_step": 3}
+PREPROCESSING = {
+    "image_size": 28,
+    "resize": "bilinear",
+    "channels": 1,
+    "mean": [0.0],
+    "std": [1.0],
+    "classes": ["a", "b"],
+}
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("run-by-a-checkpoint",)
+
+
+def saved(content: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
+
+
+def zipped(**entries: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name.replace("__", "/").replace("_", "."), data)
+    return file.getvalue()
+
+
+def tarred() -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("x"))
+    return file.getvalue()
+
+
+def changed(**parts: Any) -> bytes:
+    return saved(CONTENT | {"config": CONFIG | parts})
+
+
+SAFETENSORS = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+NOT_OURS = "not an AlexNet Lab checkpoint"
+FILES: dict[str, tuple[bytes, str]] = {
+    "hostile object": (saved(Hostile()), f"{NOT_OURS}; it holds Python objects (posix.mkdir), which could run any"),
+    "hostile object among others": (saved(CONTENT | {"x": Hostile()}), "it holds Python objects (posix.mkdir)"),
+    "harmless object": (saved(CONTENT | {"x": argparse.Namespace()}), "it holds Python objects (argparse.Namespace)"),
+    "module": (saved(nn.Linear(1, 1)), "it holds Python objects (torch.nn.modules.linear.Linear)"),
+    "hostile pickle": (pickle.dumps(Hostile()), f"{NOT_OURS}, but a pickle file, which could run any program"),
+    "old PyTorch": (saved(CONTENT, _use_new_zipfile_serialization=False), f"{NOT_OURS}, but a pickle file"),
+    "truncated": (saved(CONTENT)[:-100], "the file is truncated"),
+    "half": (saved(CONTENT)[:600], "the file is truncated"),
+    "damaged": (saved(CONTENT).replace(b"lenet", b"linet"), "the file is damaged, in archive/data.pkl"),
+    "empty": (b"", "the file is empty"),
+    "web page": (b"\n<!DOCTYPE html><html>", f"{NOT_OURS}, but a web page: download the file itself"),
+    "answer of a server": (b'{"message": "Not Found"}', NOT_OURS),
+    "pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", f"{NOT_OURS}, but a pointer of Git LFS"),
+    "safetensors": (len(SAFETENSORS).to_bytes(8, "little") + SAFETENSORS + bytes(4), "but a safetensors file"),
+    "keras 3": (zipped(config_json=b"{}", model_h5=b""), f"{NOT_OURS}, but a zip archive of something else"),
+    "keras 2": (b"\x89HDF\r\n\x1a\n" + bytes(99), f"{NOT_OURS}, but an HDF5 file, as Keras writes them"),
+    "TorchScript": (zipped(m__data_pkl=b"", m__constants_pkl=b""), f"{NOT_OURS}, but a TorchScript archive"),
+    "garbage in a PyTorch archive": (zipped(a__data_pkl=b"garbage"), f"{NOT_OURS}; its content cannot be read"),
+    "gzip": (gzip.compress(saved(CONTENT)), f"{NOT_OURS}, but a gzip file"),
+    "tar": (tarred(), f"{NOT_OURS}, but a tar archive"),
+    "picture": (b"\x89PNG\r\n\x1a\n", NOT_OURS),
+    "bare state dict": (
+        saved(nn.Linear(1, 1).state_dict()),
+        "it records no configuration; only checkpoints of AlexNet",
+    ),
+    "other Lightning project": (saved({"state_dict": {}, "global_step": 1}), "it records no configuration"),
+    "tensor": (saved(torch.zeros(1)), "it records no configuration"),
+    "text in place of the configuration": (saved(CONTENT | {"config": "x"}), f"{NOT_OURS}; config: "),
+    "no network": (saved(CONTENT | {"config": {}}), f"{NOT_OURS}; config.run: Field required"),
+    "foreign network": (changed(model={"_target_": "os.mkdir"}), "model: a checkpoint may not name os.mkdir"),
+    "no trainer": (changed(trainer=None), f"{NOT_OURS}; config.trainer: "),
+    "no weights": (saved(CONTENT | {"state_dict": 5}), f"{NOT_OURS}; state_dict: Input should be a valid dictionary"),
+    "numbers as weights": (saved(CONTENT | {"state_dict": {"a": 5}}), f"{NOT_OURS}; state_dict.a: Input should be"),
+    "weights of another network": (saved(CONTENT), "the checkpoint's weights do not fit its network: "),
+    "wrong preprocessing": (
+        saved(CONTENT | {"preprocessing": {"x": 1}}),
+        "this checkpoint's preprocessing is not supported",
+    ),
+    "preprocessing of other data": (
+        saved(CONTENT | {"preprocessing": PREPROCESSING}),
+        "the checkpoint's network does not fit its preprocessing: model.num_classes=10, but the data has num_classes=2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), FILES.values(), ids=FILES.keys())
+def test_file_that_is_not_ours_is_refused_by_its_kind(
+    data: bytes, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(data)
+    with pytest.raises(UserError) as raised:
+        restored_network(read_checkpoint(path))
+    (line,) = str(raised.value).splitlines()
+    assert reason in line
+    assert "weights_only" not in line
+    assert "trust" not in line
+    assert os.listdir(tmp_path) == ["x.ckpt"]
+
+
+NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+
+
+def missing(path: Path) -> None:
+    """Nothing is there."""
+
+
+def refused(path: Path) -> None:
+    path.write_bytes(b"x")
+    path.chmod(0)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (missing, "there is no such file, like logs/"),
+        (Path.mkdir, "that is a folder; name the file in it"),
+        (os.mkfifo, "there is no such file"),
+        pytest.param(
+            refused, "Permission denied", marks=pytest.mark.skipif(os.geteuid() == 0, reason="root reads all")
+        ),
+    ],
+)
+def test_path_that_cannot_be_read_is_reported(make: Callable[[Path], Any], reason: str, tmp_path: Path) -> None:
+    make(tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match=rf"^checkpoint=\S+x\.ckpt: {reason}"):
+        read_checkpoint(tmp_path / "x.ckpt")
+
+
+def test_system_that_refuses_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "x.ckpt").write_bytes(b"x")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"^checkpoint=x: Permission denied$"):
+        read_file(tmp_path / "x.ckpt", "checkpoint=x")
+
+
+@pytest.mark.parametrize("kind", ["hostile object", "truncated", "web page", "bare state dict", "tensor"])
+def test_run_is_not_continued_from_such_a_file(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt").write_bytes(FILES[kind][0])
+    with pytest.raises(UserError, match=rf"^{tmp_path}/x\.ckpt: ") as raised:
+        steps_done(tmp_path / "x.ckpt", {})
+    assert "weights_only" not in str(raised.value)

@@ -1,0 +1,65 @@
+"""Runs that an older version recorded are understood."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alexnet_lab.config.build import check
+from alexnet_lab.runs.folders import CONFIG, read_config
+from alexnet_lab.runs.former_names import FORMER, GONE, NOW
+
+RECORDED = sorted((Path(__file__).parents[2] / "docs" / "runs").glob(f"*/*/{CONFIG}"))
+OLD: dict[str, Any] = {
+    "run": "old",
+    "overrides": ["+callbacks.more={_target_: alexnet_lab.callbacks.pictures.Pictures, folder: x}", "seed=1"],
+    "callbacks": {
+        "pictures": {
+            "_target_": "alexnet_lab.callbacks.pictures.Pictures",
+            "folder": "f",
+            "painter": {"_target_": "alexnet_lab.tracking.pictures.painter.PaperPictures"},
+            "images": 400,
+        }
+    },
+    "logger": {
+        "wandb": {"_target_": "alexnet_lab.tracking.wandb.wandb_logger", "folder": "f"},
+        "tensorboard": {"_target_": "alexnet_lab.tracking.loggers.tensorboard_logger", "folder": "f"},
+        "mlflow": {"_target_": "alexnet_lab.tracking.loggers.mlflow_logger", "folder": "f"},
+    },
+}
+
+
+def check_parts(config: dict[str, Any]) -> None:
+    for group in ("callbacks", "logger"):
+        for name, node in (config.get(group) or {}).items():
+            check(node, f"{group}.{name}")
+
+
+def test_names_of_an_older_version_become_todays(tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_text(yaml.safe_dump(OLD))
+    config = read_config(tmp_path)
+    check_parts(config)
+    pictures = {"_target_": "alexnet_lab.pictures.callback.Pictures", "folder": "f", "images": 400}
+    assert config["callbacks"] == {"pictures": pictures}
+    assert config["overrides"][0] == "+callbacks.more={_target_: alexnet_lab.pictures.callback.Pictures, folder: x}"
+    assert not FORMER.search(yaml.safe_dump(config))
+    assert read_config(tmp_path) == config
+
+
+def test_names_that_only_begin_or_end_alike_stay(tmp_path: Path) -> None:
+    mine = {
+        "callbacks": {"mine": {"_target_": "my.alexnet_lab.callbacks.pictures.Pictures", "a": f"{next(iter(NOW))}2"}}
+    }
+    (tmp_path / CONFIG).write_text(yaml.safe_dump(mine))
+    assert read_config(tmp_path) == mine
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
+def test_callbacks_and_loggers_of_every_run_in_the_repository_can_be_built(path: Path) -> None:
+    check_parts(read_config(path.parent))
+
+
+def test_no_former_name_is_in_use_again() -> None:
+    assert NOW.keys().isdisjoint(NOW.values())
+    assert NOW.keys().isdisjoint(GONE)

@@ -221,7 +221,7 @@ def _test(
         best = f"epoch {checkpoints.best_epoch + 1} was the best, but its weights have been replaced"
         log.info("testing the last weights%s", f" ({best})" if gone else "")
     if path.exists():
-        # Also the last ones: what is tested is what the file holds, whatever callbacks do with the weights in memory.
+        # The last weights are also read from the file: callbacks may have exchanged those in memory.
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
         trainer.strategy.load_model_state_dict({"state_dict": weights})
     trainer.test(classifier, data, verbose=False)

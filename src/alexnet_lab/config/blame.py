@@ -49,7 +49,7 @@ def blamed(error: BaseException, parts: Mapping[str, object], begun: bool) -> Ba
 
 
 def _part_that_raised(error: BaseException, parts: Mapping[str, object]) -> str:
-    """The part of a library in whose methods the exception was raised, unless code of ours was called from there."""
+    """The part of a library in whose methods the exception was raised, unless it had called this project's code."""
     names = {id(part): name for name, part in parts.items() if type(part).__module__.startswith(LIBRARIES)}
     found = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):

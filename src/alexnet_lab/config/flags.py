@@ -65,7 +65,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _not_a_flag(parser: ArgumentParser, words: Sequence[str], nearest: Callable[[str], str]) -> UserError | None:
-    """What to raise for the first word that has dashes like a flag and is none; None where there is no such word."""
+    """The error for the first word that begins with dashes but is not a flag; None without such a word."""
     takes_value = {name: action.nargs != 0 for action in parser._actions for name in action.option_strings}
     for word, after in zip(words, [*words[1:], ""], strict=True):
         flag, equals, value = word.partition("=")

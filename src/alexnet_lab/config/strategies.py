@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from alexnet_lab.config.advice import did_you_mean
 
 POPEN = "popen"
-"""The start method of strategies that leave it to whoever starts a run to start its processes."""
+"""The start method of strategies whose processes are started from outside, as by torchrun."""
 
 
 GIVEN = ("self", "module", "device_ids", "output_device", "process_group", "device_mesh")
@@ -30,7 +30,7 @@ def works_here(strategy: Any, accelerator: Any = "auto") -> Any:
 
     Raises:
         ValueError: it would start processes of its own by fork or spawn, or cut up the network or the optimizer; or
-            an option is none of DDP's, or cannot be used on this machine.
+            DDP does not have an option, or it cannot be used on this machine.
     """
     if isinstance(strategy, Mapping):
         if not strategy.get("_target_"):
@@ -88,7 +88,7 @@ def _fits(kind: type | None, options: Mapping[str, Any]) -> bool:
 
 
 def _kind(target: Any) -> type | None:
-    """The class that a node names; that there is none is reported by `build.check`."""
+    """The class that a node names; `build.check` reports a missing one."""
     try:
         found = get_object(str(target))
     except Exception:

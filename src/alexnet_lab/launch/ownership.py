@@ -30,7 +30,7 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
 def taken(folder: Path) -> UserError:
     """What to raise where a new run is to begin and another one lives."""
     return UserError(
-        f"run {folder.name} exists already in {folder.parent}\nresume=auto continues it; another run=NAME starts anew"
+        f"run {folder.name} exists already in {folder.parent}\nresume=auto continues it; another run=NAME starts one"
     )
 
 

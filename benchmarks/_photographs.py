@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from _report import ROOT
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from alexnet_lab.data.module import ImageDataModule
@@ -15,9 +16,10 @@ IMAGE_SIZE = 224
 
 
 def data_module(name: str, folder: Path, **changes: Any) -> ImageDataModule:
-    """`conf/data/NAME.yaml` over `folder`, set up for training; `changes` are to its keys."""
-    above = {"seed": 0, "channels_last": True, "model": {"image_size": IMAGE_SIZE}}
-    config = OmegaConf.create(above | {"data": OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml")})
+    """`conf/data/NAME.yaml` with images from `folder`, set up for training; `changes` are to its keys."""
+    overrides = [f"data={name}", f"model.image_size={IMAGE_SIZE}", "channels_last=true"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", overrides)
     settings: Any = OmegaConf.to_container(config.data, resolve=True)
     del settings["_target_"]
     module = photographs(**settings | {"dir": str(folder), "batch_size": BATCH_SIZE} | changes)

@@ -21,6 +21,7 @@ from tests.small_run import composed_command, trained_run  # noqa: F401 - fixtur
 
 from alexnet_lab import command_line
 from alexnet_lab.commands.entry import register_resolvers
+from alexnet_lab.runs.folders import portable
 
 # Tests run beside each other; several threads that wait for each other on a busy machine take many times as long. Torch
 # reads this when it is imported.
@@ -139,7 +140,7 @@ def settings(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         config.folder, config.overrides = str(tmp_path), list(overrides)
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(container, dict)
-        return {str(key): value for key, value in container.items()}
+        return portable({str(key): value for key, value in container.items() if key != "folder"}, str(tmp_path))
 
     return resolved
 

@@ -66,10 +66,11 @@ def train(
     pl.seed_everything(settings["seed"], verbose=False)
     data: ImageDataModule = build(settings["data"], "data", ImageDataModule)
     classifier, facts = _classifier(settings, data)
+    here = folders.placed(settings, folder)
     callbacks = {
-        name: build(node, f"callbacks.{name}", pl.Callback) for name, node in settings["callbacks"].items() if node
+        name: build(node, f"callbacks.{name}", pl.Callback) for name, node in here["callbacks"].items() if node
     }
-    loggers = make_loggers(settings["logger"], folder)
+    loggers = make_loggers(here["logger"], folder)
     stopwatch = Stopwatch(started)
     kept = {**settings["checkpoints"], "max_seconds": max_seconds(settings["trainer"].get("max_time"))}
     checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **kept)
@@ -95,7 +96,7 @@ def train(
         on_validation_batch_end=checkpoints.validated,
     )
     called = [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints]
-    trainer = make_trainer(settings["trainer"], folder, called, list(loggers.values()), writer)
+    trainer = make_trainer(here["trainer"], folder, called, list(loggers.values()), writer)
     check_ranks(trainer)
     parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers
     parts["trainer.profiler"] = trainer.profiler  # type: ignore[attr-defined]

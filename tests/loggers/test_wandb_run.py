@@ -1,12 +1,16 @@
 """A run of the real script with W&B, read back by W&B's own reader, and one whose connections drop in mid-run."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 from wandb_server import Server, inspect, records
 
+from alexnet_lab.runs.folders import placed, read_config
 from alexnet_lab.runs.metric_rows import read_rows
 
 PICTURES = ("batch", "confusion", "filters", "neighbours", "predictions")
@@ -85,6 +89,30 @@ def test_every_picture_is_there_to_be_uploaded_later(run: Path, offline: Path) -
     for name in PICTURES:
         ((path,),) = [row[key] for row in history if (key := f"pictures/{name}.filenames") in row]
         assert (offline / "files" / path).read_bytes() == (run / "pictures" / f"{name}.png").read_bytes()
+
+
+def test_recorded_configuration_names_no_folder(run: Path) -> None:
+    assert str(run) not in (run / "config.yaml").read_text()
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert str(run) not in yaml.safe_dump(checkpoint["config"])
+
+
+def test_moved_run_with_a_recorded_absolute_folder_continues_its_offline_run(
+    script: Any, run: Path, tmp_path: Path
+) -> None:
+    former, folder = tmp_path / "former", tmp_path / "moved"
+    shutil.copytree(run, folder)
+    config = placed(read_config(folder), former) | {"folder": str(former)}  # as older versions recorded it
+    assert config["logger"]["wandb"]["folder"] == str(former)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    shutil.rmtree(folder / "pictures")
+    ended = script.run(f"resume={folder}", "trainer.max_epochs=3")
+    assert ended.returncode == 0, ended.stderr
+    assert not former.exists()
+    assert str(former) not in (folder / "config.yaml").read_text()
+    names = [path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")]
+    assert names == [(folder / "wandb" / "run_id").read_text().strip()] * 2
+    assert (folder / "pictures" / "filters.png").exists()
 
 
 @pytest.mark.system

@@ -121,7 +121,8 @@ class RunSettings(BaseModel):
     compile: bool
     channels_last: bool
     hang_timeout: Annotated[float, Field(gt=0)] | None = None
-    folder: str
+    folder: str | None = None
+    """Recorded by older versions only."""
     sweep_name: str | None = None
     overrides: list[str]
     recipe: Recipe | None

@@ -11,7 +11,7 @@ from rich.tree import Tree
 def print_tree(settings: Mapping[str, Any]) -> None:
     """Print what was composed, a branch per group, to standard output."""
     tree = Tree(Text(f"run {settings['run']}", style="bold"))
-    _grow(tree, {key: value for key, value in settings.items() if key not in ("run", "folder", "overrides", "resume")})
+    _grow(tree, {key: value for key, value in settings.items() if key not in ("run", "overrides", "resume")})
     Console().print(tree)
 
 

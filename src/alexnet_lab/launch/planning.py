@@ -99,7 +99,8 @@ def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[st
     assert isinstance(container, dict)
     container |= {"overrides": overrides, "resume": None}
     container["logger"] = container.get("logger") or {}  # logger=[] leaves no key
-    return {str(key): value for key, value in container.items()}
+    settings = {str(key): value for key, value in container.items() if key != "folder"}
+    return folders.portable(settings, str(folder))
 
 
 def start(plan: Plan) -> int:

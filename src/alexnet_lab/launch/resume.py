@@ -10,6 +10,7 @@ from alexnet_lab.command_line import override
 from alexnet_lab.config.arguments import rewritten
 from alexnet_lab.errors import UserError
 from alexnet_lab.files import ROOT
+from alexnet_lab.runs.folders import portable
 
 MAY_CHANGE = ("trainer", "logger", "callbacks", "hang_timeout")
 OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides", "sweep_name")
@@ -19,7 +20,7 @@ MISSING = "nothing"
 def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> dict[str, Any]:
     """The recorded configuration with the `trainer`, `logger` and `callbacks` that new overrides ask for.
 
-    `folder` is where the run lies now; a folder that was moved is followed.
+    `folder` is where the run is now.
 
     Overrides that were recorded with the run are no news. The recorded ones and the new ones are composed together,
     so that `trainer=ddp_cpu` keeps the recorded `trainer.max_epochs`.
@@ -27,7 +28,6 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
     Raises:
         UserError: an override would change anything else.
     """
-    recorded = _moved(recorded, recorded["folder"], folder)
     before = list(recorded["overrides"])
     # Older runs recorded relative paths, which were the project's.
     known = {*_last_of_each_key(before), *rewritten(_last_of_each_key(before), ROOT)}
@@ -36,7 +36,7 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
         return recorded
     replaced = {_key(text) for text in new}
     kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
-    composed = _compose([*kept, *new, override("run", recorded["run"])], recorded)
+    composed = _compose([*kept, *new, override("run", recorded["run"])], recorded.get("sweep_name"), folder)
     heads = {_key(text).split(".")[0] for text in new}
     if not heads <= set(MAY_CHANGE):
         _refuse_differences(recorded, composed)
@@ -49,23 +49,16 @@ def _last_of_each_key(overrides: list[str]) -> list[str]:
     return list({_key(text): text for text in overrides}.values())
 
 
-def _moved(value: Any, old: str, new: str) -> Any:
-    """`value` with the folder `old` replaced by `new` wherever it is named."""
-    if isinstance(value, Mapping):
-        return {key: _moved(item, old, new) for key, item in value.items()}
-    return new if value == old else value
-
-
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
-def _compose(overrides: list[str], recorded: Mapping[str, Any]) -> dict[str, Any]:
+def _compose(overrides: list[str], sweep_name: str | None, folder: str) -> dict[str, Any]:
     config = compose("train", overrides)
-    config.folder, config.sweep_name = recorded["folder"], recorded.get("sweep_name")
+    config.folder, config.sweep_name = folder, sweep_name
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    return portable({str(key): value for key, value in container.items()}, folder)
 
 
 def _refuse_differences(recorded: Mapping[str, Any], composed: Mapping[str, Any]) -> None:

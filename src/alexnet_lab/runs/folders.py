@@ -22,17 +22,53 @@ JOB_LOG = "job.log"
 LOCK = result_file.LOCK
 
 
+MAY_NAME_THE_FOLDER = ("callbacks", "logger", "trainer")
+HERE = "${folder}"
+"""The run's folder in a recorded configuration, which stays valid when the folder is moved."""
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """The recorded configuration of a run, as plain containers, with today's names for what has moved since."""
+    """The recorded configuration of a run, as plain containers.
+
+    A configuration of an older version gets today's class names, and `${folder}` for the folder's former path.
+
+    Raises:
+        UserError: the file cannot be read or is damaged.
+    """
     try:
         container = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     except (OSError, YAMLError) as error:
         raise UserError(f"{folder / CONFIG} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(container, dict):
         raise UserError(f"{folder / CONFIG} is damaged: it is not the configuration of a run")
-    return {str(key): value for key, value in with_todays_names(container).items()}
+    config = {str(key): value for key, value in with_todays_names(container).items()}
+    former = config.get("folder")
+    return portable({**config, "folder": None}, former) if former else config
+
+
+def portable(config: dict[str, Any], folder: str) -> dict[str, Any]:
+    """`config` with `${folder}` in place of the path `folder`, as it is recorded."""
+    return _with_folder(config, folder, HERE)
+
+
+def placed(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A recorded configuration with the path `folder` in place of `${folder}`, as its parts are built."""
+    return _with_folder(config, HERE, str(folder))
 
 
 def as_yaml(config: dict[str, Any]) -> str:
     """As `config.yaml` has it."""
     return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def _with_folder(config: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    return {key: _replaced(value, old, new) if key in MAY_NAME_THE_FOLDER else value for key, value in config.items()}
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _replaced(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, old, new) for item in value]
+    within = isinstance(value, str) and f"{value}/".startswith(f"{old}/")
+    return new + value[len(old) :] if within else value

@@ -1,30 +1,32 @@
-r"""Confidence intervals of a difference between two groups of runs.
+r"""Confidence intervals of the difference between two groups of runs.
 
-- **Welch** where both have several seeds: mean difference +- t * sqrt(s1^2/n1 + s2^2/n2), with the
+- **Welch**, if both groups have several seeds: Student's t with the standard error sqrt(s1^2/n1 + s2^2/n2) and the
   Welch-Satterthwaite degrees of freedom. Source: B. L. Welch, "The generalization of 'Student's' problem when several
-  different population variances are involved", Biometrika 34 (1947). It covers everything that the seed changes, for
-  the images at hand.
-- **Student** where one has several seeds and the other a single one: the deviation of the several is taken for both
-  (two-sample t with the pooled variance, whose formula needs only n1 + n2 - 2 >= 1).
-- **images** where both are single runs, for accuracies: nothing is known of the seeds, so it covers the choice of the
-  evaluated images alone. Method 10 (hybrid of two Wilson score intervals) of R. G. Newcombe, "Interval estimation for
-  the difference between independent proportions", Statistics in Medicine 17 (1998). Two networks are mostly right on
-  the same images, so that this interval for independent samples is wider than it had to be.
+  different population variances are involved", Biometrika 34 (1947). The interval covers everything that the seed
+  changes, for the given test images.
+- **Student**, if only one group has several seeds: its standard deviation is used for both groups (two-sample t test
+  with pooled variance, which needs only n1 + n2 - 2 >= 1).
+- **images**, if both groups are single runs, for accuracies: the variation over seeds is unknown, so the interval
+  covers only the choice of the test images. Method 10 (hybrid of two Wilson score intervals) of R. G. Newcombe,
+  "Interval estimation for the difference between independent proportions", Statistics in Medicine 17 (1998). The
+  interval assumes independent samples. Two networks are mostly right on the same images, so it is wider than necessary.
 """
 
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from importlib.util import find_spec
 from typing import Literal
+
+from alexnet_lab.errors import UserError
 
 Method = Literal["Welch", "Student", "images"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference and its interval; `method`, `low`, `high` are None where there is nothing to derive one from."""
+    """A difference and its interval; `method`, `low`, `high` are None if no interval can be computed."""
 
     value: float
     low: float | None = None
@@ -38,32 +40,36 @@ def difference(
     confidence: float,
     images: tuple[int | None, int | None] = (None, None),
 ) -> Difference:
-    """The mean of `ours` less that of `theirs`; `images`: how many each accuracy is over, None where not known."""
+    """The mean of `ours` minus the mean of `theirs`.
+
+    Args:
+        confidence: level of the interval, in (0, 1).
+        images: the number of test images behind each accuracy; None if unknown.
+
+    Raises:
+        UserError: the interval needs scipy, which is not installed.
+    """
     value = statistics.fmean(ours) - statistics.fmean(theirs)
     if len(ours) > 1 and len(theirs) > 1:
-        return Difference(value, *_around(value, _welch(ours, theirs, confidence)), "Welch")
+        (a, n), (b, m) = ((statistics.variance(group) / len(group), len(group) - 1) for group in (ours, theirs))
+        freedom = (a + b) ** 2 / (a**2 / n + b**2 / m) if a + b else 1
+        return Difference(value, *_student(value, math.sqrt(a + b), freedom, confidence), "Welch")
     if len(ours) > 1 or len(theirs) > 1:
         several = ours if len(ours) > 1 else theirs
         error = statistics.stdev(several) * math.sqrt(1 + 1 / len(several))
-        return Difference(value, *_around(value, error * t_quantile(confidence, len(several) - 1)), "Student")
+        return Difference(value, *_student(value, error, len(several) - 1, confidence), "Student")
     if images[0] and images[1]:
-        low, high = _newcombe(ours[0], images[0], theirs[0], images[1], confidence)
-        return Difference(value, low, high, "images")
+        return Difference(value, *_newcombe(ours[0], images[0], theirs[0], images[1], confidence), "images")
     return Difference(value)
 
 
-def _around(value: float, half: float) -> tuple[float, float]:
+def _student(value: float, error: float, freedom: float, confidence: float) -> tuple[float, float]:
+    if find_spec("scipy") is None:
+        raise UserError("baseline=... with several seeds needs the package scipy: pip install -e '.[compare]'")
+    from scipy.stats import t
+
+    half = error * float(t.ppf((1 + confidence) / 2, freedom))
     return value - half, value + half
-
-
-def _welch(ours: Sequence[float], theirs: Sequence[float], confidence: float) -> float:
-    """Half the interval's width."""
-    parts = [(statistics.variance(values) / len(values), len(values) - 1) for values in (ours, theirs)]
-    variance = sum(part for part, _ in parts)
-    if variance == 0:
-        return 0.0
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-    return t_quantile(confidence, freedom) * math.sqrt(variance)
 
 
 def _newcombe(p1: float, n1: int, p2: float, n2: int, confidence: float) -> tuple[float, float]:
@@ -73,37 +79,7 @@ def _newcombe(p1: float, n1: int, p2: float, n2: int, confidence: float) -> tupl
 
 def wilson(p: float, n: int, confidence: float) -> tuple[float, float]:
     """The score interval of a proportion `p` of `n`. Source: E. B. Wilson, JASA 22 (1927)."""
-    z = _normal_quantile(confidence)
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return (centre - half) / scale, (centre + half) / scale
-
-
-@lru_cache(maxsize=1024)
-def t_quantile(confidence: float, freedom: float) -> float:
-    """The t that holds `confidence` of Student's distribution with `freedom` >= 1 degrees between -t and t.
-
-    Newton's method from the normal quantile, which lies below; on the concave upper half it rises to the root.
-    """
-    t = _normal_quantile(confidence)
-    scale = 2 * math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
-    for _ in range(100):
-        angle = math.atan(t / math.sqrt(freedom))
-        between = scale * _integral_of_cosine_power(angle, freedom - 1)
-        density = scale / math.sqrt(freedom) * math.cos(angle) ** (freedom + 1)
-        step = (confidence - between) / density
-        t += step
-        if abs(step) < 1e-10 * t:
-            break
-    return t
-
-
-def _integral_of_cosine_power(end: float, power: float, intervals: int = 400) -> float:
-    """Simpson's rule for cos^power from 0 to `end`; with t = sqrt(v) tan(x) it is Student's integral."""
-    width = end / intervals
-    values = [math.cos(i * width) ** power for i in range(intervals + 1)]
-    return width / 3 * (values[0] + 4 * sum(values[1::2]) + 2 * sum(values[2:-1:2]) + values[-1])
-
-
-def _normal_quantile(confidence: float) -> float:
-    return statistics.NormalDist().inv_cdf((1 + confidence) / 2)

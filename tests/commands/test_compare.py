@@ -88,7 +88,7 @@ def test_differences_to_a_baseline_have_an_interval(
     compared: Callable[..., str], folder: Path, tmp_path: Path, baseline: str
 ) -> None:
     said = compared(f"baseline={baseline.format(folder=folder)}", f"out=[{tmp_path}/x.csv,{tmp_path}/x.md]")
-    assert "differences to lenet-s*, [95% confidence interval] w: Welch's t over the seeds of both" in said
+    assert "differences to lenet-s*, [95% confidence interval] w: Welch's t over the seeds of both groups" in said
     row = table(tmp_path / "x.csv")["caffenet-s*"]
     low, value, high = (float(row[f"test/top1 difference {part}"]) for part in ("low", "value", "high"))
     assert row["test/top1 difference method"] == "Welch"
@@ -171,7 +171,7 @@ def test_real_run_is_compared_with_its_own_result(
         (["sort=tset/top1"], "sort=tset/top1: there is no such column, did you mean test/top1?"),
         (["baseline=lenet"], "baseline=lenet: there is no such run, did you mean lenet-s*?"),
         (["confidence=high"], "confidence=high: it takes a number"),
-        (["confidence=95"], "confidence must lie between 0 and 1, got 95"),
+        (["confidence=95"], "confidence must be between 0 and 1, got 95"),
         (["group_seeds=maybe"], "group_seeds=maybe: it takes true or false"),
         (["wandb_filters=finished"], "wandb_filters=finished: it takes keys or null"),
         (["out=page.pdf"], "out=page.pdf: the name must end in .html or .csv or .md"),

@@ -104,7 +104,7 @@ def test_script_writes_names_and_probabilities_and_a_sheet_and_reports_bad_image
     assert ended.stderr.startswith("error: 2 of 4 images could not be read; the rest is done\n  ")
     assert "Traceback" not in ended.stderr
     assert "left out (by their names, not opened): 1 .txt" in ended.stdout
-    assert "of the 2 images in folders named after a known class" in ended.stdout
+    assert "on the 2 images in folders named after a known class" in ended.stdout
     content = json.loads(out.read_text())
     assert [Path(image["path"]).name for image in content["images"]] == ["001.png", "011.png"]
     for image in content["images"]:

@@ -193,12 +193,12 @@ def test_ten_views_that_are_worse_are_weighed_against_chance(copied, tmp_path) -
     result["final"] |= {"test/top1": 0.12, "test/top5": 0.5}
     (copied / "result.json").write_text(json.dumps(result))
     add(copied, tmp_path / "runs")
-    lines = [line for line in page(read_runs(tmp_path / "runs"), {}).splitlines() if "ten views have" in line]
+    lines = [line for line in page(read_runs(tmp_path / "runs"), {}).splitlines() if "ten views classify" in line]
     seed = read_runs(tmp_path / "runs")[0].config["seed"]
     assert lines == [
-        f"- In top1, seed {seed}, ten views have 2 of 100 images fewer right than the centre: "
+        f"- top1, seed {seed}: ten views classify 2 of 100 images fewer correctly than the centre crop, "
         "within the standard error of 0.0300",
-        f"- In top5, seed {seed}, ten views have 50 of 100 images fewer right than the centre: "
+        f"- top5, seed {seed}: ten views classify 50 of 100 images fewer correctly than the centre crop, "
         "beyond the standard error of 0.0000",
     ]
 
@@ -233,8 +233,8 @@ def test_recorded_ensemble_stands_below_the_published_ones(composed, tmp_path, m
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"split": "val"}, "must be of several checkpoints on the test split"),
-        ({"networks": []}, "must be of several checkpoints on the test split"),
+        ({"split": "val"}, "not a result of evaluate.py for several checkpoints on the test split"),
+        ({"networks": []}, "not a result of evaluate.py for several checkpoints on the test split"),
         ({"whole_split": False}, "not measured on the whole test split"),
     ],
 )

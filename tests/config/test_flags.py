@@ -28,6 +28,7 @@ def moved(line: str) -> list[str]:
         ("--package a=1 a=1", "--package a=1 a=1"),
         ("--shell-completion install=bash", "--shell-completion install=bash"),
         ("photos a=1", "photos a=1"),
+        ("", ""),
     ],
 )
 def test_flags_are_read_in_any_position(typed: str, read: str) -> None:

@@ -259,8 +259,8 @@ def test_runs_of_a_project_are_read_through_the_public_api(monkeypatch: pytest.M
     ("answer", "line"),
     [
         (ValueError("api_key not configured (no-tty). call wandb.login"), "not logged in; run `wandb login` first"),
-        (ValueError("Could not find project me/alexnet"), "there is no such project, or this account may not see it"),
-        (ConnectionError("Failed to establish a new connection"), "W&B gives no answer"),
+        (ValueError("Could not find project me/alexnet"), "there is no such project, or this account has no"),
+        (ConnectionError("Failed to establish a new connection"), "W&B does not answer"),
         ([], "the project has no run that matches"),
     ],
 )

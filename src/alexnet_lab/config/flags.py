@@ -53,7 +53,7 @@ def in_front(words: Sequence[str], nearest: Callable[[str], str]) -> list[str]:
 
 def _with_topic(words: Sequence[str]) -> list[str]:
     """`--info` takes the next word for its topic, also an override: here it is given the topic that it has alone."""
-    following = [*words[1:], "="]
+    following = [*words, "="][1:]
     return [
         "--info=all" if word in ("--info", "-i") and ("=" in after or after.startswith(("-", "~"))) else word
         for word, after in zip(words, following, strict=True)
@@ -67,7 +67,7 @@ def _refuse(message: str) -> NoReturn:
 def _not_a_flag(parser: ArgumentParser, words: Sequence[str], nearest: Callable[[str], str]) -> UserError | None:
     """The error for the first word that begins with dashes but is not a flag; None without such a word."""
     takes_value = {name: action.nargs != 0 for action in parser._actions for name in action.option_strings}
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, [*words, ""][1:], strict=True):
         flag, equals, value = word.partition("=")
         if not word.startswith("-") or (flag in takes_value and (takes_value[flag] or not equals)):
             continue

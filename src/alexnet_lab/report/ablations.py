@@ -1,4 +1,4 @@
-"""What leaving a part out changed: recorded runs that differ by one job of `conf/sweep/ablations_2012.yaml`.
+"""The effect of leaving a part out: recorded runs that differ by one job of `conf/sweep/ablations_2012.yaml`.
 
 Imports nothing heavy.
 """
@@ -15,7 +15,7 @@ from alexnet_lab.runs.repository import FIGURES, NOT_MEASURED, Run, changes, gro
 
 SWEEP = files.ROOT / "conf" / "sweep" / "ablations_2012.yaml"
 PAPER = "krizhevsky_2012"
-"""The experiment whose recipe states what each job changed in the paper."""
+"""The experiment whose recipe lists the effect of each job in the paper."""
 
 
 def read_jobs() -> dict[str, list[str]]:
@@ -25,15 +25,15 @@ def read_jobs() -> dict[str, list[str]]:
 
 
 def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
-    """A section for each group of recorded runs that at least one job's runs are an ablation of.
+    """A section for each group of recorded runs for which runs of at least one ablation job exist.
 
-    A difference is that of runs of the same seed. With `recipes` of no `krizhevsky_2012` nothing is said.
+    Differences are taken between runs of the same seed. There is no section if `recipes` lacks `krizhevsky_2012`.
     """
     if PAPER not in recipes:
         return
     groups, jobs, paper = groups_of(runs), read_jobs(), recipes[PAPER]["ablations"]
     yield from ("", "## Ablations of the paper", "")
-    yield "Difference of accuracy from the whole, at the same seed; the paper's are on all of ImageNet."
+    yield "Change in accuracy from the full recipe, with the same seed. The paper's values are for ImageNet."
     found = False
     for whole in groups.values():
         parts = {name: groups.get(key) if key else None for name, key in _keys(whole[0], jobs).items()}
@@ -42,14 +42,14 @@ def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> 
             network = whole[0].config["model"]["_target_"].rpartition(".")[2]
             title = " ".join([whole[0].config["recipe"]["name"], *changes(whole[0])])
             top1, top5 = (mean([run.result["final"][f"test/{name}"] for run in whole]) for name in FIGURES)
-            yield from ("", f"The whole: {title}, {network}, top-1 {top1}, top-5 {top5}.")
+            yield from ("", f"The full recipe: {title}, {network}, top-1 {top1}, top-5 {top5}.")
             yield from _table(whole, parts, paper)
     if not found:
         yield from _table([], dict.fromkeys((name for name, overrides in jobs.items() if overrides)), paper)
 
 
 def _keys(whole: Run, jobs: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
-    """What the runs of each job have in common; None for a job that does not apply to `whole`."""
+    """The grouping key of each job's runs; None for a job that does not apply to `whole`."""
     keys: dict[str, str | None] = {}
     for name, overrides in jobs.items():
         if overrides:
@@ -59,7 +59,7 @@ def _keys(whole: Run, jobs: Mapping[str, Sequence[str]]) -> dict[str, str | None
 
 
 def changed(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any] | None:
-    """`config` under `overrides`; None where one of them sets what it lacks, or what it has that value already."""
+    """`config` with the overrides applied; None if one of them sets a missing key, or the value it already has."""
     result = copy.deepcopy(dict(config))
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         *path, key = override.key_or_group.split(".")
@@ -73,7 +73,7 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
 
 
 def _pairs(whole: Sequence[Run], part: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """Runs of the same seed."""
+    """Pairs of runs with the same seed."""
     by_seed = {run.config["seed"]: run for run in part}
     return [(run, by_seed[run.config["seed"]]) for run in whole if run.config["seed"] in by_seed]
 
@@ -82,7 +82,7 @@ def _table(
     whole: Sequence[Run], parts: Mapping[str, Sequence[Run] | None], paper: Mapping[str, Mapping[str, Any]]
 ) -> Iterable[str]:
     yield ""
-    yield "| job | seeds | top-1, paper | top-1 | top-5, paper | top-5 | of the paper's |"
+    yield "| job | seeds | top-1, paper | top-1 | top-5, paper | top-5 | note on the paper's value |"
     yield "|---|---|---|---|---|---|---|"
     for name, part in parts.items():
         pairs, published = _pairs(whole, part or []), paper.get(name, {})

@@ -1,4 +1,4 @@
-"""Learning curves: the logged points of every metric of a run, few enough to draw."""
+"""Learning curves: the logged points of every metric of a run, thinned for drawing."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ ORDER = ("train/loss", "val/loss", "train/top1", "val/top1", "train/top5", "val/
 
 @dataclass(frozen=True)
 class Metric:
-    """A curve's metric; `over` is its x-axis: epochs, or optimizer steps where several points fall into one epoch."""
+    """A metric and its x-axis `over`: `epoch`, or `step` (optimizer steps) if it is logged several times per epoch."""
 
     name: str
     over: str
@@ -20,7 +20,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Points:
-    """A run's logged values of one metric; an epoch's figure stands at its end, so that the first is at 1."""
+    """A run's logged values of one metric. The first epoch is 1: a value is drawn at the end of its epoch."""
 
     epoch: list[float] = field(default_factory=list)
     step: list[float] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Curves:
 
 
 def points(run: Run) -> dict[str, Points]:
-    """The run's points by metric; none of the test split, whose figures come once, and no NaN."""
+    """The run's points by metric, without test metrics, which are logged once, and without NaN."""
     found: dict[str, Points] = {}
     for row in run.rows:
         if "epoch" not in row or "step" not in row:
@@ -56,7 +56,7 @@ def points(run: Run) -> dict[str, Points]:
 
 
 def metrics(groups: Sequence[Curves]) -> list[Metric]:
-    """The metrics of which any run has a curve, losses and accuracies first."""
+    """The metrics that at least one run has logged, losses and accuracies first."""
     by_name: dict[str, list[Points]] = {}
     for group in groups:
         for _, known in group.runs:
@@ -68,12 +68,12 @@ def metrics(groups: Sequence[Curves]) -> list[Metric]:
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = POINTS_OF_A_CURVE) -> list[tuple[float, float]]:
-    """At most `most` of the points: the ends, and the lowest and the highest of each stretch, so that peaks stay."""
+    """At most `most` points: both ends, and the lowest and highest point of each interval, so that peaks are kept."""
     if len(points) <= most:
         return list(points)
-    stretches = (most - 2) // 2
+    intervals = (most - 2) // 2
     kept = {0, len(points) - 1}
-    for i in range(stretches):
-        stretch = range(i * len(points) // stretches, (i + 1) * len(points) // stretches)
-        kept |= {min(stretch, key=lambda j: points[j][1]), max(stretch, key=lambda j: points[j][1])}
+    for i in range(intervals):
+        interval = range(i * len(points) // intervals, (i + 1) * len(points) // intervals)
+        kept |= {min(interval, key=lambda j: points[j][1]), max(interval, key=lambda j: points[j][1])}
     return [points[j] for j in sorted(kept)]

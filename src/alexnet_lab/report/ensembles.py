@@ -1,4 +1,4 @@
-"""Networks whose predictions are averaged, measured by `evaluate.py checkpoint=[A,B,...] out=FILE`, beside the paper's.
+"""Ensembles: `evaluate.py checkpoint=[A,B,...] out=FILE` measures them; the results page shows the paper's, too.
 
 Imports nothing heavy.
 """
@@ -18,10 +18,10 @@ VIEWS = {"center": "centre", "ten_crop": "ten"}
 
 
 def add_ensemble(file: Path, runs: Path) -> Path:
-    """Copy what `evaluate.py` has written of several checkpoints below `runs`, without paths of this machine.
+    """Copy a result of `evaluate.py` for several checkpoints to `runs`, without paths of this machine.
 
     Raises:
-        UserError: as of `check_ensemble`.
+        UserError: see `check_ensemble`.
     """
     kept = {name: value for name, value in check_ensemble(file).items() if name != "checkpoint"}
     target = runs / FOLDER / file.name
@@ -31,29 +31,29 @@ def add_ensemble(file: Path, runs: Path) -> Path:
 
 
 def check_ensemble(file: Path) -> dict[str, Any]:
-    """The content of the file.
+    """The content of a result file of `evaluate.py`.
 
     Raises:
-        UserError: it is of one checkpoint, of another split, of a part of it, or none of evaluate's files.
+        UserError: the file is missing, or is not a result of several checkpoints on the whole test split.
     """
     content = result_file.read_result(file)
     if content is None:
         raise UserError(f"add={file}: there is no such file")
     if content.get("split") != "test" or len(content.get("networks") or []) < 2:
-        raise UserError(f"add={file}: it must be of several checkpoints on the test split, as evaluate.py writes it")
+        raise UserError(f"add={file}: not a result of evaluate.py for several checkpoints on the test split")
     if not content.get("whole_split"):
         raise UserError(f"add={file}: the networks were not measured on the whole test split")
     return content
 
 
 def read_ensembles(runs: Path) -> list[dict[str, Any]]:
-    """Those that are recorded below `runs`, by the names of their files."""
+    """The ensembles recorded below `runs`, sorted by file name."""
     found = [result_file.read_result(path) for path in sorted((runs / FOLDER).glob("*.json"))]
     return [content for content in found if content]
 
 
 def ensembles(measured: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]]) -> Iterable[str]:
-    """The section of the results page; none without anything published or measured."""
+    """The section of the results page; empty if nothing was published or measured."""
     if not measured and not published:
         return
     yield from ("", "## Ensembles", "", "The class probabilities of several networks are averaged.", "")

@@ -1,6 +1,7 @@
-"""The comparison as one HTML page that needs nothing else: plotly's script, data and pictures are in it.
+"""The comparison as one HTML file that contains everything: plotly's script, the data and the pictures.
 
-Names, settings and errors are written by users, so every text is escaped, and the page's policy lets it load nothing.
+Names, settings and errors come from users. Every text is escaped, and the page's security policy forbids loading
+anything.
 """
 
 import base64
@@ -22,20 +23,20 @@ from alexnet_lab.runs.settings import ABSENT, differing
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_PICTURE_BYTES = 64 * 2**20
-# Nothing is uploaded, not even by a click.
+# No button uploads the data.
 CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
 
 Section = tuple[str, str, str, str]  # id, title, explanation, content in HTML
 
 
 def require_plotly() -> None:
-    """Raise `UserError` where plotly is not installed: without it there are the terminal, CSV and Markdown."""
+    """Raise `UserError` if plotly is not installed; the terminal, CSV and Markdown do not need it."""
     if find_spec("plotly") is None:
-        raise UserError("out=*.html needs the package plotly: pip install -e '.[compare]'; *.csv and *.md do without")
+        raise UserError("out=*.html needs the package plotly: pip install -e '.[compare]'; *.csv and *.md do not")
 
 
 def html(comparison: Comparison) -> str:
-    """The page's text. Raises `UserError` without plotly."""
+    """The text of the page. Raises `UserError` if plotly is not installed."""
     require_plotly()
     from plotly.offline import get_plotlyjs
 
@@ -54,18 +55,23 @@ def html(comparison: Comparison) -> str:
 
 
 def _sections(comparison: Comparison) -> Iterable[Section]:
-    explanation = "<br>".join(map(_text, ["Click on a column's head to sort.", *notes(comparison)]))
+    explanation = "<br>".join(map(_text, ["Click a column header to sort.", *notes(comparison)]))
     yield "results", "Results", explanation, _results(comparison)
     curves = plots.learning_curves(comparison.groups)
-    how = "A legend click hides a run and its seeds, a double click all others. Drag to zoom, double click to reset."
-    yield "curves", "Learning curves", how, _plot(curves, "curves-plot")
+    usage = "Click a legend entry to hide it, double-click to hide all others. Drag to zoom, double-click to reset."
+    yield "curves", "Learning curves", usage, _plot(curves, "curves-plot")
     points = plots.scatter(comparison.groups)
-    yield "scatter", "Accuracy and its cost", "The menus choose both axes.", _plot(points, "scatter-plot")
-    yield "settings", "Settings that differ", "Marked: not what most of the runs have.", _settings(comparison.groups)
+    yield "scatter", "Accuracy and cost", "The menus choose the axes.", _plot(points, "scatter-plot")
+    yield (
+        "settings",
+        "Settings that differ",
+        "Values that most runs do not have are marked.",
+        _settings(comparison.groups),
+    )
     pictures, left_out = _pictures(comparison.runs)
-    said = f"{left_out} pictures are left out: the page would be too large." if left_out else "The same of each run."
-    yield "pictures", "Pictures", said, pictures
-    yield "failed", "Runs that did not finish", "And those that cannot be read as a whole.", _broken(comparison.runs)
+    note = f"{left_out} pictures are left out to limit the size of the page." if left_out else "One per run."
+    yield "pictures", "Pictures", note, pictures
+    yield "failed", "Runs that did not finish", "And runs that are only partly readable.", _broken(comparison.runs)
 
 
 def _results(comparison: Comparison) -> str:
@@ -98,7 +104,7 @@ def _soft(text: str) -> str:
 
 
 def _direction(interval: str) -> str:
-    """The class of a difference whose interval, `[low, high] method`, leaves zero out."""
+    """The CSS class of a difference whose interval, `[low, high] method`, excludes zero."""
     low, high = interval.strip("[").partition("]")[0].split(", ")
     if low.startswith("+") and float(low) > 0:
         return "up"
@@ -120,14 +126,12 @@ def _settings(groups: Sequence[Group]) -> str:
         lines.append(f"<tr>{''.join(cells)}</tr>")
     heads = ["<th>run</th>", *(f"<th>{_text(key.removesuffix('._target_'))}</th>" for key in keys)]
     common = [f"{key}: {value}" for key, value in known[0].items() if key not in keys] if known else []
-    shared = (
-        f"<details><summary>{len(common)} settings that all share</summary><pre>{_text(chr(10).join(common))}</pre>"
-    )
+    shared = f"<details><summary>{len(common)} settings shared by all</summary><pre>{_text(chr(10).join(common))}</pre>"
     return (_table(heads, lines) if keys else "<p>None.</p>") + (f"{shared}</details>" if common else "")
 
 
 def _pictures(runs: Sequence[Run]) -> tuple[str, int]:
-    """The pictures by name, those of all runs beside each other, and how many are left out for their size."""
+    """The pictures by name, side by side for all runs; and how many were left out to limit the size of the page."""
     by_name: dict[str, list[str]] = {}
     embedded, left_out = 0, 0
     for run in runs:
@@ -154,7 +158,7 @@ def _pictures(runs: Sequence[Run]) -> tuple[str, int]:
 def _broken(runs: Sequence[Run]) -> str:
     lines = [
         f'<tr><td>{_text(run.name)}</td><td><span class="status {run.status}">{run.status}</span></td>'
-        f"<td><pre>{_text(run.error or 'no end is recorded: it is running, or was killed')}</pre></td></tr>"
+        f"<td><pre>{_text(run.error or 'no end is recorded: still running, or killed')}</pre></td></tr>"
         for run in broken(runs)
     ]
     return _table(["<th>run</th>", "<th>status</th>", "<th>reason</th>"], lines) if lines else ""
@@ -165,7 +169,7 @@ def _plot(plot: dict[str, Any] | None, name: str) -> str:
         return ""
     from plotly.io import to_html
 
-    # Plotly's own check of each of some thousand curves takes longer than all the rest.
+    # For some thousand curves, plotly's validation would take longer than everything else.
     return str(to_html(plot, CONFIG, include_plotlyjs=False, full_html=False, div_id=name, validate=False))
 
 

@@ -1,6 +1,7 @@
-"""The page's plots as plotly's figures (`data` and `layout`), learning curves and scatter.
+"""The plots of the page as plotly figures (dicts of `data` and `layout`): learning curves and scatter plot.
 
-Names are written by users: plotly reads a little HTML in texts, so they are escaped here.
+Plain dicts: plotly's classes validate each curve, 1.3 s per 1,000, and plotly express needs pandas. Plotly interprets
+some HTML in texts, so the users' names are escaped here.
 """
 
 import html
@@ -14,7 +15,7 @@ from alexnet_lab.runs.run import FIGURES
 
 Plot = dict[str, Any]
 
-MOST_RUNS_IN_PANELS = 40  # beyond it one panel and a menu: hundreds of curves in each of ten panels are slow to draw
+MOST_RUNS_IN_PANELS = 40  # with more runs, one panel and a menu: hundreds of curves in each of ten panels are slow
 FEW_POINTS = 30
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#65a30d", "#475569", "#92400e")
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -24,7 +25,7 @@ SCATTER_Y = ("test/top1", "test/top5", "best_val/top1", "best_val/top5", "val/to
 
 
 def learning_curves(groups: Sequence[Group]) -> Plot | None:
-    """All metrics in panels beside each other, or with many runs one panel with a menu; None without any curve."""
+    """A panel for each metric, or with many runs one panel with a menu; None if there is no curve."""
     curves = [Curves(group.name, [(run.name, points(run)) for run in group.runs]) for group in groups]
     found = metrics(curves)
     if not found:
@@ -90,7 +91,7 @@ def _traces(groups: Sequence[Curves], metric: Metric, keep_empty: bool = False) 
 
 
 def scatter(groups: Sequence[Group]) -> Plot | None:
-    """Accuracy over time, parameters or MACs, a point per run; the page chooses both axes. None without figures."""
+    """Accuracy over time, parameters or MACs, one point per run, with menus for both axes; None without metrics."""
     values = [group.figures for group in groups]
     known = {key for group in values for one in group for key in one}
     across, up = [key for key in SCATTER_X if key in known], [key for key in SCATTER_Y if key in known]
@@ -127,7 +128,7 @@ def _choice(key: str, axis: str, values: Sequence[Sequence[Mapping[str, float]]]
 
 
 def _scale(values: Sequence[Sequence[Mapping[str, float]]], key: str) -> Plot:
-    """Logarithmic where the figures span more than a decade; ticks at 1, 2 and 5."""
+    """Logarithmic if the values span more than a factor of ten, with ticks at 1, 2 and 5."""
     known = [one[key] for group in values for one in group if key in one]
     logarithmic = bool(known) and min(known) > 0 and max(known) > 10 * min(known)
     return {"type": "log", "dtick": "D2", "tickformat": "~s"} if logarithmic else {"type": "linear", "dtick": None}
@@ -185,5 +186,5 @@ def _escape(text: str) -> str:
 
 
 def _template(text: str) -> str:
-    """For plotly's templates, in which %{...} is a variable."""
+    """Escaped for plotly's templates, in which %{...} is a variable."""
     return _escape(text).replace("%{", "%&#123;")

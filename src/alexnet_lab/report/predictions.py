@@ -1,4 +1,4 @@
-"""What `predict` says of its images: in the terminal, as JSON and as CSV."""
+"""The predictions of `predict`: as a table on the terminal, as JSON and as CSV."""
 
 import csv
 import json
@@ -14,37 +14,37 @@ from rich.text import Text
 from alexnet_lab import files
 
 SHOWN = 50
-"""Images in the terminal."""
+"""Number of images in the table on the terminal."""
 COLUMNS = ("path", "true_class", "rank", "class", "probability")
-"""Of the CSV file: one row for each of an image's classes."""
+"""Columns of the CSV file, which has one row per image and predicted class."""
 
 
 class Prediction(NamedTuple):
-    """Of one image."""
+    """The prediction for one image."""
 
     path: str
     truth: str | None
-    """The class that the image's folder is named after, which the network need not know; None where that is unclear."""
+    """The class that the image's folder is named after, which may be unknown to the network; None if unclear."""
     classes: list[tuple[str, float]]
-    """Names and probabilities, the most probable first."""
+    """Names and probabilities, most probable first."""
     rank: int | None
-    """How many classes are more probable than the true one; None where the network does not know it."""
+    """The number of classes that are more probable than the true one; None if the network lacks the true class."""
 
 
 def show(predictions: Sequence[Prediction], title: str) -> None:
-    """The first images as a table, and how many of those whose class is known are right."""
+    """Print the first images as a table, and the accuracy over the images whose true class is known."""
     console = Console()
     if predictions:
         folder = os.path.commonpath([os.path.dirname(os.path.abspath(one.path)) for one in predictions[:SHOWN]])
         console.print(_table(predictions[:SHOWN], f"{title}\n{folder}", folder))
     if len(predictions) > SHOWN:
-        console.print(f"and {len(predictions) - SHOWN} more; out=FILE.csv or out=FILE.json keeps all", highlight=False)
+        console.print(f"and {len(predictions) - SHOWN} more; out=FILE.csv or out=FILE.json saves all", highlight=False)
     known = [one for one in predictions if one.rank is not None]
     if known:
         top1 = sum(one.rank == 0 for one in known) / len(known)
         top5 = sum(one.rank is not None and one.rank < 5 for one in known) / len(known)
-        about = f"top-1 {top1:.4f}, top-5 {top5:.4f} of the {len(known)} images in folders named after a known class"
-        console.print(about, highlight=False, soft_wrap=True)
+        accuracy = f"top-1 {top1:.4f}, top-5 {top5:.4f} on the {len(known)} images in folders named after a known class"
+        console.print(accuracy, highlight=False, soft_wrap=True)
 
 
 def _table(predictions: Iterable[Prediction], title: str, folder: str) -> Table:
@@ -52,7 +52,7 @@ def _table(predictions: Iterable[Prediction], title: str, folder: str) -> Table:
     table.add_column("image", overflow="fold")
     table.add_column("class", overflow="fold")
     table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("then", overflow="fold", style="dim")
+    table.add_column("next", overflow="fold", style="dim")
     for one in predictions:
         (name, probability), *others = one.classes
         right = {None: "", True: "green", False: "red"}[None if one.rank is None else one.rank == 0]
@@ -64,7 +64,7 @@ def _table(predictions: Iterable[Prediction], title: str, folder: str) -> Table:
 def write(
     path: Path, about: dict[str, Any], predictions: Sequence[Prediction], failed: Sequence[tuple[str, str]]
 ) -> None:
-    """A CSV file with `COLUMNS`, or a JSON file, which also says what `about` says and which files are bad."""
+    """Write a CSV file with `COLUMNS`, or a JSON file, which also contains `about` and the unreadable files."""
     if path.suffix.lower() == ".csv":
         with files.replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""The results page in Markdown: every experiment, measured or not, beside what was published.
+"""The results page in Markdown: every experiment, measured or not, next to the published results.
 
 Imports nothing heavy.
 """
@@ -15,25 +15,24 @@ from alexnet_lab.report.ensembles import ensembles
 from alexnet_lab.runs.repository import FIGURES, NOT_MEASURED, Run, changes, command, groups_of, mean, published_text
 
 PROTOCOLS = {"test": "centre", "ten_crop": "ten"}
-"""How a metric's first word looks at an image, and what the page calls it."""
+"""The first part of a metric's name, and the page's name for the evaluated views."""
 MOST_RATES = 6
-"""A learning rate that has more values than these is not told in words."""
+"""A learning rate with more distinct values is not listed."""
 INTRODUCTION = """\
 # Results
 
-Measured by this code. `python src/results.py` writes this page from the recorded runs in `docs/runs`; nothing in it is
-typed by hand. Accuracies are fractions of 1 on the whole test split, of each image's centre or of ten views: mean +-
-standard deviation over the seeds. The published figures and their source are those that the experiment's file in
-`conf/experiment` states.
+Measured with this code. `python src/results.py` writes this page from the runs recorded in `docs/runs`; no number is
+typed by hand. Accuracies are fractions of 1 on the whole test split, for the centre crop or for ten views: mean +-
+standard deviation over the seeds. The published results and their sources come from `conf/experiment`.
 """
 
 
 def read_recipes(conf: Path) -> dict[str, dict[str, Any]]:
-    """What each experiment below `conf` says of itself, with the `network` and the `data` that it trains."""
+    """The `recipe` node of each experiment in `conf`, plus its `network` and `data`."""
     recipes = {}
     for path in sorted((conf / "experiment").glob("*.yaml")):
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
-        chosen = {"model": "alexnet_original", "data": "fashion_mnist"}  # of conf/train.yaml
+        chosen = {"model": "alexnet_original", "data": "fashion_mnist"}  # defaults of conf/train.yaml
         for entry in content["defaults"]:
             chosen |= {group.removeprefix("override /"): name for group, name in entry.items()}
         recipes[path.stem] = {**content["recipe"], "network": chosen["model"], "data": chosen["data"]}
@@ -43,9 +42,9 @@ def read_recipes(conf: Path) -> dict[str, dict[str, Any]]:
 def page(
     runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]], averaged: Sequence[Mapping[str, Any]] = ()
 ) -> str:
-    """The page: a table with rows for each recipe, the ensembles, the ablations, then what each was run on and with.
+    """The page: a table of all recipes, the ensembles, the ablations, then a section per measured recipe.
 
-    `recipes` are those of `read_recipes`; the ones without a run have a row that says so. `averaged` are the recorded
+    `recipes` come from `read_recipes`; a recipe without a run has a row that says so. `averaged` are the recorded
     ensembles.
     """
     groups = list(groups_of(runs).values())
@@ -63,7 +62,7 @@ def page(
 
 
 def _rows(group: Sequence[Run]) -> Iterable[str]:
-    """A row for each way to look at an image that was measured or published."""
+    """A row for each kind of views that was measured or published."""
     config = group[0].config
     network = config["model"]["_target_"].rpartition(".")[2]
     name = " ".join([config["recipe"]["name"], *changes(group[0])])
@@ -117,7 +116,7 @@ def _section(group: Sequence[Run]) -> Iterable[str]:
 
 
 def _rates(run: Run) -> Iterable[str]:
-    """How a rate that falls in steps fell."""
+    """The values of a learning rate that changes in steps."""
     if 1 < len(run.rates) <= MOST_RATES:
         (_, first), *others = run.rates
         falls = [f"{rate:.3g} from epoch {epoch}" for epoch, rate in others]
@@ -125,15 +124,16 @@ def _rates(run: Run) -> Iterable[str]:
 
 
 def _lost_by_ten_views(run: Run) -> Iterable[str]:
-    """What to think of ten views that are worse than the centre, where they are."""
+    """A line for each accuracy that is lower for ten views than for the centre crop, with its standard error."""
     for name in FIGURES:
         centre, ten = run.figure(f"test/{name}"), run.figure(f"ten_crop/{name}")
         images = (run.result.get("images") or {}).get("test")
         if centre is not None and ten is not None and images and ten < centre:
             error = math.sqrt(ten * (1 - ten) / images)
             which = "within" if centre - ten < error else "beyond"
-            lost = f"ten views have {round((centre - ten) * images)} of {images:,} images fewer right than the centre"
-            yield f"- In {name}, seed {run.config['seed']}, {lost}: {which} the standard error of {error:.4f}"
+            fewer = f"ten views classify {round((centre - ten) * images)} of {images:,} images fewer correctly than"
+            reason = f"the centre crop, {which} the standard error of {error:.4f}"
+            yield f"- {name}, seed {run.config['seed']}: {fewer} {reason}"
 
 
 def _range(figure: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The comparison as a table: rows of groups, columns of differing settings and figures, differences to a baseline."""
+"""The comparison as a table: a row per group; columns for metrics, differing settings, differences to a baseline."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ TESTED, VALIDATED = ("test/top1", "test/top5"), ("val/top1", "val/top5")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups in the order of the table and what its columns are.
+    """The groups in the table's order, and its columns.
 
-    `settings`: the differing ones, dotted key -> column's name. `published`: metric -> figure, by group. `differences`:
-    figure's key -> difference to the baseline, by group; empty without a baseline.
+    `settings`: those that differ, dotted key -> column name. `published`: by group, metric -> published value.
+    `differences`: by group, metric -> difference to the baseline; empty without a baseline.
     """
 
     groups: Sequence[Group]
@@ -37,12 +37,12 @@ class Comparison:
 
     @property
     def compared(self) -> list[str]:
-        """The keys of the figures that have differences."""
+        """The metrics that have differences."""
         return list(dict.fromkeys(key for found in self.differences.values() for key in found))
 
     @property
     def stated(self) -> list[str]:
-        """The metrics that have a published figure."""
+        """The metrics that have a published value."""
         return list(dict.fromkeys(metric for figures in self.published.values() for metric in figures))
 
 
@@ -51,15 +51,15 @@ def compare_runs(
 ) -> Comparison:
     """Group, sort and compare `runs`.
 
-    `sort`: a figure's key, the best first, or a setting or `name`, ascending; with a minus in front the other way.
-    `baseline`: the name of a group, or the name or folder of a run in it. `seeds`: group the seeds. `level` of the
-    intervals, in (0, 1).
+    `sort`: a metric, best first, or a setting or `name`, ascending; a leading minus reverses the order. `baseline`: the
+    name of a group, or the name or folder of a run in it. `seeds`: group runs that differ only in the seed. `level`:
+    confidence level of the intervals, in (0, 1).
 
     Raises:
-        UserError: there is no such column or baseline, or the level is none.
+        UserError: there is no such column or baseline, or the level is out of range.
     """
     if not 0 < level < 1:
-        raise UserError(f"confidence must lie between 0 and 1, got {level}")
+        raise UserError(f"confidence must be between 0 and 1, got {level}")
     groups = group_runs(runs, by_seed=seeds)
     names = short_names([key for key in telling([group.settings for group in groups]) if key != SEED or not seeds])
     groups = _sorted(groups, sort, names)
@@ -113,9 +113,9 @@ def _named(groups: Sequence[Group], name: str) -> Group:
 
 
 def _differences(group: Group, base: Group, level: float) -> dict[str, Difference]:
-    """To the baseline in the test's figures, or in the last validation's where the baseline was not tested.
+    """Differences to the baseline in the test metrics, or in the last validation metrics if it was not tested.
 
-    What did not finish is not compared, nor are accuracies on different datasets.
+    Unfinished runs are not compared, nor accuracies on different datasets.
     """
     names = {one.settings.get(DATASET, "") for one in (group, base)} - {""}
     if group is base or group.status != "finished" or len(names) > 1:

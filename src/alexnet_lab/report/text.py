@@ -1,4 +1,4 @@
-"""The comparison as text: for the terminal, as Markdown and as CSV."""
+"""The comparison as text: on the terminal, as Markdown and as CSV."""
 
 import csv
 import io
@@ -16,15 +16,15 @@ from alexnet_lab.runs.groups import Group, Sample
 from alexnet_lab.runs.run import Run
 
 METHODS = {
-    "Welch": "w: Welch's t over the seeds of both",
-    "Student": "s: t with the deviation of the one that has several seeds",
-    "images": "i: of single runs, over the choice of the evaluated images only, not over seeds",
+    "Welch": "w: Welch's t over the seeds of both groups",
+    "Student": "s: Student's t with the standard deviation of the group that has several seeds",
+    "images": "i: single runs; covers the choice of the test images, not the seeds",
 }
 AS_WIDE_AS_NEEDED = 10_000
 
 
 def header(comparison: Comparison) -> list[tuple[str, bool]]:
-    """The columns' titles, and whether numbers stand below."""
+    """The titles of the columns, and whether a column contains numbers."""
     titles = [("run", False)]
     if any(group.status != "finished" for group in comparison.groups):
         titles.append(("status", False))
@@ -40,7 +40,7 @@ def header(comparison: Comparison) -> list[tuple[str, bool]]:
 
 
 def rows(comparison: Comparison, joint: str = " ") -> Iterator[list[str]]:
-    """The cells of each group under `header`; `joint` stands between a figure and its deviation or interval."""
+    """The cells of each group; `joint` separates a value from its standard deviation or interval."""
     titles = {title for title, _ in header(comparison)}
     for group in comparison.groups:
         cells = [group.name]
@@ -58,17 +58,17 @@ def rows(comparison: Comparison, joint: str = " ") -> Iterator[list[str]]:
 
 
 def sample_text(sample: Sample | None, text: str, joint: str = " ") -> str:
-    """`0.8124 ± 0.0122`: mean and deviation."""
+    """`0.8124 ± 0.0122`: mean and standard deviation."""
     if sample is None:
         return ""
     spread = sample.deviation
-    # Counts that are the same in all runs, as parameters, have no deviation worth showing.
+    # A count that is equal in all runs, such as the parameters, is shown without a standard deviation.
     shown = spread is not None and (spread > 0 or text == ".4f")
     return f"{sample.mean:{text}}" + (f"{joint}± {spread:{text}}" if shown else "")
 
 
 def difference_text(comparison: Comparison, group: Group, key: str, joint: str = " ") -> str:
-    """`+0.0121 [-0.0030, +0.0272] w`: the difference, its interval, and the letter of the interval's method."""
+    """`+0.0121 [-0.0030, +0.0272] w`: the difference, its interval and the letter of the method."""
     if group is comparison.baseline:
         return "baseline"
     found: Difference | None = comparison.differences[group.name].get(key)
@@ -80,7 +80,7 @@ def difference_text(comparison: Comparison, group: Group, key: str, joint: str =
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What the reader of the table has to know, a line each."""
+    """Explanations of the table, one line each."""
     lines = []
     if any(len(group.runs) > 1 for group in comparison.groups):
         lines.append("±: standard deviation over n seeds")
@@ -90,16 +90,16 @@ def notes(comparison: Comparison) -> list[str]:
         level = f"{100 * comparison.confidence:.10g}%"
         lines.append(
             f"differences to {comparison.baseline.name}"
-            + (f", [{level} confidence interval] {explained}" if methods else ", no interval known")
+            + (f", [{level} confidence interval] {explained}" if methods else ", without intervals")
         )
     return lines
 
 
 def print_table(comparison: Comparison, console: Console) -> None:
-    """Print the table; where it is wider than the terminal in parts below each other, each with the runs' names."""
+    """Print the table; if it is wider than the terminal, in several parts that repeat the names of the runs."""
     titles, cells = header(comparison), list(rows(comparison, joint="\n"))
     limit = console.width if console.is_terminal else AS_WIDE_AS_NEEDED
-    # A dumb terminal would be 80 characters wide whatever it is told.
+    # Rich ignores the width of a dumb terminal and takes 80 characters.
     styled = console.is_terminal and not console.is_dumb_terminal
     wide = Console(file=console.file, width=AS_WIDE_AS_NEEDED, force_terminal=styled)
     chosen = [0]
@@ -112,14 +112,14 @@ def print_table(comparison: Comparison, console: Console) -> None:
     for line in notes(comparison):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for run in broken(comparison.runs):
-        said = f"{run.status}: {run.name}: {run.error}" if run.error else f"{run.status}: {run.name}"
-        # What a failed run has said may move the cursor or colour what follows.
-        said = "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in said)
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+        line = f"{run.status}: {run.name}: {run.error}" if run.error else f"{run.status}: {run.name}"
+        # The error may contain control characters, which could move the cursor or change colours.
+        line = "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in line)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(table: Table, console: Console) -> None:
-    """Without the blanks at the ends of the lines, which a narrower terminal would wrap."""
+    """Print the table without trailing blanks, which a narrower terminal would wrap."""
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]
@@ -127,7 +127,7 @@ def _print(table: Table, console: Console) -> None:
 
 
 def broken(runs: Sequence[Run]) -> list[Run]:
-    """The runs that did not finish, and those of which something cannot be read."""
+    """The runs that did not finish, and those that are only partly readable."""
     return [run for run in runs if run.status != "finished" or run.error]
 
 
@@ -142,7 +142,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One row per group: full keys, unrounded numbers; deviations, published figures and intervals in columns."""
+    """One row per group, with full keys and unrounded numbers; standard deviations and intervals have columns."""
     table = [dict(_record(comparison, group)) for group in comparison.groups]
     columns = list(dict.fromkeys(column for record in table for column in record))
     text = io.StringIO()
@@ -195,6 +195,6 @@ def _line(cells: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` within one cell of Markdown, shown as it is."""
+    """`text` escaped for a Markdown table cell."""
     marks = {"|": "\\|", "*": "\\*", "<": "&lt;", "`": "\\`", "[": "\\["}
     return " ".join("".join(marks.get(letter, letter) for letter in text).split())

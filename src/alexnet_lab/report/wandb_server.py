@@ -15,7 +15,7 @@ def read_project(path: str, filters: Mapping[str, Any] | None = None) -> list[Ru
     """The runs of `path` (ENTITY/PROJECT, or PROJECT of the default entity) that match W&B's `filters`.
 
     Raises:
-        UserError: no login, no answer, no such project, or no run that matches.
+        UserError: not logged in, no answer, no such project, or no matching run.
     """
     import requests
     import wandb
@@ -25,7 +25,7 @@ def read_project(path: str, filters: Mapping[str, Any] | None = None) -> list[Ru
     refusals = (wandb.errors.Error, ValueError, requests.exceptions.RequestException, OSError)
     try:
         with service():
-            # The iteration fetches page after page, and each run's history is a request of its own.
+            # Iterating sends the requests: one per page, and one per run for its history.
             found = [_read(run) for run in wandb.Api(timeout=SECONDS).runs(path, filters=dict(filters or {}))]
     except refusals as error:
         raise UserError(f"wandb={path}: {_remedy(error)}") from error
@@ -47,9 +47,9 @@ def _read(run: Any) -> Run:
 
 
 def _remedy(error: Exception) -> str:
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    if any(word in said.lower() for word in ("api key", "api_key", "logged in", "login", "401", "unauthorized")):
-        return f"not logged in; run `wandb login` first ({said})"
-    if any(word in said.lower() for word in ("404", "not find", "not found")):
-        return f"there is no such project, or this account may not see it ({said})"
-    return f"W&B gives no answer ({said})"
+    message = (str(error).splitlines() or [type(error).__name__])[0]
+    if any(word in message.lower() for word in ("api key", "api_key", "logged in", "login", "401", "unauthorized")):
+        return f"not logged in; run `wandb login` first ({message})"
+    if any(word in message.lower() for word in ("404", "not find", "not found")):
+        return f"there is no such project, or this account has no access to it ({message})"
+    return f"W&B does not answer ({message})"

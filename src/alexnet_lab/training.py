@@ -34,7 +34,7 @@ from alexnet_lab.errors import RunFailed, RunInterrupted
 from alexnet_lab.loggers.others import finish_loggers, log_config
 from alexnet_lab.models.two_towers import TwoTowers
 from alexnet_lab.runs import failure, folders, metric_rows, result_file, run_facts, start_note
-from alexnet_lab.runs.checkpoint_file import steps_done
+from alexnet_lab.runs.checkpoint import steps_done
 from alexnet_lab.runs.left_out import leave_out_unreadable
 from alexnet_lab.runs.run_loggers import make_loggers
 from alexnet_lab.runs.summary import print_summary
@@ -75,7 +75,7 @@ def train(
     kept = {**settings["checkpoints"], "max_seconds": max_seconds(settings["trainer"].get("max_time"))}
     checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **kept)
     left_out = leave_out_unreadable(data, folder)
-    writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing(), **left_out})
+    writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing.facts(), **left_out})
     if distributed.local_rank() == 0:
         data.prepare_data()
 

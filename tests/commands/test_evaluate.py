@@ -16,7 +16,7 @@ from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.data.store.prepare import prepare as prepare_store
 from alexnet_lab.data.store.reading import open_store
 from alexnet_lab.errors import UserError
-from alexnet_lab.runs.trained import read_checkpoint, restored_data, restored_network
+from alexnet_lab.runs.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 MEAN, STD = [0.5, 0.4, 0.6], [0.25, 0.3, 0.2]
@@ -109,11 +109,11 @@ def test_several_checkpoints_are_averaged_as_probabilities(
 ) -> None:
     paths, out = [trained_run.last, other_network, other_network], tmp_path / "figures.json"
     restored = [read_checkpoint(path) for path in paths]
-    data = restored_data(restored[0], {})
+    data = restored[0].data({})
     batches = [(data.on_after_batch_transfer(batch, 0).images, batch.labels) for batch in data.test_dataloader()]
     labels = torch.cat([labels for _, labels in batches])
     with torch.no_grad():
-        nets = [restored_network(one) for one in restored]
+        nets = [one.network() for one in restored]
         outputs = [torch.cat([net(images) for images, _ in batches]).double().softmax(1) for net in nets]
     mean = sum(outputs) / 3
     ranks = (mean > mean[range(100), labels][:, None]).sum(1)
@@ -243,7 +243,7 @@ def test_ten_crop_gives_the_figures_of_the_mean_probabilities(composed, measured
         images = [np.asarray(Image.open(io.BytesIO(opened.jpegs("val")[row].tobytes()))) for row in range(13)]
     else:
         images = list(opened.images("val"))
-    net = restored_network(read_checkpoint(path))
+    net = read_checkpoint(path).network()
     probabilities = np.stack([ten_crops_one_by_one(net, image, crop, 28) for image in images])
     ranks = (probabilities > probabilities[range(13), labels][:, None]).sum(1)
     figures = evaluate(composed("evaluate", f"checkpoint={path}", "protocol=ten_crop", "trainer=cpu"))
@@ -268,10 +268,10 @@ def test_ten_crop_counts_every_image_once_whatever_the_step(composed, measured_o
 def test_center_protocol_on_photographs_is_lightnings_own_test_to_the_bit(composed, measured_on) -> None:
     path = measured_on()
     restored = read_checkpoint(path)
-    classifier = ImageClassifier(restored_network(restored), None, None, seed=0)
+    classifier = ImageClassifier(restored.network(), None, None, seed=0)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     trainer = pl.Trainer(devices=1, enable_model_summary=False, **quiet)
-    trainer.test(classifier, restored_data(restored, {}), verbose=False)
+    trainer.test(classifier, restored.data({}), verbose=False)
     expected = classifier.eval_metrics.compute()
     figures = evaluate(composed("evaluate", f"checkpoint={path}", "protocol=center", "trainer=cpu"))
     assert figures == {f"test/{name}": expected[name] for name in ("loss", "top1", "top5")}
@@ -304,12 +304,12 @@ def test_checkpoint_that_names_anything_but_our_factories_is_refused(changed, tm
 def test_network_that_does_not_fit_its_preprocessing_is_refused(changed) -> None:
     path = changed(model={"num_classes": 7})
     with pytest.raises(UserError, match="the checkpoint's network does not fit its preprocessing"):
-        restored_network(read_checkpoint(path))
+        read_checkpoint(path).network()
 
 
 def test_restored_network_holds_the_saved_weights_and_fetches_nothing(trained_run, changed) -> None:
     state = torch.load(trained_run.last, weights_only=True)["state_dict"]
-    net = restored_network(read_checkpoint(trained_run.last))
+    net = read_checkpoint(trained_run.last).network()
     assert not net.training
     assert net.state_dict().keys() == state.keys()
     for name, tensor in net.state_dict().items():
@@ -317,4 +317,4 @@ def test_restored_network_holds_the_saved_weights_and_fetches_nothing(trained_ru
     torchvision = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/model/alexnet_torchvision.yaml"))
     restored = read_checkpoint(changed(model={**torchvision, "in_channels": 3, "num_classes": 10, "pretrained": True}))
     with pytest.raises(UserError, match="does not fit its preprocessing"):
-        restored_network(restored)
+        restored.network()

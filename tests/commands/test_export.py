@@ -16,8 +16,8 @@ from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs import export_formats
+from alexnet_lab.runs.checkpoint import read_checkpoint
 from alexnet_lab.runs.export_formats import FORMS, Network
-from alexnet_lab.runs.trained import read_checkpoint, restored_network
 
 CONF = Path(__file__).parents[2] / "conf"
 NETWORKS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -31,7 +31,7 @@ def test_export_agrees_with_the_checkpoint_for_any_number_of_images(composed, tr
     assert (found.images, found.same_top5) == (16, 16)
     assert found.difference <= 1e-4
     assert os.listdir(tmp_path) == [out.name]
-    net, exported = restored_network(read_checkpoint(trained_run.last)), FORMS[form].read(out)
+    net, exported = read_checkpoint(trained_run.last).network(), FORMS[form].read(out)
     for number in (1, 3, 20):
         images = torch.randn(number, 3, 28, 28, generator=torch.Generator().manual_seed(number))
         with torch.inference_mode():
@@ -159,7 +159,7 @@ def logits_spread(checkpoint: Path, photographs: Path) -> float:
     preprocessing = Preprocessing.of(restored.preprocessing)
     squares = [preprocessing.decode(image.blob.read()) for image in given_images([str(photographs)])[:16]]
     with torch.inference_mode():
-        return float(restored_network(restored)(preprocessing.inputs(squares)).std(0).mean())
+        return float(restored.network()(preprocessing.inputs(squares)).std(0).mean())
 
 
 @pytest.mark.system

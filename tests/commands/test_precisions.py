@@ -12,7 +12,7 @@ from PIL import Image
 from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.commands.export import export
 from alexnet_lab.commands.predict import predict
-from alexnet_lab.runs.trained import read_checkpoint, restored_network
+from alexnet_lab.runs.checkpoint import read_checkpoint
 
 TRUE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 Composed = Callable[..., DictConfig]
@@ -57,5 +57,5 @@ def test_exported_network_reads_float32(composed: Composed, of_true_precision: P
 
 def test_restored_network_keeps_all_digits_where_it_computes_with_them(of_true_precision: Path) -> None:
     restored = read_checkpoint(of_true_precision)
-    net = restored_network(restored, DoublePrecision())
-    assert all(torch.equal(value, restored.state[name].double()) for name, value in net.state_dict().items())
+    net = restored.network(DoublePrecision())
+    assert all(torch.equal(value, restored.weights[name].double()) for name, value in net.state_dict().items())

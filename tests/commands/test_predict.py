@@ -15,7 +15,7 @@ from alexnet_lab.commands.predict import predict
 from alexnet_lab.data.store.prepare import prepare as prepare_store
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.predictions import Prediction, show
-from alexnet_lab.runs.trained import Restored, restored_data, restored_network
+from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 
 IMAGES = 13
 
@@ -48,8 +48,8 @@ def checkpoint(trained_run, composed, source, tmp_path):
         }
         content = torch.load(trained_run.last, weights_only=True)
         content["config"]["data"] = settings | changes
-        restored = Restored(content["config"], content["state_dict"], 0, {})
-        content["preprocessing"] = restored_data(restored, {}).preprocessing()
+        restored = Checkpoint(content["config"], content["state_dict"], 0)
+        content["preprocessing"] = restored.data({}).preprocessing.facts()
         torch.save(content, tmp_path / "photographs.ckpt")
         return tmp_path / "photographs.ckpt"
 
@@ -74,12 +74,11 @@ def test_the_files_of_the_val_split_have_the_figures_of_evaluate(
 
 
 def test_the_files_of_small_images_give_the_networks_outputs_exactly(composed, trained_run, tmp_path) -> None:
-    content = torch.load(trained_run.last, weights_only=True)
-    restored = Restored(content["config"], content["state_dict"], 0, content["preprocessing"])
-    data = restored_data(restored, {})
+    restored = read_checkpoint(trained_run.last)
+    data = restored.data({})
     batch = next(iter(data.val_dataloader()))
     with torch.no_grad():
-        logits = restored_network(restored)(data.on_after_batch_transfer(batch, 0).images)
+        logits = restored.network()(data.on_after_batch_transfer(batch, 0).images)
     for place, image in enumerate(batch.images[:5]):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{place}.png")
     found = predict(composed("predict", f"checkpoint={trained_run.last}", f"images={tmp_path}", "top=10"))

@@ -255,7 +255,7 @@ def test_evaluation_over_ranks_counts_every_sample_once(world_size):
 
 
 def test_preprocessing_is_plain_and_complete():
-    assert module(mean=[0.5], std=[0.25]).preprocessing() == {
+    assert module(mean=[0.5], std=[0.25]).preprocessing.facts() == {
         "image_size": 8,
         "resize": "bilinear",
         "channels": 1,

@@ -67,7 +67,7 @@ def is_jpeg(name: str) -> bool:
 def test_store_training_and_predict_see_the_same_pixels(folder, archive, store) -> None:
     stored = open_store(store).images("train")
     names = sorted(name for name in FILES if name.startswith("train"))
-    facts = module(store, **SETTINGS | WITHOUT_STATISTICS).preprocessing()
+    facts = module(store, **SETTINGS | WITHOUT_STATISTICS).preprocessing.facts()
     assert facts["transparency"] == "white"
     for place in (folder, archive):
         assert np.array_equal(predicted(place, facts), stored)
@@ -116,7 +116,7 @@ def test_older_store_is_read_and_its_networks_ignore_transparency(folder, store,
     older = as_before(store, tmp_path / "older")
     meta = prepare(folder, older, name="imagenette", workers=1)  # left as it is
     assert meta.transparency is None
-    facts = module(older, **SETTINGS | WITHOUT_STATISTICS).preprocessing()
+    facts = module(older, **SETTINGS | WITHOUT_STATISTICS).preprocessing.facts()
     assert "transparency" not in facts
     data = TRANSPARENT["rgba.PNG"].data
     assert np.array_equal(Preprocessing.of(facts).decode(data).transpose(1, 2, 0), EXAMPLES["rgb.PNG"].pixels)
@@ -127,7 +127,7 @@ def test_older_store_is_read_and_its_networks_ignore_transparency(folder, store,
 def test_run_of_a_configuration_without_the_setting_ignores_transparency(tmp_path) -> None:
     files = {f"{split}/{name}/x.png": TRANSPARENT["rgba.PNG"].data for split in ("train", "val") for name in "ab"}
     data = module(write(tmp_path, files), num_classes=2, **WITHOUT_STATISTICS)
-    assert "transparency" not in data.preprocessing()
+    assert "transparency" not in data.preprocessing.facts()
     found = data.dataset.split("train").images.window(0, 0, 0, 256, 256)
     assert np.array_equal(found, EXAMPLES["rgb.PNG"].pixels)
 

@@ -161,7 +161,7 @@ def test_evaluation_sees_the_centre_less_the_mean_images_centre(stores):
         data = module(stores["uint8"], mean=mean)
         images = torch.cat([data.on_after_batch_transfer(batch, 0).images for batch in data.val_dataloader()])
         np.testing.assert_allclose(images.permute(0, 2, 3, 1).numpy(), expected, atol=1e-4, rtol=0)
-        mean_image = data.preprocessing()["mean_image"].permute(1, 2, 0).numpy()
+        mean_image = data.preprocessing.mean_image.permute(1, 2, 0).numpy()
         np.testing.assert_allclose(mean_image * 255, store.mean_image()[16:240, 16:240], atol=1e-4)
 
 
@@ -261,12 +261,12 @@ def test_a_plain_folder_of_classes_is_split_by_val_size(image_tree):
 
 
 def test_what_the_checkpoint_records(stores):
-    facts = module(stores["uint8"]).preprocessing()
+    facts = module(stores["uint8"]).preprocessing.facts()
     assert facts["classes"] == ["tench", "English springer", "parachute"]
     assert (facts["stored_size"], facts["crop_size"], facts["channels"]) == (256, 224, 3)
     assert facts["mean"] == open_store(stores["uint8"]).meta.mean
-    facts = module(stores["uint8"], mean="channels", std="channels").preprocessing()
-    assert facts["mean_image"] is None
+    facts = module(stores["uint8"], mean="channels", std="channels").preprocessing.facts()
+    assert "mean_image" not in facts
     assert facts["std"] == open_store(stores["uint8"]).meta.std
 
 
@@ -428,7 +428,7 @@ def test_real_photographs_are_what_prepare_would_make_of_them(tmp_path):
 
 
 def test_preprocessing_of_plain_numbers_is_json(stores):
-    facts = module(stores["uint8"], mean=[0.5], std=[0.25]).preprocessing()
+    facts = module(stores["uint8"], mean=[0.5], std=[0.25]).preprocessing.facts()
     assert json.loads(json.dumps(facts)) == facts
 
 

@@ -15,7 +15,7 @@ from alexnet_lab.loggers import wandb_artifacts
 from alexnet_lab.loggers.wandb import wandb_logger
 from alexnet_lab.loggers.wandb_artifacts import download
 from alexnet_lab.loggers.wandb_service import end_service
-from alexnet_lab.runs import trained
+from alexnet_lab.runs import checkpoint
 
 BEST = "wandb:entity/project/model-abc:best"
 
@@ -87,9 +87,9 @@ def test_commands_read_a_checkpoint_of_wandb_as_one_of_a_file(tmp_path: Path, mo
     path = tmp_path / "best.ckpt"
     path.write_text("no checkpoint")
     given(monkeypatch, path)
-    monkeypatch.setattr(trained.files, "ROOT", tmp_path)
+    monkeypatch.setattr(checkpoint.files, "ROOT", tmp_path)
     with pytest.raises(UserError, match=r"model-abc-v3/best\.ckpt: not an AlexNet Lab checkpoint"):
-        trained.read_checkpoint(Path(BEST))
+        checkpoint.read_checkpoint(Path(BEST))
 
 
 @pytest.mark.usefixtures("bare")

@@ -11,6 +11,7 @@ from pictures_for_tests import DRAWINGS
 from PIL import Image
 
 from alexnet_lab.data.pipeline import ColourNoise, InputPipeline, MeanImage
+from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.pictures import callback
 from alexnet_lab.pictures.callback import Pictures, _pixels
 from alexnet_lab.training import train
@@ -40,14 +41,15 @@ def test_pixels_are_those_before_the_normalisation(channels: int) -> None:
     stored = torch.randint(0, 256, (5, channels, 32, 32), dtype=torch.uint8)
     mean, std = (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels]
     seen = InputPipeline(32, mean, std)(stored)
-    assert torch.equal(_pixels(seen, {"mean": mean, "std": std}), stored)
+    assert torch.equal(_pixels(seen, Preprocessing.model_construct(mean=mean, std=std)), stored)
 
 
 def test_pixels_are_those_before_the_mean_image_was_subtracted() -> None:
     stored, noise = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8), ColourNoise(torch.ones(3), torch.eye(3))
     mean = MeanImage(torch.rand(3, 256, 256), at_crop=False)
     seen = InputPipeline(32, (0.0,), (0.5,), mean_image=mean, noise=noise)(stored)
-    assert torch.equal(_pixels(seen, {"mean": (0.0,), "std": (0.5,), "mean_image": mean.centre(32)}), stored)
+    facts = Preprocessing.model_construct(mean=(0.0,), std=(0.5,), mean_image=mean.centre(32))
+    assert torch.equal(_pixels(seen, facts), stored)
 
 
 def test_a_run_counts_every_validation_image_and_a_defect_is_a_warning_with_its_place(

@@ -28,8 +28,8 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.launch import gpus
 from alexnet_lab.launch.rank import NOISE
 from alexnet_lab.metrics import figures_of_mean
+from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 from alexnet_lab.runs.repository import Run, not_comparable, published_text
-from alexnet_lab.runs.trained import Restored, read_checkpoint, restored_data, restored_network
 
 SPLITS = ("test", "val")
 PROTOCOLS = ("center", "ten_crop")
@@ -42,7 +42,7 @@ class Measured:
     """One checkpoint's `loss`, `top1` and `top5`, over so many images."""
 
     path: Path
-    restored: Restored
+    checkpoint: Checkpoint
     figures: dict[str, float]
     images: int
     outputs: Outputs
@@ -63,7 +63,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     paths = _check_options(options)
-    members = [_measure(path, restored, options) for path, restored in zip(paths, _read_all(paths), strict=True)]
+    members = [_measure(path, checkpoint, options) for path, checkpoint in zip(paths, _read_all(paths), strict=True)]
     first = members[0]
     figures = first.figures if len(members) == 1 else _averaged(members)
     result = {f"{options['split']}/{name}": value for name, value in figures.items()}
@@ -81,11 +81,11 @@ def _about(members: Sequence[Measured], options: dict[str, Any]) -> dict[str, An
     if len(members) == 1:
         return about
     networks = [
-        {"run": member.restored.settings["run"], "network": _network(member.restored), **member.figures}
+        {"run": member.checkpoint.settings["run"], "network": _network(member.checkpoint), **member.figures}
         for member in members
     ]
     whole = options["trainer"].get(f"limit_{options['split']}_batches") is None
-    data = members[0].restored.settings["data"]["name"]
+    data = members[0].checkpoint.settings["data"]["name"]
     paths = [str(member.path) for member in members]
     return about | {"checkpoint": paths, "data": data, "networks": networks, "whole_split": whole}
 
@@ -108,21 +108,21 @@ def _check_options(options: dict[str, Any]) -> list[Path]:
     return [Path(path) for path in paths]
 
 
-def _read_all(paths: Sequence[Path]) -> list[Restored]:
+def _read_all(paths: Sequence[Path]) -> list[Checkpoint]:
     """Every checkpoint before any is measured, which may take an hour."""
     read = [read_checkpoint(path) for path in paths]
-    names = [restored.settings["data"]["name"] for restored in read]
+    names = [checkpoint.settings["data"]["name"] for checkpoint in read]
     for path, name in zip(paths, names, strict=True):
         if name != names[0]:
             raise UserError(f"{paths[0]} is of {names[0]}, {path} of {name}: an average needs the same images")
     return read
 
 
-def _measure(path: Path, restored: Restored, options: dict[str, Any]) -> Measured:
-    data = _data(restored, options)
+def _measure(path: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> Measured:
+    data = _data(checkpoint, options)
     outputs = Outputs(keep=isinstance(options["checkpoint"], list))
-    trainer = _trainer(options["trainer"], restored, outputs)
-    classifier = ImageClassifier(restored_network(restored, trainer.precision_plugin), _never, _never, seed=0)
+    trainer = _trainer(options["trainer"], checkpoint, outputs)
+    classifier = ImageClassifier(checkpoint.network(trainer.precision_plugin), _never, _never, seed=0)
     measure = trainer.test if options["split"] == "test" else trainer.validate
     try:
         with remedies_when_full(UserError, "a smaller data.eval_batch_size"):
@@ -132,14 +132,14 @@ def _measure(path: Path, restored: Restored, options: dict[str, Any]) -> Measure
     # Lightning's own figures are rounded to 32 bits.
     figures = classifier.eval_metrics.compute()
     images = int(figures.pop("count"))
-    return Measured(path, restored, figures, images, outputs)
+    return Measured(path, checkpoint, figures, images, outputs)
 
 
 def _averaged(members: Sequence[Measured]) -> dict[str, float]:
     first = members[0]
     for member in members[1:]:
         if not first.outputs.has_the_labels_of(member.outputs):
-            name = first.restored.settings["data"]["name"]
+            name = first.checkpoint.settings["data"]["name"]
             raise UserError(
                 f"{first.path} was measured on {name}, {member.path} on {name}, but on other images of it: an average "
                 "needs the same images"
@@ -147,13 +147,13 @@ def _averaged(members: Sequence[Measured]) -> dict[str, float]:
     return figures_of_mean([member.outputs.logits for member in members], first.outputs.labels)
 
 
-def _data(restored: Restored, options: dict[str, Any]) -> ImageDataModule:
+def _data(checkpoint: Checkpoint, options: dict[str, Any]) -> ImageDataModule:
     """The run's data, looked at by the protocol; a step has as many views as the run's steps have images."""
     changes = dict(options["data"])
     if options["protocol"] == "ten_crop" and changes["eval_batch_size"] is None:
-        changes["eval_batch_size"] = max(1, restored.settings["data"]["eval_batch_size"] // TEN)
-    data = restored_data(restored, changes)
-    trained = restored.preprocessing.get("classes", data.spec.classes)
+        changes["eval_batch_size"] = max(1, checkpoint.settings["data"]["eval_batch_size"] // TEN)
+    data = checkpoint.data(changes)
+    trained = checkpoint.preprocessing.classes if checkpoint.preprocessing else data.spec.classes
     if difference := different_class(trained, data.spec.classes):
         raise UserError(f"these are other classes than the checkpoint's: {difference}; name its data: data.dir=FOLDER")
     data.evaluate_by(options["protocol"])
@@ -172,12 +172,12 @@ def _check_room(data: ImageDataModule) -> None:
         )
 
 
-def _trainer(options: dict[str, Any], restored: Restored, outputs: Outputs) -> pl.Trainer:
+def _trainer(options: dict[str, Any], checkpoint: Checkpoint, outputs: Outputs) -> pl.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its lines about devices and tips
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
     precision = options.get("precision")
-    settings = {**options, "precision": restored.settings["trainer"]["precision"] if precision is None else precision}
+    settings = {**options, "precision": checkpoint.settings["trainer"]["precision"] if precision is None else precision}
     check_trainer(settings)
     gpus.check(settings.get("accelerator"), gpus.look())
     trainer: pl.Trainer = build(
@@ -202,7 +202,7 @@ def _never(*_: Any) -> Any:
 
 def _print(members: Sequence[Measured], options: dict[str, Any], result: dict[str, float]) -> None:
     first, console = members[0], Console()
-    title = f"checkpoint of run {first.restored.settings['run']}"
+    title = f"checkpoint of run {first.checkpoint.settings['run']}"
     if len(members) > 1:
         title = f"average of {len(members)} networks"
         console.print(_table_of_members(members))
@@ -218,7 +218,7 @@ def _table_of_members(members: Sequence[Measured]) -> Table:
     table = Table("run", "network", "top1", "top5", "loss", title="each by itself", title_justify="left")
     for member in members:
         figures = [f"{member.figures[name]:.4f}" for name in ("top1", "top5", "loss")]
-        table.add_row(str(member.restored.settings["run"]), _network(member.restored), *figures)
+        table.add_row(str(member.checkpoint.settings["run"]), _network(member.checkpoint), *figures)
     return table
 
 
@@ -226,13 +226,13 @@ def _rows(
     first: Measured, networks: int, options: dict[str, Any], result: dict[str, float]
 ) -> Iterable[tuple[str, str]]:
     if networks == 1:
-        yield "network", _network(first.restored)
-        yield "trained for", f"{first.restored.step:,} steps"
-    yield "data", f"{first.restored.settings['data']['name']}, {options['split']} split, {first.images:,} images"
+        yield "network", _network(first.checkpoint)
+        yield "trained for", f"{first.checkpoint.step:,} steps"
+    yield "data", f"{first.checkpoint.settings['data']['name']}, {options['split']} split, {first.images:,} images"
     yield "protocol", options["protocol"]
     for name in ("top1", "top5", "loss"):
         metric = f"{options['split']}/{name}"
-        published = _published(first.restored.settings, options, name) if networks == 1 else ""
+        published = _published(first.checkpoint.settings, options, name) if networks == 1 else ""
         yield metric, f"{result[metric]:.4f}{published}"
 
 
@@ -246,5 +246,5 @@ def _published(settings: dict[str, Any], options: dict[str, Any], name: str) -> 
     return f"  published: {published_text(figure)}" + (f", not comparable with {different}" if different else "")
 
 
-def _network(restored: Restored) -> str:
-    return str(restored.settings["model"]["_target_"]).rpartition(".")[2]
+def _network(checkpoint: Checkpoint) -> str:
+    return str(checkpoint.settings["model"]["_target_"]).rpartition(".")[2]

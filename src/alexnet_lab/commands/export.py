@@ -20,8 +20,8 @@ from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.data.store.images import read_image
 from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError, printable
+from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 from alexnet_lab.runs.export_formats import FORMS, Exported, Form, Network
-from alexnet_lab.runs.trained import Restored, read_checkpoint, restored_data, restored_network
 
 TOLERANCE = 1e-4
 """Of logits; of the largest of them where that is above 1."""
@@ -55,15 +55,15 @@ def export(config: DictConfig) -> Comparison:
             does not agree with the checkpoint; then there is no file, or the one that there was.
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    form, checkpoint = _check_options(options)
-    restored = read_checkpoint(checkpoint)
-    out = Path(options["out"] or checkpoint.with_suffix(form.suffix))
+    form, path = _check_options(options)
+    checkpoint = read_checkpoint(path)
+    out = Path(options["out"] or path.with_suffix(form.suffix))
     _check_out(str(out), form)
-    preprocessing = Preprocessing.of(restored.preprocessing)
-    net = restored_network(restored).to(memory_format=torch.contiguous_format)
-    inputs, about = _inputs(restored, preprocessing, options["images"])
+    preprocessing = checkpoint.needed_preprocessing()
+    net = checkpoint.network().to(memory_format=torch.contiguous_format)
+    inputs, about = _inputs(checkpoint, preprocessing, options["images"])
     with files.replacing(out) as unfinished:
-        form.write(Exported(net, restored, preprocessing), unfinished)
+        form.write(Exported(net, checkpoint, preprocessing), unfinished)
         comparison = compare(net, form.read(unfinished), inputs, about)
         if not comparison.agrees:
             raise UserError(f"the exported network differs from the checkpoint, so there is no file: {comparison}")
@@ -102,13 +102,13 @@ def _check_out(out: Any, form: Form) -> None:
     check_output("out", out, [Path(form.suffix).suffix or form.suffix])
 
 
-def _inputs(restored: Restored, preprocessing: Preprocessing, given: Any) -> tuple[Tensor, str]:
+def _inputs(checkpoint: Checkpoint, preprocessing: Preprocessing, given: Any) -> tuple[Tensor, str]:
     """float32 [N, C, S, S], and what they are."""
     if given is not None:
         return _given_inputs(preprocessing, given if isinstance(given, list) else [given])
-    name = restored.settings["data"]["name"]
+    name = checkpoint.settings["data"]["name"]
     try:
-        data = restored_data(restored, {"eval_batch_size": COMPARED})
+        data = checkpoint.data({"eval_batch_size": COMPARED})
         batch = next(iter(data.val_dataloader()))
     except UserError:
         size = preprocessing.image_size

@@ -33,7 +33,7 @@ from alexnet_lab.launch import gpus
 from alexnet_lab.pictures.sheet import sheet
 from alexnet_lab.report import predictions
 from alexnet_lab.report.predictions import Prediction
-from alexnet_lab.runs.trained import Restored, read_checkpoint, restored_network
+from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 
 ON_SHEET = 40
 """Images, at most."""
@@ -71,15 +71,15 @@ def predict(config: DictConfig) -> list[Prediction]:
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     places = _check_options(options)
     path = Path(options["checkpoint"])
-    restored = read_checkpoint(path)
-    preprocessing = Preprocessing.of(restored.preprocessing)
+    checkpoint = read_checkpoint(path)
+    preprocessing = checkpoint.needed_preprocessing()
     if options["protocol"] == "ten_crop":
-        _check_ten_crop(restored, preprocessing)
+        _check_ten_crop(checkpoint, preprocessing)
     left_out = LeftOut()
     images = given_images(places, left_out)
-    found = _predict_all(images, restored, preprocessing, options)
-    network = str(restored.settings["model"]["_target_"]).rpartition(".")[2]
-    predictions.show(found.done, f"{network} of run {restored.settings['run']}, {options['protocol']}")
+    found = _predict_all(images, checkpoint, preprocessing, options)
+    network = str(checkpoint.settings["model"]["_target_"]).rpartition(".")[2]
+    predictions.show(found.done, f"{network} of run {checkpoint.settings['run']}, {options['protocol']}")
     for line in left_out.lines():
         print(line)
     if options["out"]:
@@ -124,10 +124,10 @@ def _check_options(options: dict[str, Any]) -> list[str]:
     return places
 
 
-def _check_ten_crop(restored: Restored, preprocessing: Preprocessing) -> None:
+def _check_ten_crop(checkpoint: Checkpoint, preprocessing: Preprocessing) -> None:
     preprocessing.check_ten_crop()
     # Of runs from before checkpoints held all of the mean image.
-    if restored.settings["data"].get("mean") == "image_at_crop" and preprocessing.whole_mean_image is None:
+    if checkpoint.settings["data"].get("mean") == "image_at_crop" and preprocessing.whole_mean_image is None:
         raise UserError(
             "protocol=ten_crop: this checkpoint holds the centre of the mean image only, and other crops need other "
             "parts of it; choose protocol=center"
@@ -135,14 +135,14 @@ def _check_ten_crop(restored: Restored, preprocessing: Preprocessing) -> None:
 
 
 def _predict_all(
-    images: Sequence[GivenImage], restored: Restored, preprocessing: Preprocessing, options: dict[str, Any]
+    images: Sequence[GivenImage], checkpoint: Checkpoint, preprocessing: Preprocessing, options: dict[str, Any]
 ) -> Predictions:
     precision = options["precision"]
     if precision is None:
-        precision = restored.settings["trainer"]["precision"]
+        precision = checkpoint.settings["trainer"]["precision"]
     fabric = _fabric(options["accelerator"], precision)
-    net = fabric.setup_module(restored_network(restored, fabric.strategy.precision))
-    layout = torch.channels_last if restored.settings["channels_last"] else torch.contiguous_format
+    net = fabric.setup_module(checkpoint.network(fabric.strategy.precision))
+    layout = torch.channels_last if checkpoint.settings["channels_last"] else torch.contiguous_format
     ten_crop = options["protocol"] == "ten_crop"
     on_sheet = _spread(images) if options["sheet"] else set()
     found = Predictions()

@@ -13,6 +13,7 @@ from alexnet_lab.data.dataset import ImageDataset, SplitName
 from alexnet_lab.data.draws import Augmentation
 from alexnet_lab.data.loader import BatchLoader
 from alexnet_lab.data.pipeline import InputPipeline
+from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
 from alexnet_lab.data.spec import Batch, DataSpec, Draws, different_class
 from alexnet_lab.data.stream.reading import chunks_of
@@ -89,31 +90,25 @@ class ImageDataModule(LightningDataModule):
             return self._make_pipeline()
         return InputPipeline(self.image_size, self.spec.mean, self.spec.std, self.channels_last)
 
-    def preprocessing(self) -> dict[str, Any]:
-        """How pixels become the network's input and outputs become names, in plain containers, for the checkpoint.
-
-        With `transparency`: transparent pixels are composed over that colour first.
-        With `crop_size`: the shorter side is resized to `stored_size`, and of its centre square the centre is cropped.
-        With `mean_image`, float32 [C, crop_size, crop_size] in [0, 1]: subtracted instead of `mean`. With
-        `whole_mean_image`, [C, stored_size, stored_size], the part of it under each crop, the centre or another.
-        """
-        facts = {
-            "image_size": self.image_size,
-            "resize": "bilinear",
-            "channels": self.spec.channels,
-            "mean": list(self.spec.mean),
-            "std": list(self.spec.std),
-            "classes": list(self.spec.classes),
-        }
-        if self.spec.transparency:  # absent in what is made of an older store
-            facts["transparency"] = self.spec.transparency
-        if self.augmentation:
-            size = self.augmentation.crop_size
-            facts |= {"stored_size": self.dataset.split("val").images.shape[2], "crop_size": size}
-            mean_image = self.pipeline.mean_image
-            facts["mean_image"] = mean_image.centre(size).cpu().clone() if mean_image else None
-            facts["whole_mean_image"] = mean_image.pixels.cpu() if mean_image and mean_image.at_crop else None
-        return facts
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How pixels become the network's input and its outputs become names."""
+        size = self.augmentation.crop_size if self.augmentation else None
+        mean_image = self.pipeline.mean_image if size else None
+        # Not validated: a run may train on data that `predict` does not support.
+        return Preprocessing.model_construct(
+            image_size=self.image_size,
+            resize="bilinear",
+            channels=self.spec.channels,
+            mean=list(self.spec.mean),
+            std=list(self.spec.std),
+            classes=list(self.spec.classes),
+            transparency=self.spec.transparency,
+            stored_size=self.dataset.split("val").images.shape[2] if size else None,
+            crop_size=size,
+            mean_image=mean_image.centre(size).cpu().clone() if mean_image and size else None,
+            whole_mean_image=mean_image.pixels.cpu() if mean_image and mean_image.at_crop else None,
+        )
 
     def evaluate_by(self, protocol: Protocol) -> None:
         """From now on evaluation sees the centre of each image, or ten views, see `ten_views`; then it cannot train.

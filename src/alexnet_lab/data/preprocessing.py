@@ -1,4 +1,4 @@
-"""From image files to a network's input, as a checkpoint describes it and as evaluation did it.
+"""From image files to the network's input and from its outputs to names, as evaluation in a run does it.
 
 N images, V views of each, C channels, S the network's input size.
 """
@@ -26,11 +26,16 @@ Size = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Preprocessing(BaseModel):
-    """The facts of `ImageDataModule.preprocessing`, and their application to images.
+    """What the data module does with an image, for the checkpoint; and the same for image files.
 
     Photographs are scaled and cropped as for the store. For a network of small images (no `crop_size`) the centre
     square is taken, scaled down to 256 x 256 where it is larger, turned grey where the network reads one channel, and
     resized to the input by the pipeline.
+
+    `transparency`: transparent pixels are composed over that colour first; None in older checkpoints and stores.
+    `crop_size`: the shorter side is resized to `stored_size`, and of its centre square the centre is cropped.
+    `mean_image`: float32 [C, crop_size, crop_size] in [0, 1], subtracted instead of `mean`.
+    `whole_mean_image`: float32 [C, stored_size, stored_size], of which the part under each crop is subtracted.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
@@ -44,19 +49,22 @@ class Preprocessing(BaseModel):
     stored_size: Literal[256] | None = None
     crop_size: Annotated[int, Field(ge=1, le=SIZE)] | None = None
     transparency: Transparency | None = None
-    """None in checkpoints from before it was recorded."""
     mean_image: Tensor | None = None
     whole_mean_image: Tensor | None = None
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Preprocessing":
-        """UserError if this version does not support these facts."""
+        """From the `facts` of a checkpoint; raises UserError if this version does not support them."""
         try:
             return cls(**facts)
         except ValidationError as error:
             detail = error.errors()[0]
             key = ".".join(map(str, detail["loc"]))
             raise UserError(f"this checkpoint's preprocessing is not supported: {key}: {detail['msg']}") from error
+
+    def facts(self) -> dict[str, Any]:
+        """Plain containers and tensors, as a checkpoint has them; what is None is left out."""
+        return self.model_dump(exclude_none=True)
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """[C, H, H], the square that is kept of an image file; of photographs H is `stored_size`.
@@ -93,7 +101,7 @@ class Preprocessing(BaseModel):
         return InputPipeline(self.image_size, self.mean, self.std, mean_image=mean_image)
 
     def described(self) -> dict[str, Any]:
-        """The facts for people and for programs in other languages, fit for JSON; images as base64 of float32."""
+        """The facts for people and for programs in other languages, as JSON allows; images as base64 of float32."""
         facts = self.model_dump(exclude={"mean_image", "whole_mean_image"}, exclude_none=True)
         facts["layout"] = "images float32 [N, channels, image_size, image_size], RGB or grey"
         facts["steps"] = self._steps()

@@ -16,6 +16,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.spec import Batch
 from alexnet_lab.distributed import replica
 from alexnet_lab.pictures.confusion import confusion_picture
@@ -62,9 +63,7 @@ class Pictures(pl.Callback):
             with self._harmless("batch"):
                 facts = _preprocessing(trainer)
                 images, labels = _pixels(batch.images[:IN_BATCH], facts).cpu(), batch.labels[:IN_BATCH].cpu()
-                self._show(
-                    trainer, "batch", batch_picture(images, [facts["classes"][label] for label in labels.tolist()])
-                )
+                self._show(trainer, "batch", batch_picture(images, [facts.classes[label] for label in labels.tolist()]))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._kept.clear()
@@ -127,7 +126,7 @@ class Pictures(pl.Callback):
         state = trainer.strategy.lightning_module_state_dict()
         counts = self._counts_of_all(trainer)
         if self._wanted(trainer):
-            classes = _preprocessing(trainer)["classes"]
+            classes = _preprocessing(trainer).classes
             with self._harmless("filters"):
                 self._draw_filters(trainer, state)
             if counts is not None:
@@ -185,18 +184,18 @@ class Pictures(pl.Callback):
             self.seconds += time.perf_counter() - started
 
 
-def _preprocessing(trainer: pl.Trainer) -> dict[str, Any]:
-    facts: dict[str, Any] = trainer.datamodule.preprocessing()  # type: ignore[attr-defined]
+def _preprocessing(trainer: pl.Trainer) -> Preprocessing:
+    facts: Preprocessing = trainer.datamodule.preprocessing  # type: ignore[attr-defined]
     return facts
 
 
-def _pixels(images: Tensor, facts: Mapping[str, Any]) -> Tensor:
+def _pixels(images: Tensor, facts: Preprocessing) -> Tensor:
     """The network's input, float [N, C, S, S], as pixels uint8 [N, C, S, S]: the normalisation undone."""
     images = images.detach().float()
-    mean = images.new_tensor(facts["mean"]).view(-1, 1, 1)
-    if facts.get("mean_image") is not None:
-        mean = facts["mean_image"].to(images)
+    mean = images.new_tensor(facts.mean).view(-1, 1, 1)
+    if facts.mean_image is not None:
+        mean = facts.mean_image.to(images)
         if mean.shape[1:] != images.shape[2:]:
             mean = interpolate(mean[None], size=images.shape[2:], mode="bilinear")[0]
-    std = images.new_tensor(facts["std"]).view(-1, 1, 1)
+    std = images.new_tensor(facts.std).view(-1, 1, 1)
     return torch.addcmul(mean * 255, images, std * 255).round_().clamp_(0, 255).byte()

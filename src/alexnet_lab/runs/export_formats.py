@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
-from alexnet_lab.runs.trained import Restored, restored_network
+from alexnet_lab.runs.checkpoint import Checkpoint
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT = "images", "logits"
@@ -31,7 +31,7 @@ class Exported:
     """What is written, whatever the form."""
 
     net: nn.Module
-    restored: Restored
+    checkpoint: Checkpoint
     preprocessing: Preprocessing
 
     def example(self) -> Tensor:
@@ -99,14 +99,14 @@ def _read_torch_export(path: Path) -> Network:
 
 def _write_state_dict(exported: Exported, path: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in exported.net.state_dict().items()}
-    facts = {"model": exported.restored.settings["model"], "preprocessing": dict(exported.restored.preprocessing)}
+    facts = {"model": exported.checkpoint.settings["model"], "preprocessing": exported.preprocessing.facts()}
     torch.save({"state_dict": state, **facts}, path)
 
 
 def _read_state_dict(path: Path) -> Network:
     content = torch.load(path, map_location="cpu", weights_only=True)
     settings = {"model": content["model"], "channels_last": False}
-    return restored_network(Restored(settings, content["state_dict"], 0, content["preprocessing"]))
+    return Checkpoint(settings, content["state_dict"], 0, Preprocessing.of(content["preprocessing"])).network()
 
 
 def _quietly(function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:

@@ -37,7 +37,7 @@ def test_images_labels_and_figures_are_those_of_the_store(place, stores):
         assert streamed.shape == stored.shape == (count, 3, 256, 256)
         for row in range(count):
             assert np.array_equal(streamed.window(row, 9, 20, 50, 60), stored.window(row, 9, 20, 50, 60))
-    assert ours.preprocessing()["classes"] == theirs.preprocessing()["classes"]
+    assert ours.preprocessing.classes == theirs.preprocessing.classes
     assert tuple(ours.pipeline.noise.lengths) != PUBLISHED_EIGENVALUES
 
 

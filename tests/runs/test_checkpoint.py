@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from alexnet_lab.errors import UserError
-from alexnet_lab.runs.checkpoint_file import read_file, steps_done
-from alexnet_lab.runs.trained import read_checkpoint, restored_network
+from alexnet_lab.runs.checkpoint import read_checkpoint, read_file, steps_done
 
 CONFIG = {
     "run": "r",
@@ -131,7 +130,7 @@ def test_file_that_is_not_ours_is_refused_by_its_kind(
     path = tmp_path / "x.ckpt"
     path.write_bytes(data)
     with pytest.raises(UserError) as raised:
-        restored_network(read_checkpoint(path))
+        read_checkpoint(path).network()
     (line,) = str(raised.value).splitlines()
     assert reason in line
     assert "weights_only" not in line

@@ -41,9 +41,9 @@ LIGHT = (
     "launch.sweep",
     "launch.watchdog",
     "runs.folders",
-    "runs.former_names",
     "runs.metric_rows",
     "runs.result_file",
+    "runs.run",
     "runs.start_note",
 )
 HEAVY = ("torch", "torchvision", "torchmetrics", "lightning", "pydantic", "numpy", "wandb", "rich", "PIL")

@@ -25,7 +25,7 @@ from alexnet_lab.data.sampler import EpochOrder
 from alexnet_lab.data.store.prepare import prepare
 from alexnet_lab.data.stream.writing import write_stream
 from alexnet_lab.runs.metric_rows import read_rows
-from alexnet_lab.runs.reading import read_runs
+from alexnet_lab.runs.run import read_runs
 
 IMAGES = (
     *("model=lenet", "data=image_folder", "data.crop_size=224", "data.num_classes=2", "data.batch_size=2"),

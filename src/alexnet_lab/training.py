@@ -36,7 +36,7 @@ from alexnet_lab.models.two_towers import TwoTowers
 from alexnet_lab.runs import failure, folders, metric_rows, result_file, run_facts, start_note
 from alexnet_lab.runs.checkpoint import steps_done
 from alexnet_lab.runs.left_out import leave_out_unreadable
-from alexnet_lab.runs.run_loggers import make_loggers
+from alexnet_lab.runs.metrics_csv import make_loggers
 from alexnet_lab.runs.summary import print_summary
 
 SCHEDULE = ("optimizer", "steps_per_epoch", "total_steps")
@@ -232,11 +232,8 @@ def _figures(folder: Path, stopwatch: Stopwatch, checkpoints: Checkpoints) -> di
     rows = metric_rows.read_rows(folder / folders.METRICS)
     kept = {"last": checkpoints.last, "best": checkpoints.best}
     return {
-        "final": metric_rows.final_figures(rows),
-        "best": metric_rows.best_figures(rows),
+        **metric_rows.figures(rows, stopwatch.validated_at),
         "seconds": stopwatch.seconds,
-        "seconds_to_best": stopwatch.seconds_to_best,
         "images_per_second": stopwatch.images_per_second,
-        "best_epoch": checkpoints.best_epoch if checkpoints.best_epoch >= 0 else None,
         "checkpoints": {name: str(path.relative_to(folder)) for name, path in kept.items() if path.exists()},
     }

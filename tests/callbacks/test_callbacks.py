@@ -161,14 +161,14 @@ def batch(labels: Tensor = EMPTY, size: int = 32) -> Batch:
 
 
 def test_rate_counts_global_batches_over_training_time_alone(clock: SimpleNamespace) -> None:
-    watch, trainer = Stopwatch(started=990.0), SimpleNamespace(accumulate_grad_batches=2, callback_metrics={})
+    watch, trainer = Stopwatch(started=990.0), trainer_at(2, accumulate_grad_batches=2)
     assert watch.images_per_second is None
-    watch.on_train_epoch_start(trainer, ON_CPU)  # type: ignore[arg-type]
+    watch.on_train_epoch_start(trainer, ON_CPU)
     for number in range(4):  # two optimizer steps
         clock.seconds += 1
-        watch.on_train_batch_end(trainer, ON_CPU, None, batch(), number)  # type: ignore[arg-type]
+        watch.on_train_batch_end(trainer, ON_CPU, None, batch(), number)
     clock.seconds += 100  # validation
-    watch.on_validation_end(trainer, ON_CPU)  # type: ignore[arg-type]
+    watch.on_validation_end(trainer, ON_CPU)
     assert watch.images_per_second == 2 * 32 / 4
     assert watch.seconds == 114
 
@@ -187,14 +187,12 @@ def test_continued_run_counts_the_sessions_before(clock: SimpleNamespace) -> Non
     assert second.images_per_second == 4
 
 
-def test_time_to_best_is_that_of_the_first_highest_top1_over_all_sessions(clock: SimpleNamespace) -> None:
+def test_times_of_validations_are_kept_over_all_sessions(clock: SimpleNamespace) -> None:
     first, second = Stopwatch(started=1000.0), Stopwatch(started=1600.0)
-    for seconds, top1 in ((10, 0.5), (20, 0.75), (30, 0.75)):
+    for step, seconds in ((5, 10), (10, 20)):
         clock.seconds = 1000.0 + seconds
-        first.on_validation_end(trainer_at(1, callback_metrics={"val/top1": torch.tensor(top1)}), ON_CPU)
-    assert first.seconds_to_best == 20
+        first.on_validation_end(trainer_at(1, global_step=step), ON_CPU)
     second.load_state_dict(first.state_dict())
-    for seconds, top1 in ((5, 0.7), (7, 0.8)):
-        clock.seconds = 1600.0 + seconds
-        second.on_validation_end(trainer_at(1, callback_metrics={"val/top1": torch.tensor(top1)}), ON_CPU)
-    assert second.seconds_to_best == 37
+    clock.seconds = 1607.0
+    second.on_validation_end(trainer_at(1, global_step=15), ON_CPU)
+    assert second.validated_at == {5: 10, 10: 20, 15: 27}

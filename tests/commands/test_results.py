@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from alexnet_lab.commands.results import add, results
+from alexnet_lab.commands.results import add, recorded_runs, results
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.ablations import read_jobs
 from alexnet_lab.report.ensembles import add_ensemble, read_ensembles
 from alexnet_lab.report.results_page import page, read_recipes
-from alexnet_lab.runs.repository import Run, groups_of, read_runs
+from alexnet_lab.runs.groups import recipe_groups
+from alexnet_lab.runs.metric_rows import learning_rates
+from alexnet_lab.runs.run import Run
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
@@ -41,7 +43,7 @@ def a_run(seed: int, top1: float, *overrides: str, **config) -> Run:
         "git": {"commit": "0123456789abcdef", "modified": False},
         "versions": {"python": "3.11", "torch": "2.14.1", "lightning": "2.6.6"},
     }
-    return Run(f"s{seed}", settings, result)
+    return Run(f"s{seed}", f"runs/s{seed}", settings, result)
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def change(folder: Path, **entries) -> None:
 
 def test_committed_page_is_what_the_recorded_runs_give() -> None:
     assert (ROOT / "docs" / "results.md").read_text() == page(
-        read_runs(ROOT / "docs" / "runs"), read_recipes(ROOT / "conf"), read_ensembles(ROOT / "docs" / "runs")
+        recorded_runs(ROOT / "docs" / "runs"), read_recipes(ROOT / "conf"), read_ensembles(ROOT / "docs" / "runs")
     )
 
 
@@ -98,28 +100,28 @@ def test_what_leaves_the_training_as_it_is_makes_no_other_row() -> None:
     assert row.startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 2 |")
     (row,) = [line for line in page(runs[1:], {}).splitlines() if line.startswith("| small")]
     assert row.startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 1 |")
-    assert len(groups_of([runs[0], a_run(1, 0.9, **watched | {"callbacks": {"ema": {"decay": 0.9}}})])) == 2
+    assert len(recipe_groups([runs[0], a_run(1, 0.9, **watched | {"callbacks": {"ema": {"decay": 0.9}}})])) == 2
 
 
 def test_setting_that_older_runs_did_not_have_makes_no_other_row_where_it_is_null() -> None:
     data = {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": 1}
     later = a_run(1, 0.9, data={**data, "colour_until_epoch": None})
-    assert len(groups_of([a_run(0, 0.8), later])) == 1
-    assert len(groups_of([a_run(0, 0.8), a_run(1, 0.9, data={**data, "colour_until_epoch": 67})])) == 2
+    assert len(recipe_groups([a_run(0, 0.8), later])) == 1
+    assert len(recipe_groups([a_run(0, 0.8), a_run(1, 0.9, data={**data, "colour_until_epoch": 67})])) == 2
 
 
 def test_run_with_pictures_is_a_seed_of_the_recipe_of_runs_from_before_there_were_any() -> None:
     before = a_run(0, 0.8, callbacks={"progress": {}})
     after = a_run(1, 0.9, callbacks={"progress": {}, "pictures": {"folder": "PATH"}})
-    assert len(groups_of([before, after])) == 1
-    assert len(groups_of([before, a_run(1, 0.9, callbacks={"early_stopping": {"patience": 2}})])) == 2
+    assert len(recipe_groups([before, after])) == 1
+    assert len(recipe_groups([before, a_run(1, 0.9, callbacks={"early_stopping": {"patience": 2}})])) == 2
 
 
 def test_added_run_keeps_its_figures_and_loses_its_paths(copied, trained_run, tmp_path) -> None:
     change(copied, overrides=["data.dir=/home/me/data", "note=[/a/b,c]"])
     target = add(copied, tmp_path / "runs")
     assert target == tmp_path / "runs" / "small" / "small"
-    (run,) = read_runs(tmp_path / "runs")
+    (run,) = recorded_runs(tmp_path / "runs")
     assert run.config["overrides"] == ["data.dir=PATH", "note=[PATH,c]"]
     assert run.config["folder"] is None
     assert run.result["final"] == trained_run.result["final"]
@@ -136,7 +138,7 @@ def test_job_of_a_sweep_is_recorded_under_its_sweep_and_number(copied, tmp_path)
 def test_second_run_of_a_seed_is_refused_and_the_same_run_is_replaced(copied, tmp_path) -> None:
     add(copied, tmp_path / "runs")
     add(copied, tmp_path / "runs")
-    assert len(read_runs(tmp_path / "runs")) == 1
+    assert len(recorded_runs(tmp_path / "runs")) == 1
     change(copied, run="again")
     with pytest.raises(UserError, match="seed 0 is recorded already, as small"):
         add(copied.rename(tmp_path / "again"), tmp_path / "runs")
@@ -181,20 +183,18 @@ def test_command_records_runs_and_writes_the_page(composed, copied, tmp_path, mo
     shutil.copytree(copied, again)
     change(again, run="again", seed=1)
     results(composed("results", f"add=[{again}]"))
-    runs = read_runs(tmp_path / "docs" / "runs")
-    assert [run.name for run in runs] == ["small", "again"]
+    runs = recorded_runs(tmp_path / "docs" / "runs")
+    assert [Path(run.source).name for run in runs] == ["small", "again"]
     assert (tmp_path / "docs" / "results.md").read_text() == page(runs, read_recipes(ROOT / "conf"))
 
 
 def test_ten_views_that_are_worse_are_weighed_against_chance(copied, tmp_path) -> None:
     figures = {"checkpoint": "last.ckpt", "split": "test", "protocol": "ten_crop", "images": 100}
     (copied / "ten_crop.json").write_text(json.dumps(figures | {"test/top1": 0.1, "test/top5": 0.0}))
-    result = json.loads((copied / "result.json").read_text())
-    result["final"] |= {"test/top1": 0.12, "test/top5": 0.5}
-    (copied / "result.json").write_text(json.dumps(result))
+    (copied / "metrics.csv").write_text("epoch,step,test/top1,test/top5\n2,8,0.12,0.5\n")
     add(copied, tmp_path / "runs")
-    lines = [line for line in page(read_runs(tmp_path / "runs"), {}).splitlines() if "ten views classify" in line]
-    seed = read_runs(tmp_path / "runs")[0].config["seed"]
+    lines = [line for line in page(recorded_runs(tmp_path / "runs"), {}).splitlines() if "ten views classify" in line]
+    seed = recorded_runs(tmp_path / "runs")[0].config["seed"]
     assert lines == [
         f"- top1, seed {seed}: ten views classify 2 of 100 images fewer correctly than the centre crop, "
         "within the standard error of 0.0300",
@@ -254,7 +254,7 @@ def test_figures_over_ten_views_are_recorded_beside_the_runs_own(copied, tmp_pat
     measured = figures | {"images": 100, "test/loss": 2.0, "test/top1": 0.875, "test/top5": 0.9375}
     (copied / "ten_crop.json").write_text(json.dumps(measured))
     add(copied, tmp_path / "runs")
-    (run,) = read_runs(tmp_path / "runs")
+    (run,) = recorded_runs(tmp_path / "runs")
     assert run.ten_crop == measured | {"checkpoint": "last.ckpt"}
     text = page([run], {})
     assert " | lenet | synthetic | ten | 1 |  | 0.8750 |  | 0.9375 |\n" in text
@@ -273,15 +273,15 @@ def test_learning_rate_that_fell_in_steps_is_told(copied, tmp_path) -> None:
     ]
     (copied / "metrics.csv").write_text("\n".join(rows) + "\n")
     add(copied, tmp_path / "runs")
-    (run,) = read_runs(tmp_path / "runs")
-    assert run.rates == [(1, 0.01), (4, 0.001), (6, 1e-4)]
+    (run,) = recorded_runs(tmp_path / "runs")
+    assert learning_rates(run.rows) == [(1, 0.01), (4, 0.001), (6, 1e-4)]
     assert (f"- Learning rate of seed {run.config['seed']}: 0.01, 0.001 from epoch 4, 0.0001 from epoch 6\n") in page(
         [run], {}
     )
     rows += [f"{epoch},{epoch}00,{epoch}," for epoch in range(7, 12)]
     (copied / "metrics.csv").write_text("\n".join(rows) + "\n")
     add(copied, tmp_path / "runs")
-    assert "Learning rate" not in page(read_runs(tmp_path / "runs"), {})
+    assert "Learning rate" not in page(recorded_runs(tmp_path / "runs"), {})
 
 
 def test_run_recorded_again_keeps_no_ten_views_of_its_older_weights(copied, tmp_path) -> None:
@@ -290,7 +290,7 @@ def test_run_recorded_again_keeps_no_ten_views_of_its_older_weights(copied, tmp_
     add(copied, tmp_path / "runs")
     (copied / "ten_crop.json").unlink()
     add(copied, tmp_path / "runs")
-    (run,) = read_runs(tmp_path / "runs")
+    (run,) = recorded_runs(tmp_path / "runs")
     assert run.ten_crop is None
 
 

@@ -15,7 +15,7 @@ from alexnet_lab.report.curves import thin
 from alexnet_lab.report.plots import MOST_RUNS_IN_PANELS, learning_curves, scatter
 from alexnet_lab.report.table import compare_runs
 from alexnet_lab.runs.groups import group_runs
-from alexnet_lab.runs.reading import read_runs
+from alexnet_lab.runs.run import read_runs
 
 EVIL = "<img src=x onerror=alert(1)>"
 

@@ -9,7 +9,7 @@ from tests.runs.recorded_runs import rows, settings, write_run
 
 from alexnet_lab.report import page
 from alexnet_lab.report.table import compare_runs
-from alexnet_lab.runs.reading import read_runs
+from alexnet_lab.runs.run import read_runs
 
 pytestmark = pytest.mark.system
 

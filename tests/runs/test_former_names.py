@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from alexnet_lab.config.build import check
-from alexnet_lab.runs.folders import CONFIG, read_config
-from alexnet_lab.runs.former_names import FORMER, GONE, NOW
+from alexnet_lab.runs.folders import CONFIG, FORMER, NEW_NAMES, REMOVED, read_config
 
 RECORDED = sorted((Path(__file__).parents[2] / "docs" / "runs").glob(f"*/*/{CONFIG}"))
 OLD: dict[str, Any] = {
@@ -48,9 +47,8 @@ def test_names_of_an_older_version_become_todays(tmp_path: Path) -> None:
 
 
 def test_names_that_only_begin_or_end_alike_stay(tmp_path: Path) -> None:
-    mine = {
-        "callbacks": {"mine": {"_target_": "my.alexnet_lab.callbacks.pictures.Pictures", "a": f"{next(iter(NOW))}2"}}
-    }
+    node = {"_target_": "my.alexnet_lab.callbacks.pictures.Pictures", "a": f"{next(iter(NEW_NAMES))}2"}
+    mine = {"callbacks": {"mine": node}}
     (tmp_path / CONFIG).write_text(yaml.safe_dump(mine))
     assert read_config(tmp_path) == mine
 
@@ -61,5 +59,5 @@ def test_callbacks_and_loggers_of_every_run_in_the_repository_can_be_built(path:
 
 
 def test_no_former_name_is_in_use_again() -> None:
-    assert NOW.keys().isdisjoint(NOW.values())
-    assert NOW.keys().isdisjoint(GONE)
+    assert NEW_NAMES.keys().isdisjoint(NEW_NAMES.values())
+    assert NEW_NAMES.keys().isdisjoint(REMOVED)

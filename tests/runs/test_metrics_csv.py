@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lab.runs.metric_rows import COLUMNS, best_figures, final_figures, read_columns, read_rows, truncate
+from alexnet_lab.runs.metric_rows import (
+    COLUMNS,
+    best_metrics,
+    figures,
+    final_metrics,
+    read_columns,
+    read_rows,
+    truncate,
+)
 from alexnet_lab.runs.metrics_csv import MetricsCsv
 
 
@@ -71,14 +79,25 @@ def test_truncate_of_no_file_makes_an_empty_one(path: Path) -> None:
     assert read_rows(path) == []
 
 
-def test_final_figures_are_the_last_and_best_figures_the_lowest_loss_and_highest_accuracy() -> None:
+def test_final_metrics_are_the_last_and_best_metrics_the_lowest_loss_and_highest_accuracy() -> None:
     rows = [
         {"epoch": 0, "step": 5, "lr": 0.1, "val/loss": 0.5, "val/top1": 0.75},
         {"epoch": 1, "step": 9, "lr": 0.2, "val/loss": 0.25, "val/top1": 1.0, "train/loss_step": 3.0},
         {"epoch": 2, "step": 9, "lr": 0.1, "val/loss": 2.0, "val/top1": 0.5},
     ]
-    assert final_figures(rows) == {"val/loss": 2.0, "val/top1": 0.5, "train/loss_step": 3.0}
-    assert best_figures(rows) == {"val/loss": 0.25, "val/top1": 1.0, "train/loss_step": 3.0}
+    assert final_metrics(rows) == {"val/loss": 2.0, "val/top1": 0.5, "train/loss_step": 3.0}
+    assert best_metrics(rows) == {"val/loss": 0.25, "val/top1": 1.0, "train/loss_step": 3.0}
+
+
+def test_best_epoch_and_its_time_are_those_of_the_first_highest_top1_with_a_finite_loss() -> None:
+    rows = [
+        {"epoch": epoch, "step": 10 * epoch + 10, "val/top1": top1, "val/loss": loss}
+        for epoch, (top1, loss) in enumerate([(0.25, 1.0), (0.5, 0.5), (0.5, 0.25), (0.75, float("nan"))])
+    ]
+    found = figures(rows, {10: 1.5, 20: 3.0, 30: 4.5})
+    assert (found["best_epoch"], found["seconds_to_best"]) == (1, 3.0)
+    assert figures(rows[:1], {})["seconds_to_best"] is None  # older checkpoints have no times
+    assert figures([], {}) == {"final": {}, "best": {}, "best_epoch": None, "seconds_to_best": None}
 
 
 def test_figures_that_are_no_numbers_are_kept_as_such(path: Path) -> None:

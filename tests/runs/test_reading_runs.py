@@ -11,29 +11,28 @@ from tests.runs.recorded_runs import rows, settings, write_run
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import ownership
 from alexnet_lab.report.wandb_server import read_project
-from alexnet_lab.runs.reading import read_runs
-from alexnet_lab.runs.run import FIGURES, figures, images
+from alexnet_lab.runs.run import FIGURES, read_runs
 
 
 def test_figures_are_those_of_the_rows(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", recorded=rows(0.8))
     (run,) = read_runs([str(folder)])
     validated = [row["val/top1"] for row in rows(0.8) if "val/top1" in row]
-    found = figures(run)
+    found = run.figures
     assert found["test/top1"] == 0.8
     assert found["best_val/top1"] == pytest.approx(max(validated))
     assert found["val/top1"] == pytest.approx(validated[-1])
     assert validated[-1] < max(validated)
     assert (found["epochs"], found["seconds"], found["parameters"], found["macs"]) == (3, 60.5, 61_706, 416_520)
     assert set(found) == {figure.key for figure in FIGURES}
-    assert images(run, "test") == 10_000
+    assert run.images("test") == 10_000
 
 
 def test_recorded_figures_stand_in_where_there_are_no_rows(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", final={"test/top1": 0.7, "val/top1": 0.6}, best={"val/top1": 0.65})
     (folder / "metrics.csv").unlink()
     (run,) = read_runs([str(folder)])
-    found = figures(run)
+    found = run.figures
     assert (found["test/top1"], found["val/top1"], found["best_val/top1"], found["epochs"]) == (0.7, 0.6, 0.65, 3)
 
 
@@ -94,9 +93,9 @@ def test_half_finished_failed_old_and_damaged_runs_are_all_read(tmp_path: Path) 
     }
     assert runs["failed"].error == "the loss is not finite"
     assert runs["killed"].error == "the process was killed (out of memory?)"
-    assert figures(runs["old"]) == {"test/top1": 0.5}
-    assert "test/top1" not in figures(runs["torn"])
-    assert figures(runs["torn"])["epochs"] == 3
+    assert runs["old"].figures == {"test/top1": 0.5}
+    assert "test/top1" not in runs["torn"].figures
+    assert runs["torn"].figures["epochs"] == 3
     assert [line.split(":")[0] for line in (runs["damaged"].error or "").splitlines()] == [
         "config.yaml is damaged",
         "result.json is damaged",
@@ -126,7 +125,7 @@ def test_nan_is_no_best_value(tmp_path: Path) -> None:
         {"epoch": epoch, "step": epoch, "val/top1": top1} for epoch, top1 in enumerate((0.1, float("nan"), 0.3))
     ]
     (run,) = read_runs([str(write_run(tmp_path / "a", recorded=recorded))])
-    assert (figures(run)["best_val/top1"], figures(run)["val/top1"], figures(run)["epochs"]) == (0.3, 0.3, 3)
+    assert (run.figures["best_val/top1"], run.figures["val/top1"], run.figures["epochs"]) == (0.3, 0.3, 3)
 
 
 @pytest.mark.parametrize("place", ["nowhere", "no*match"])
@@ -162,7 +161,7 @@ def test_offline_run_of_wandb_is_read_back(tmp_path: Path, monkeypatch: pytest.M
         (1, 20, 0.75),
         (2, 30, 0.625),
     ]
-    known = figures(found)
+    known = found.figures
     assert (known["best_val/top1"], known["val/top1"], known["test/top1"]) == (0.75, 0.625, 0.5625)
     assert (known["epochs"], known["parameters"], known["macs"]) == (3, 61_706, 416_520)
 
@@ -244,7 +243,7 @@ def test_runs_of_a_project_are_read_through_the_public_api(monkeypatch: pytest.M
         ("run-1 (id1)", "failed"),
         ("run-2 (id2)", "unfinished"),
     ]
-    assert figures(runs[0]) == {
+    assert runs[0].figures == {
         "val/top1": 0.5,
         "best_val/top1": 0.75,
         "epochs": 2,

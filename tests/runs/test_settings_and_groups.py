@@ -1,25 +1,30 @@
 """Which settings differ, what they are called, and which runs are one row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from tests.runs.recorded_runs import settings as recorded
 
-from alexnet_lab.runs.groups import group_runs
+from alexnet_lab.config.schema import CallbackSettings, Effect, RunSettings, effect
+from alexnet_lab.runs.groups import differing, group_runs, recipe_groups, short_names, telling
+from alexnet_lab.runs.groups import settings as settings_of
+from alexnet_lab.runs.recipe import changes, not_comparable
 from alexnet_lab.runs.run import Run
-from alexnet_lab.runs.settings import differing, short_names, telling
-from alexnet_lab.runs.settings import settings as settings_of
+
+FINISHED = {"status": "finished"}
 
 
 def a_run(name: str, top1: float = 0.8, status: Any = "finished", **config: Any) -> Run:
-    return Run(name, name, status, recorded(**config), final={"test/top1": top1})
+    return Run(name, name, recorded(**config), {"status": status, "final": {"test/top1": top1}})
 
 
 def test_settings_are_flat_without_what_belongs_to_one_run() -> None:
     run = a_run("a", run="a", folder="/x", overrides=["a"], recipe={"name": "r"}, checkpoints={"keep": True})
-    assert settings_of(run) == {
+    assert settings_of(run.config) == {
         "model._target_": "lenet",
         "model.dropout": "0",
         "data.batch_size": "128",
@@ -36,8 +41,8 @@ def test_settings_are_flat_without_what_belongs_to_one_run() -> None:
 
 
 def test_whole_float_and_integer_are_the_same_setting() -> None:
-    assert settings_of(a_run("a", lr=1)) == settings_of(a_run("b", lr=1.0))
-    assert settings_of(a_run("a", mean=[0, 0.5])) == settings_of(a_run("b", mean=[0.0, 0.5]))
+    assert settings_of(a_run("a", lr=1).config) == settings_of(a_run("b", lr=1.0).config)
+    assert settings_of(a_run("a", mean=[0, 0.5]).config) == settings_of(a_run("b", mean=[0.0, 0.5]).config)
 
 
 def test_only_differing_settings_are_told_and_not_what_one_network_alone_has() -> None:
@@ -97,10 +102,91 @@ def test_runs_of_other_names_folders_and_sweeps_that_differ_in_the_seed_are_one_
         # As a run records it: the folder is known before interpolations are resolved.
         config["callbacks"]["pictures"]["folder"] = f"{tmp_path}/r{seed}/pictures"
         config |= {"folder": f"{tmp_path}/r{seed}", "sweep_name": "first" if seed else None}
-        runs.append(Run(f"r{seed}", f"r{seed}", "finished", config))
+        runs.append(Run(f"r{seed}", f"r{seed}", config, FINISHED))
     assert [group.name for group in group_runs(runs)] == ["r*"]
+
+
+def marked(model: type[BaseModel] = RunSettings, prefix: str = "") -> Iterator[tuple[str, Effect]]:
+    """Every key of the schema with its effect, the keys of the groups included."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        yield key, effect(key)
+        kind = field.annotation
+        if effect(key) in (Effect.RESULT, Effect.SPEED) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from marked(kind, f"{key}.")
+
+
+LEAVES = [(key, mark) for key, mark in marked() if key not in ("model", "data", "trainer", "callbacks", "seed")]
+
+
+def two_runs_that_differ_in(key: str) -> tuple[Run, Run]:
+    """With seeds of their own, the second with another value of `key`, and the override that sets it."""
+    runs = []
+    for seed in range(2):
+        config: dict[str, Any] = {
+            **recorded(seed=seed, recipe={"name": "r"}, run=f"r{seed}"),
+            "overrides": ["experiment=r", f"{key}=other", f"seed={seed}"] if seed else [],
+        }
+        *groups, name = key.split(".")
+        node = config
+        for group in groups:
+            node = node.setdefault(group, {})
+        if seed and key not in ("overrides", "recipe", "run"):
+            node[name] = "other"
+        runs.append(Run(f"r{seed}", f"r{seed}", config, FINISHED))
+    return runs[0], runs[1]
+
+
+@pytest.mark.parametrize(("key", "mark"), LEAVES, ids=[key for key, _ in LEAVES])
+def test_compare_and_results_group_by_the_marks_of_the_schema(key: str, mark: Effect) -> None:
+    runs = two_runs_that_differ_in(key)
+    one = mark in (Effect.NONE, Effect.COPY)
+    assert (len(group_runs(runs)) == 1) is (len(recipe_groups(runs)) == 1) is one
+    assert changes(runs[1].config) == ([] if one else [f"{key}=other"])
+    assert not_comparable(runs[1].config) == ([f"{key}=other"] if mark is Effect.RESULT else [])
+
+
+def test_marks_are_those_that_were_agreed() -> None:
+    by_mark = {mark: {key for key, found in marked() if found is mark} for mark in Effect}
+    assert by_mark[Effect.NONE] == {
+        *("run", "folder", "overrides", "resume", "sweep_name", "logger", "checkpoints", "hang_timeout", "recipe"),
+        *("data.dir", "data.workers", "data.eval_batch_size", "callbacks.progress", "callbacks.pictures"),
+        *("trainer.log_every_n_steps", "trainer.profiler", "trainer.max_time"),
+    }
+    assert by_mark[Effect.SPEED] == {
+        *("trainer", "compile", "channels_last"),
+        *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy", "accumulate_grad_batches")),
+    }
+    assert effect("trainer.precision") is effect("callbacks.ema") is effect("optimizer.lr") is Effect.RESULT
+
+
+@pytest.mark.parametrize(
+    ("key", "absent", "other"),
+    [("data.transparency", "white", None), ("data.unreadable", "fail", "skip"), ("data.flip", None, 0.5)],
+)
+def test_run_without_a_later_key_is_grouped_as_with_its_default(key: str, absent: Any, other: Any) -> None:
+    older, (group, name) = recorded(recipe={"name": "r"}), key.split(".")
+    with_default, with_other = recorded(recipe={"name": "r"}, seed=1), recorded(recipe={"name": "r"}, seed=2)
+    with_default[group][name], with_other[group][name] = absent, other
+    runs = [
+        Run(name, name, config, FINISHED) for name, config in zip("abc", (older, with_default, with_other), strict=True)
+    ]
+    assert [len(group.runs) for group in group_runs(runs)] == [2, 1]
+    assert [len(group) for group in recipe_groups(runs).values()] == [2, 1]
+
+
+@pytest.mark.parametrize(("model", "key"), [(RunSettings, "note"), (CallbackSettings, "callbacks.watch")])
+def test_new_key_or_callback_is_added_to_the_schema_alone(
+    monkeypatch: pytest.MonkeyPatch, model: type[BaseModel], key: str
+) -> None:
+    runs = two_runs_that_differ_in(key)
+    assert len(group_runs(runs)) == len(recipe_groups(runs)) == 2
+    field = FieldInfo.from_annotation(Annotated[Any, Effect.NONE])
+    monkeypatch.setitem(model.model_fields, key.rpartition(".")[2], field)
+    assert len(group_runs(runs)) == len(recipe_groups(runs)) == 1
+    assert changes(runs[1].config) == []
 
 
 def test_run_without_pictures_has_the_settings_of_one_with_them(settings: Callable[..., dict[str, Any]]) -> None:
     without = settings("callbacks.pictures=null", "seed=1")
-    assert len(group_runs([a_run("a"), Run("b", "b", "finished", settings()), Run("c", "c", "finished", without)])) == 2
+    assert len(group_runs([a_run("a"), Run("b", "b", settings(), FINISHED), Run("c", "c", without, FINISHED)])) == 2

@@ -20,9 +20,8 @@ class Stopwatch(pl.Callback):
         self._images = 0
         self._training_seconds = 0.0
         self._mark = started
-        self._best_top1 = -1.0
-        self.seconds_to_best: float | None = None
-        """`seconds` at the validation with the highest top-1, the first of them; None before any."""
+        self.validated_at: dict[int, float] = {}
+        """`seconds` at the end of each validation, by optimizer step."""
 
     @property
     def seconds(self) -> float:
@@ -42,9 +41,7 @@ class Stopwatch(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._mark = time.time()
-        top1 = float(trainer.callback_metrics.get("val/top1", -1.0))
-        if top1 > self._best_top1:
-            self._best_top1, self.seconds_to_best = top1, self.seconds
+        self.validated_at[trainer.global_step] = self.seconds
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -60,11 +57,10 @@ class Stopwatch(pl.Callback):
             "seconds": self.seconds,
             "images": self._images,
             "training_seconds": self._training_seconds,
-            "best_top1": self._best_top1,
-            "seconds_to_best": self.seconds_to_best,
+            "validated_at": dict(self.validated_at),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._before = state_dict["seconds"]
         self._images, self._training_seconds = state_dict["images"], state_dict["training_seconds"]
-        self._best_top1, self.seconds_to_best = state_dict.get("best_top1", -1.0), state_dict.get("seconds_to_best")
+        self.validated_at = dict(state_dict.get("validated_at", {}))

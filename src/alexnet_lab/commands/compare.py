@@ -12,8 +12,7 @@ from alexnet_lab.config.output_file import check_output
 from alexnet_lab.errors import UserError
 from alexnet_lab.report import page, text
 from alexnet_lab.report.table import Comparison, compare_runs
-from alexnet_lab.runs.reading import read_runs
-from alexnet_lab.runs.run import Run
+from alexnet_lab.runs.run import Run, read_runs
 
 WRITERS: dict[str, Callable[[Comparison], str]] = {".html": page.html, ".csv": text.as_csv, ".md": text.markdown}
 

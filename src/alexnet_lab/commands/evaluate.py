@@ -29,7 +29,7 @@ from alexnet_lab.launch import gpus
 from alexnet_lab.launch.rank import NOISE
 from alexnet_lab.metrics import figures_of_mean
 from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
-from alexnet_lab.runs.repository import Run, not_comparable, published_text
+from alexnet_lab.runs.recipe import not_comparable, published_text
 
 SPLITS = ("test", "val")
 PROTOCOLS = ("center", "ten_crop")
@@ -242,7 +242,7 @@ def _published(settings: dict[str, Any], options: dict[str, Any], name: str) -> 
     figure = ((settings.get("recipe") or {}).get("published") or {}).get(metric)
     if figure is None or options["split"] != "test":
         return ""
-    different = " ".join(not_comparable(Run(settings["run"], settings, {})))
+    different = " ".join(not_comparable(settings))
     return f"  published: {published_text(figure)}" + (f", not comparable with {different}" if different else "")
 
 

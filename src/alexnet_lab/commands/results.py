@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from alexnet_lab import files
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.ensembles import add_ensemble, check_ensemble, read_ensembles
 from alexnet_lab.report.results_page import page, read_recipes
-from alexnet_lab.runs import folders, result_file
-from alexnet_lab.runs.repository import TEN_CROP, Run, in_common, read_runs, read_ten_crop
+from alexnet_lab.runs import folders
+from alexnet_lab.runs.groups import recipe_key
+from alexnet_lab.runs.recipe import command
+from alexnet_lab.runs.run import TEN_CROP, Run, read_run, read_runs
 
 RUNS = Path("docs/runs")
 PAGE = Path("docs/results.md")
@@ -37,7 +40,7 @@ def results(config: DictConfig) -> None:
     for one in given:
         record_it = add_ensemble if one.suffix == ".json" else add
         files.print_written(record_it(one, RUNS))
-    runs, averaged = read_runs(RUNS), read_ensembles(RUNS)
+    runs, averaged = recorded_runs(RUNS), read_ensembles(RUNS)
     files.write(PAGE, page(runs, read_recipes(files.ROOT / "conf"), averaged))
     print(f"{len(runs)} runs, {len(averaged)} ensembles")
     files.print_written(PAGE)
@@ -54,7 +57,7 @@ def add(folder: Path, runs: Path) -> Path:
     run = check_run(folder, runs)
     target = runs / run.config["recipe"]["name"] / run.name
     target.mkdir(parents=True, exist_ok=True)
-    files.write(target / folders.CONFIG, folders.as_yaml(run.config))
+    files.write(target / folders.CONFIG, folders.as_yaml(dict(run.config)))
     files.write(target / folders.RESULT, json.dumps(run.result, indent=2) + "\n")
     shutil.copyfile(folder / folders.METRICS, target / folders.METRICS)
     # Those of a run that is recorded again are of other weights.
@@ -64,44 +67,52 @@ def add(folder: Path, runs: Path) -> Path:
     return target
 
 
+def recorded_runs(runs: Path) -> list[Run]:
+    """The runs recorded below `runs`, by experiment and seed; raises UserError if one is damaged."""
+    found = read_runs([str(runs)]) if any(runs.glob(f"*/*/{folders.RESULT}")) else []
+    for run in found:
+        run.check_readable()
+    return sorted(found, key=lambda run: (run.config["recipe"]["name"], command(run.config), run.config["seed"]))
+
+
 def check_run(folder: Path, runs: Path) -> Run:
     """The run in `folder` as it is to be recorded; raises UserError as `results`."""
     if not (folder / folders.CONFIG).exists():
         raise UserError(f"add={folder}: there is no run (no {folders.CONFIG})")
-    result = result_file.read_end(folder / folders.RESULT)
-    if result is None:
+    run = read_run(folder)
+    run.check_readable()
+    if run.status == "unfinished":
         raise UserError(f"add={folder}: the run has not ended yet (no {folders.RESULT})")
-    if result["status"] != "finished":
-        reason = f": {result['error']}" if result.get("error") else ""
-        raise UserError(f"add={folder}: the run is {result['status']}{reason}; only finished ones are recorded")
-    run = _portable_run(folder, result)
+    if run.status != "finished":
+        reason = f": {run.error}" if run.error else ""
+        raise UserError(f"add={folder}: the run is {run.status}{reason}; only finished ones are recorded")
     if not run.config.get("recipe"):
         raise UserError(f"add={folder}: the run is of no experiment; train it with experiment=NAME")
     if run.config["test_on"] == "none" or run.config["trainer"]["limit_test_batches"] is not None:
         raise UserError(f"add={folder}: the run was not tested on the whole test split")
-    for other in read_runs(runs):
-        if (
-            in_common(other.config) == in_common(run.config)
-            and other.config["seed"] == run.config["seed"]
-            and other.name != run.name
-        ):
-            raise UserError(f"add={folder}: seed {run.config['seed']} is recorded already, as {other.name}")
+    run = _portable_run(run)
+    for other in recorded_runs(runs):
+        name = Path(other.source).name
+        same = recipe_key(other.config) == recipe_key(run.config) and other.config["seed"] == run.config["seed"]
+        if same and name != run.name:
+            raise UserError(f"add={folder}: seed {run.config['seed']} is recorded already, as {name}")
     return run
 
 
-def _portable_run(folder: Path, result: Mapping[str, Any]) -> Run:
-    config = {**folders.read_config(folder), "folder": None, "logger": {}}
+def _portable_run(run: Run) -> Run:
+    config = {**run.config, "folder": None, "logger": {}}
     # The jobs of a sweep share the run's name, and are numbered.
-    name = config["run"] if folder.name == config["run"] else f"{config['run']}-{folder.name}"
-    ten_crop = read_ten_crop(folder)
+    name = config["run"] if run.name == config["run"] else f"{config['run']}-{run.name}"
+    ten_crop = run.ten_crop
     if ten_crop is not None:
         ten_crop = {**ten_crop, "checkpoint": Path(str(ten_crop.get("checkpoint"))).name}
-        stated = {"protocol": "ten_crop", "split": "test", "checkpoint": f"{config['test_on']}.ckpt"}
-        if images := (result.get("images") or {}).get("test"):  # older runs do not say
-            stated["images"] = images
-        if not stated.items() <= ten_crop.items():
-            raise UserError(f"add={folder}: {TEN_CROP} must be of {', '.join(f'{k} {v}' for k, v in stated.items())}")
-    return Run(name, _portable(config), _portable(result), ten_crop)
+        wanted: dict[str, Any] = {"protocol": "ten_crop", "split": "test", "checkpoint": f"{config['test_on']}.ckpt"}
+        if images := run.images("test"):  # older runs do not record it
+            wanted["images"] = images
+        if not wanted.items() <= ten_crop.items():
+            text = ", ".join(f"{key} {value}" for key, value in wanted.items())
+            raise UserError(f"add={run.source}: {TEN_CROP} must be of {text}")
+    return replace(run, name=name, config=_portable(config), result=_portable(run.result), ten_crop=ten_crop)
 
 
 def _portable(value: Any) -> Any:

@@ -1,14 +1,28 @@
-"""A training run's configuration: its top level, and the ranges of the trainer's values that lightning leaves open."""
+"""A training run's configuration: its keys, the ranges that lightning does not check, and what each key changes.
+
+Imports neither torch nor lightning.
+"""
 
 import math
 from collections.abc import Mapping
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
 
 from alexnet_lab.config.advice import did_you_mean
-from alexnet_lab.config.strategies import works_here
+from alexnet_lab.config.published import Recipe
 from alexnet_lab.errors import UserError
+
+
+class Effect(Enum):
+    """What a setting changes; the metadata of its field, see `effect`."""
+
+    RESULT = "the result of the run; every setting without another mark"
+    SPEED = "where and how fast the run computes"
+    NONE = "nothing of the result: names, places, loggers, progress"
+    COPY = "nothing by itself: it repeats another setting"
 
 
 class CheckpointSettings(BaseModel):
@@ -18,52 +32,6 @@ class CheckpointSettings(BaseModel):
 
     keep: bool
     every_minutes: Annotated[float, Field(gt=0)]
-
-
-class Published(BaseModel):
-    """A figure as its source gives it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    value: float
-    deviation: float | None = None
-    """Standard deviation over the source's runs."""
-    range: tuple[float, float] | None = Field(default=None, strict=False)
-    """Lowest and highest of the source's runs."""
-
-
-class Ablation(BaseModel):
-    """What leaving a part out changed, as the source of the whole gives it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    published: dict[str, float] = {}
-    """Differences of accuracy, fractions of 1, by `top1` and `top5`."""
-    note: str = ""
-
-
-class Ensemble(BaseModel):
-    """What was published of several networks whose predictions are averaged, in fractions of 1."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    networks: str
-    top1: float
-    top5: float
-
-
-class Recipe(BaseModel):
-    """What an experiment says about itself, see `conf/experiment`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    source: str
-    published: dict[str, Published]
-    """By metric, `test/top1` or, of ten views, `ten_crop/top1`; empty where nothing was published."""
-    ablations: dict[str, Ablation] = {}
-    """By job of a sweep."""
-    ensembles: list[Ensemble] = []
 
 
 def _not_zero(value: Any) -> Any:
@@ -80,6 +48,8 @@ def _off(value: Any) -> Any:
 
 
 def _works_here(value: Any, others: ValidationInfo) -> Any:
+    from alexnet_lab.config.strategies import works_here  # here, since it imports lightning
+
     return works_here(value, others.data.get("accelerator"))
 
 
@@ -90,51 +60,122 @@ def _without_xla(value: Any) -> Any:
     return value
 
 
+class ModelSettings(BaseModel):
+    """The keys that `effect` must know; `build.check` checks the group."""
+
+    model_config = ConfigDict(extra="allow")
+
+    in_channels: Annotated[Any, Effect.COPY] = None
+    num_classes: Annotated[Any, Effect.COPY] = None
+
+
+class DataSettings(BaseModel):
+    """The keys that `effect` must know, and defaults of those that older runs lack; `build.check` checks the group."""
+
+    model_config = ConfigDict(extra="allow")
+
+    dir: Annotated[Any, Effect.NONE] = None
+    workers: Annotated[Any, Effect.NONE] = None
+    eval_batch_size: Annotated[Any, Effect.NONE] = None
+    seed: Annotated[Any, Effect.COPY] = None
+    image_size: Annotated[Any, Effect.COPY] = None
+    channels_last: Annotated[Any, Effect.COPY] = None
+    transparency: Any = "white"
+    unreadable: Any = "fail"
+
+
+class CallbackSettings(BaseModel):
+    """The callbacks that leave the training as it is; `build.check` checks the group."""
+
+    model_config = ConfigDict(extra="allow")
+
+    progress: Annotated[Any, Effect.NONE] = None
+    pictures: Annotated[Any, Effect.NONE] = None
+
+
 class TrainerSettings(BaseModel):
     """What lightning's Trainer does not check by itself; all other values, and the types, are left to `build.check`."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    accelerator: Any = "auto"
-    accumulate_grad_batches: Annotated[int, Field(ge=1)] = 1
+    accelerator: Annotated[Any, Effect.SPEED] = "auto"
+    devices: Annotated[Any, Effect.SPEED] = "auto"
+    num_nodes: Annotated[Any, Effect.SPEED] = 1
+    accumulate_grad_batches: Annotated[int, Field(ge=1), Effect.SPEED] = 1
     check_val_every_n_epoch: Annotated[int, Field(ge=1)] | None = 1
     gradient_clip_val: Annotated[float, Field(ge=0)] | None = None
-    log_every_n_steps: Annotated[int, Field(ge=0)] | None = None
+    log_every_n_steps: Annotated[Annotated[int, Field(ge=0)] | None, Effect.NONE] = None
     min_epochs: Annotated[int, Field(ge=0)] | None = None
     min_steps: Annotated[int, Field(ge=0)] | None = None
     limit_train_batches: Annotated[Any, AfterValidator(_not_zero)] = None
     val_check_interval: Annotated[Any, AfterValidator(_not_zero)] = None
     fast_dev_run: Annotated[Any, AfterValidator(_off)] = None
     barebones: Annotated[Any, AfterValidator(_off)] = None
-    strategy: Annotated[Any, AfterValidator(_works_here)] = "auto"
-    profiler: Annotated[Any, AfterValidator(_without_xla)] = None
+    strategy: Annotated[Any, AfterValidator(_works_here), Effect.SPEED] = "auto"
+    profiler: Annotated[Any, AfterValidator(_without_xla), Effect.NONE] = None
+    max_time: Annotated[Any, Effect.NONE] = None
 
 
 class RunSettings(BaseModel):
-    """The top level of a training run's configuration; the groups are checked against what they make."""
+    """The top level of a training run's configuration; the groups are checked against what they make.
+
+    A new key is added here with its mark, a callback that leaves the training as it is in `CallbackSettings`.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    run: str
+    run: Annotated[str, Effect.NONE]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_on: Literal["best", "last", "none"]
-    compile: bool
-    channels_last: bool
-    hang_timeout: Annotated[float, Field(gt=0)] | None = None
-    folder: str | None = None
+    compile: Annotated[bool, Effect.SPEED]
+    channels_last: Annotated[bool, Effect.SPEED]
+    hang_timeout: Annotated[Annotated[float, Field(gt=0)] | None, Effect.NONE] = None
+    folder: Annotated[str | None, Effect.NONE] = None
     """Recorded by older versions only."""
-    sweep_name: str | None = None
-    overrides: list[str]
-    recipe: Recipe | None
-    resume: str | None
-    checkpoints: CheckpointSettings
-    model: dict[str, Any]
-    data: dict[str, Any]
+    sweep_name: Annotated[str | None, Effect.NONE] = None
+    overrides: Annotated[list[str], Effect.NONE]
+    recipe: Annotated[Recipe | None, Effect.NONE]
+    resume: Annotated[str | None, Effect.NONE]
+    checkpoints: Annotated[CheckpointSettings, Effect.NONE]
+    model: ModelSettings
+    data: DataSettings
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
-    trainer: TrainerSettings
-    callbacks: dict[str, Any]
-    logger: dict[str, Any]
+    trainer: Annotated[TrainerSettings, Effect.SPEED]
+    """The mark is that of the group's choice, as in `trainer=ddp`; the keys below have their own."""
+    callbacks: CallbackSettings
+    logger: Annotated[dict[str, Any], Effect.NONE]
+
+
+def effect(key: str) -> Effect:
+    """What the setting `key`, dotted as in `trainer.precision`, changes of a run."""
+    field = _field(key)
+    return _mark(field) if field else Effect.RESULT
+
+
+def default(key: str) -> Any:
+    """The value that runs have which do not record `key`; None where none is known."""
+    field = _field(key)
+    return None if field is None or field.is_required() else field.default
+
+
+def _field(key: str) -> FieldInfo | None:
+    """The field of `key`, or the field above it that decides for all keys below; None where the schema has neither."""
+    field: FieldInfo | None = None
+    model: type[BaseModel] | None = RunSettings
+    for part in key.split("."):
+        if model is None or (field and _mark(field) in (Effect.NONE, Effect.COPY)):
+            return field
+        field = model.model_fields.get(part)
+        if field is None:
+            return None
+        kind = field.annotation
+        model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return field
+
+
+def _mark(field: FieldInfo) -> Effect:
+    return next((one for one in field.metadata if isinstance(one, Effect)), Effect.RESULT)
 
 
 def check_run_settings(settings: Mapping[str, Any]) -> None:
@@ -163,7 +204,7 @@ def _validate(schema: type[BaseModel], settings: Mapping[str, Any], *path: str) 
             raise UserError(f"there is no option {key!r}{did_you_mean(key, schema.model_fields)}") from error
         if detail["type"] == "missing":
             raise UserError(f"{key} is missing") from error
-        reason = detail["msg"].removeprefix("Value error, ")
+        reason = detail["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
         raise UserError(f"{key}: {detail['input']!r} does not fit: {reason}") from error
 
 

@@ -12,7 +12,6 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.files import ROOT
 from alexnet_lab.runs.folders import portable
 
-MAY_CHANGE = ("trainer", "logger", "callbacks", "hang_timeout")
 OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides", "sweep_name")
 MISSING = "nothing"
 
@@ -38,15 +37,23 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
     kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
     composed = _compose([*kept, *new, override("run", recorded["run"])], recorded.get("sweep_name"), folder)
     heads = {_key(text).split(".")[0] for text in new}
-    if not heads <= set(MAY_CHANGE):
+    if not all(map(_may_change, heads)):
         _refuse_differences(recorded, composed)
-    changed = {head: composed[head] for head in MAY_CHANGE if head in heads}
+    changed = {head: composed[head] for head in heads if _may_change(head)}
     return {**recorded, **changed, "overrides": [*kept, *new]}
 
 
 def _last_of_each_key(overrides: list[str]) -> list[str]:
     """Of a key that is given twice, as by a script and its user, the last value counts."""
     return list({_key(text): text for text in overrides}.values())
+
+
+def _may_change(head: str) -> bool:
+    """Whether a continued run takes a new value of this key of the top level."""
+    from alexnet_lab.config.schema import Effect, effect  # here, since it imports pydantic
+
+    # A recipe sets more than its name.
+    return head in ("trainer", "callbacks") or (effect(head) is Effect.NONE and head != "recipe")
 
 
 def _key(override: str) -> str:
@@ -77,7 +84,7 @@ def _refuse_differences(recorded: Mapping[str, Any], composed: Mapping[str, Any]
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in settings.items():
         path = f"{prefix}{key}"
-        if not prefix and key in (*MAY_CHANGE, *OF_THE_COMMAND_LINE):
+        if not prefix and (key in OF_THE_COMMAND_LINE or _may_change(key)):
             continue
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}.")

@@ -11,7 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from alexnet_lab import files
-from alexnet_lab.runs.repository import FIGURES, NOT_MEASURED, Run, changes, groups_of, in_common, mean
+from alexnet_lab.runs.groups import RecipeKey, recipe_groups, recipe_key
+from alexnet_lab.runs.recipe import ACCURACIES, NOT_MEASURED, changes, mean
+from alexnet_lab.runs.run import Run
 
 SWEEP = files.ROOT / "conf" / "sweep" / "ablations_2012.yaml"
 PAPER = "krizhevsky_2012"
@@ -31,7 +33,7 @@ def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> 
     """
     if PAPER not in recipes:
         return
-    groups, jobs, paper = groups_of(runs), read_jobs(), recipes[PAPER]["ablations"]
+    groups, jobs, paper = recipe_groups(runs), read_jobs(), recipes[PAPER]["ablations"]
     yield from ("", "## Ablations of the paper", "")
     yield "Change in accuracy from the full recipe, with the same seed. The paper's values are for ImageNet."
     found = False
@@ -40,21 +42,21 @@ def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> 
         if any(_pairs(whole, part) for part in parts.values() if part):
             found = True
             network = whole[0].config["model"]["_target_"].rpartition(".")[2]
-            title = " ".join([whole[0].config["recipe"]["name"], *changes(whole[0])])
-            top1, top5 = (mean([run.result["final"][f"test/{name}"] for run in whole]) for name in FIGURES)
+            title = " ".join([whole[0].config["recipe"]["name"], *changes(whole[0].config)])
+            top1, top5 = (mean([run.result["final"][f"test/{name}"] for run in whole]) for name in ACCURACIES)
             yield from ("", f"The full recipe: {title}, {network}, top-1 {top1}, top-5 {top5}.")
             yield from _table(whole, parts, paper)
     if not found:
         yield from _table([], dict.fromkeys((name for name, overrides in jobs.items() if overrides)), paper)
 
 
-def _keys(whole: Run, jobs: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
+def _keys(whole: Run, jobs: Mapping[str, Sequence[str]]) -> dict[str, RecipeKey | None]:
     """The grouping key of each job's runs; None for a job that does not apply to `whole`."""
-    keys: dict[str, str | None] = {}
+    keys: dict[str, RecipeKey | None] = {}
     for name, overrides in jobs.items():
         if overrides:
             config = changed(whole.config, overrides)
-            keys[name] = None if config is None else in_common(config)
+            keys[name] = None if config is None else recipe_key(config)
     return keys
 
 
@@ -87,7 +89,7 @@ def _table(
     for name, part in parts.items():
         pairs, published = _pairs(whole, part or []), paper.get(name, {})
         cells = [name, str(len(pairs))]
-        for figure in FIGURES:
+        for figure in ACCURACIES:
             values = [b.result["final"][f"test/{figure}"] - a.result["final"][f"test/{figure}"] for a, b in pairs]
             stated = published.get("published", {}).get(figure)
             cells += [f"{stated:+.4f}" if stated is not None else "", mean(values, sign="+") if pairs else NOT_MEASURED]

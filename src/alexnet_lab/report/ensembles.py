@@ -11,7 +11,7 @@ from typing import Any
 from alexnet_lab import files
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs import result_file
-from alexnet_lab.runs.repository import FIGURES, NOT_MEASURED
+from alexnet_lab.runs.recipe import ACCURACIES, NOT_MEASURED
 
 FOLDER = "ensembles"
 VIEWS = {"center": "centre", "ten_crop": "ten"}
@@ -60,10 +60,10 @@ def ensembles(measured: Sequence[Mapping[str, Any]], published: Sequence[Mapping
     yield "| networks | data | views | top-1, published | top-1 | top-5, published | top-5 | top-1 of each |"
     yield "|---|---|---|---|---|---|---|---|"
     for one in published:
-        figures = [cell for name in FIGURES for cell in (str(one[name]), NOT_MEASURED)]
+        figures = [cell for name in ACCURACIES for cell in (str(one[name]), NOT_MEASURED)]
         yield f"| {' | '.join([one['networks'], 'imagenet', 'ten', *figures, ''])} |"
     for one in measured:
-        figures = [cell for name in FIGURES for cell in ("", f"{one[f'test/{name}']:.4f}")]
+        figures = [cell for name in ACCURACIES for cell in ("", f"{one[f'test/{name}']:.4f}")]
         each = ", ".join(f"{network['top1']:.4f}" for network in one["networks"])
         names = ", ".join(network["network"] for network in one["networks"])
         yield f"| {' | '.join([names, one['data'], VIEWS[one['protocol']], *figures, each])} |"

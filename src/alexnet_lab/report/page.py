@@ -17,9 +17,8 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.report import plots
 from alexnet_lab.report.table import Comparison
 from alexnet_lab.report.text import broken, header, notes, rows
-from alexnet_lab.runs.groups import Group
+from alexnet_lab.runs.groups import ABSENT, Group, differing
 from alexnet_lab.runs.run import Run
-from alexnet_lab.runs.settings import ABSENT, differing
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_PICTURE_BYTES = 64 * 2**20

@@ -12,7 +12,10 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.report.ablations import ablations
 from alexnet_lab.report.ensembles import ensembles
-from alexnet_lab.runs.repository import FIGURES, NOT_MEASURED, Run, changes, command, groups_of, mean, published_text
+from alexnet_lab.runs.groups import recipe_groups
+from alexnet_lab.runs.metric_rows import learning_rates
+from alexnet_lab.runs.recipe import ACCURACIES, NOT_MEASURED, changes, command, mean, published_text
+from alexnet_lab.runs.run import Run
 
 PROTOCOLS = {"test": "centre", "ten_crop": "ten"}
 """The first part of a metric's name, and the page's name for the evaluated views."""
@@ -47,7 +50,7 @@ def page(
     `recipes` come from `read_recipes`; a recipe without a run has a row that says so. `averaged` are the recorded
     ensembles.
     """
-    groups = list(groups_of(runs).values())
+    groups = list(recipe_groups(runs).values())
     heading = "| experiment | network | data | views | seeds | top-1, published | top-1 | top-5, published | top-5 |"
     rows = [(group[0].config["recipe"]["name"], row) for group in groups for row in _rows(group)]
     measured = {name for name, _ in rows}
@@ -65,16 +68,16 @@ def _rows(group: Sequence[Run]) -> Iterable[str]:
     """A row for each kind of views that was measured or published."""
     config = group[0].config
     network = config["model"]["_target_"].rpartition(".")[2]
-    name = " ".join([config["recipe"]["name"], *changes(group[0])])
+    name = " ".join([config["recipe"]["name"], *changes(group[0].config)])
     published = config["recipe"]["published"]
     for protocol, views in PROTOCOLS.items():
-        metrics = [f"{protocol}/{figure}" for figure in FIGURES]
-        measured = [run for run in group if run.figure(metrics[0]) is not None]
+        metrics = [f"{protocol}/{figure}" for figure in ACCURACIES]
+        measured = [run for run in group if run.metric(metrics[0]) is not None]
         if not measured and not published.keys() & set(metrics):
             continue
         cells = [name, network, config["data"]["name"], views, str(len(measured))]
         for metric in metrics:
-            values = [value for run in measured if (value := run.figure(metric)) is not None]
+            values = [value for run in measured if (value := run.metric(metric)) is not None]
             cells += [published_text(published.get(metric)), mean(values) if values else NOT_MEASURED]
         yield f"| {' | '.join(cells)} |"
 
@@ -84,7 +87,7 @@ def _missing(recipe: Mapping[str, Any]) -> Iterable[str]:
     protocols = [name for name in PROTOCOLS if any(metric.startswith(f"{name}/") for metric in published)]
     for protocol in protocols or ["test"]:
         cells = [recipe["name"], recipe["network"], recipe["data"], PROTOCOLS[protocol], "0"]
-        for figure in FIGURES:
+        for figure in ACCURACIES:
             cells += [published_text(published.get(f"{protocol}/{figure}")), NOT_MEASURED]
         yield f"| {' | '.join(cells)} |"
 
@@ -92,22 +95,22 @@ def _missing(recipe: Mapping[str, Any]) -> Iterable[str]:
 def _section(group: Sequence[Run]) -> Iterable[str]:
     recipe, seconds = group[0].config["recipe"], [run.result["seconds"] for run in group]
     seeds = ",".join(str(run.config["seed"]) for run in group)
-    line = command(group[0])
+    line = command(group[0].config)
     sweep = line.replace("train.py", "train.py -m", 1) if len(group) > 1 else line
-    yield f"## {' '.join([recipe['name'], *changes(group[0])])}"
+    yield f"## {' '.join([recipe['name'], *changes(group[0].config)])}"
     yield ""
     yield f"    {sweep} seed={seeds}"
     yield ""
     yield f"- Source: {recipe['source']}"
     for metric, published in recipe["published"].items():
         yield f"- Published {metric}: {published_text(published)}{_range(published)}"
-    for metric in (f"{protocol}/{figure}" for protocol in PROTOCOLS for figure in FIGURES):
-        values = [value for run in group if (value := run.figure(metric)) is not None]
+    for metric in (f"{protocol}/{figure}" for protocol in PROTOCOLS for figure in ACCURACIES):
+        values = [value for run in group if (value := run.metric(metric)) is not None]
         if values:
             yield f"- Measured {metric} by seed: {', '.join(f'{value:.4f}' for value in values)}"
     yield from (line for run in group for line in _lost_by_ten_views(run))
     yield from (line for run in group for line in _rates(run))
-    if counts := [f"{run.result['images']['test']:,}" for run in group if "test" in (run.result.get("images") or {})]:
+    if counts := [f"{images:,}" for run in group if (images := run.images("test"))]:
         yield f"- Test images: {_distinct(counts)}"
     yield f"- Time: {mean(seconds, digits=0)} s per run"
     yield f"- Hardware: {_distinct(_hardware(run.result) for run in group)}"
@@ -117,17 +120,18 @@ def _section(group: Sequence[Run]) -> Iterable[str]:
 
 def _rates(run: Run) -> Iterable[str]:
     """The values of a learning rate that changes in steps."""
-    if 1 < len(run.rates) <= MOST_RATES:
-        (_, first), *others = run.rates
+    rates = learning_rates(run.rows)
+    if 1 < len(rates) <= MOST_RATES:
+        (_, first), *others = rates
         falls = [f"{rate:.3g} from epoch {epoch}" for epoch, rate in others]
         yield f"- Learning rate of seed {run.config['seed']}: {', '.join([f'{first:.3g}', *falls])}"
 
 
 def _lost_by_ten_views(run: Run) -> Iterable[str]:
     """A line for each accuracy that is lower for ten views than for the centre crop, with its standard error."""
-    for name in FIGURES:
-        centre, ten = run.figure(f"test/{name}"), run.figure(f"ten_crop/{name}")
-        images = (run.result.get("images") or {}).get("test")
+    for name in ACCURACIES:
+        centre, ten = run.metric(f"test/{name}"), run.metric(f"ten_crop/{name}")
+        images = run.images("test")
         if centre is not None and ten is not None and images and ten < centre:
             error = math.sqrt(ten * (1 - ten) / images)
             which = "within" if centre - ten < error else "beyond"

@@ -8,9 +8,8 @@ from typing import Any
 
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.intervals import Difference, difference
-from alexnet_lab.runs.groups import Group, group_runs
-from alexnet_lab.runs.run import FIGURES, Figure, Run, images, published
-from alexnet_lab.runs.settings import DATASET, SEED, short_names, telling
+from alexnet_lab.runs.groups import DATASET, SEED, Group, group_runs, short_names, telling
+from alexnet_lab.runs.run import FIGURES, Figure, Run
 
 TESTED, VALIDATED = ("test/top1", "test/top5"), ("val/top1", "val/top5")
 
@@ -68,7 +67,7 @@ def compare_runs(
         groups=groups,
         settings=names,
         figures=[figure for figure in FIGURES if any(figure.key in group.samples for group in groups)],
-        published={group.name: published(group.runs[0]) for group in groups},
+        published={group.name: group.runs[0].published for group in groups},
         baseline=base,
         differences={group.name: _differences(group, base, level) for group in groups} if base else {},
         confidence=level,
@@ -125,7 +124,7 @@ def _differences(group: Group, base: Group, level: float) -> dict[str, Differenc
             group.samples[key].values,
             base.samples[key].values,
             level,
-            (images(group.runs[0], key.partition("/")[0]), images(base.runs[0], key.partition("/")[0])),
+            (group.runs[0].images(key.partition("/")[0]), base.runs[0].images(key.partition("/")[0])),
         )
         for key in (TESTED if TESTED[0] in base.samples else VALIDATED)
         if key in group.samples and key in base.samples

@@ -6,7 +6,7 @@ from typing import Any
 
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs.run import Run
-from alexnet_lab.runs.wandb_runs import run_of_wandb
+from alexnet_lab.runs.wandb_records import run_of_wandb
 
 SECONDS = 30  # for one answer of the server
 

@@ -1,4 +1,4 @@
-"""`metrics.csv`: the run's own record of every logged point, there with or without any other logger."""
+"""A run's loggers: `metrics.csv`, which every run writes, and those that the configuration names."""
 
 import csv
 from collections.abc import Mapping
@@ -7,14 +7,30 @@ from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 
+from alexnet_lab import distributed
+from alexnet_lab.config.build import build
 from alexnet_lab.errors import cannot_be_written
+from alexnet_lab.loggers.others import NoLogger
+from alexnet_lab.runs import folders
 from alexnet_lab.runs.metric_rows import COLUMNS, read_columns, read_rows, write_rows
+
+
+def make_loggers(settings: dict[str, Any], folder: Path) -> dict[str, Logger]:
+    """The loggers by their keys in the configuration; ranks other than 0 get one that drops everything.
+
+    Raises:
+        UserError: as of `build`.
+    """
+    if distributed.rank() != 0:
+        return {"": NoLogger()}  # callbacks ask for a logger on every rank
+    chosen = {f"logger.{name}": build(node, f"logger.{name}", Logger) for name, node in settings.items() if node}
+    return {folders.METRICS: MetricsCsv(folder / folders.METRICS), **chosen}
 
 
 class MetricsCsv(Logger):
     """Appends one row per logged point, `epoch,step,<metric>...`, and flushes it, so that a kill loses nothing.
 
-    A metric that is not among the standard columns adds a column at the right. Raises RunFailed on a full disk.
+    A metric that is not a standard column adds a column at the right. Raises RunFailed on a full disk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +42,7 @@ class MetricsCsv(Logger):
 
     @property
     def name(self) -> str:
-        """Empty: lightning puts what belongs to the first logger, as files of its ModelCheckpoint, into `save_dir`."""
+        """Empty, so that lightning puts the files of its ModelCheckpoint directly into `save_dir`."""
         return ""
 
     @property

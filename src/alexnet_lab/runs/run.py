@@ -1,44 +1,35 @@
-"""A run as the comparison sees it, whatever it was read from, and its figures."""
+"""One reading of runs, for every command: finds their folders and reads them, of any age, also unfinished ones.
 
+Imports nothing heavy.
+"""
+
+import csv
+import glob
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from alexnet_lab import metric_names
-from alexnet_lab.runs.metric_rows import best_figures, final_figures
+from alexnet_lab.errors import UserError
+from alexnet_lab.runs import folders, metric_rows, result_file
 
 Status = Literal["finished", "failed", "interrupted", "unfinished"]
+"""`unfinished`: the run is still running, or the record of its end is damaged."""
+STATUSES: tuple[Status, ...] = ("finished", "failed", "interrupted")
 Rows = Sequence[Mapping[str, float]]
-
-OF_AN_EPOCH = frozenset(name for name in metric_names.FIGURES if not name.startswith("test/"))
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run.
-
-    `unfinished` says that it is running, or that the record of its end is damaged. `facts` is what `result.json` tells
-    beside the metrics: `seconds`, `images_per_second`, `parameters`, `macs`, `images` (how many each split had).
-    `final` and `best` are figures by metric name.
-    """
-
-    name: str
-    source: str
-    status: Status
-    config: Mapping[str, Any]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    rows: Rows = ()
-    final: Mapping[str, float] = field(default_factory=dict)
-    best: Mapping[str, float] = field(default_factory=dict)
-    error: str | None = None
-    pictures: Sequence[Path] = ()
+TEN_CROP = "ten_crop.json"
+"""The file of `evaluate.py protocol=ten_crop out=RUN/ten_crop.json`."""
+OFFLINE = "offline-run-"
+"""Beginning of the names of W&B's offline folders."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a run: `key` names it in `sort=` and in CSV; `text` is a format specification."""
+    """A number in the comparison: `key` names it in `sort=` and in CSV; `text` is a format specification."""
 
     key: str
     title: str
@@ -61,44 +52,185 @@ FIGURES = (
 )
 
 
-def figures(run: Run) -> dict[str, float]:
-    """What is known of `run` among `FIGURES`, by key; accuracies are fractions of 1.
+@dataclass(frozen=True)
+class Run:
+    """A run's recorded configuration, result and metrics, read from its folder or from W&B.
 
-    A metric's final and best values are those of the rows, and the recorded ones where there are no rows.
+    `source` is the folder or the address. `result` has the keys of `result.json`; where a killed process left none, it
+    is `result_file.NO_END`, and empty while the run is running. `rows` are those of `metrics.csv`.
     """
-    rows = [{name: value for name, value in row.items() if math.isfinite(value)} for row in run.rows]
-    final, best = {**run.final, **final_figures(rows)}, {**run.best, **best_figures(rows)}
-    found: dict[str, Any] = {
-        "epochs": epochs(rows),
-        **{key: run.facts.get(key) for key in ("seconds", "images_per_second", "parameters", "macs")},
-        **{key: final.get(key) for key in ("test/top1", "test/top5", "val/top1", "val/top5")},
-        **{f"best_{key}": best.get(key) for key in ("val/top1", "val/top5")},
-    }
-    if not rows and run.status == "finished":
-        found["epochs"] = _mapping(run.config.get("trainer")).get("max_epochs")
-    return {key: float(value) for key, value in found.items() if _is_number(value)}
+
+    name: str
+    source: str
+    config: Mapping[str, Any]
+    result: Mapping[str, Any] = field(default_factory=dict)
+    rows: Rows = ()
+    ten_crop: Mapping[str, Any] | None = None
+    """The metrics over ten views; None where they were not measured."""
+    damage: Sequence[str] = ()
+    """A line for each file that cannot be read."""
+
+    @property
+    def status(self) -> Status:
+        return next((status for status in STATUSES if status == self.result.get("status")), "unfinished")
+
+    @property
+    def error(self) -> str | None:
+        """Why the run failed, and which of its files are damaged."""
+        recorded = self.result.get("error")
+        return "\n".join([*([str(recorded)] if recorded else []), *self.damage]) or None
+
+    @property
+    def pictures(self) -> list[Path]:
+        return sorted(Path(self.source, "pictures").glob("*.png"))
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """The known values of `FIGURES` by key; accuracies are fractions of 1, NaN and infinities are left out."""
+        found: dict[str, Any] = {
+            "epochs": self.epochs,
+            **{key: self.result.get(key) for key in ("seconds", "images_per_second", "parameters", "macs")},
+            **{key: self._final.get(key) for key in ("test/top1", "test/top5", "val/top1", "val/top5")},
+            **{f"best_{key}": self._best.get(key) for key in ("val/top1", "val/top5")},
+        }
+        return {key: float(value) for key, value in found.items() if _is_number(value)}
+
+    def metric(self, name: str) -> float | None:
+        """The final value of a metric; `ten_crop/top1` is that over ten views."""
+        protocol, _, metric = name.partition("/")
+        return (self.ten_crop or {}).get(f"test/{metric}") if protocol == "ten_crop" else self._final.get(name)
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs that a training or validation metric is recorded of; without rows those that were asked for."""
+        if not self._finite and self.status == "finished":
+            asked: Any = _mapping(self.config.get("trainer")).get("max_epochs")
+            return asked if _is_number(asked) else None
+        return metric_rows.epochs(self._finite)
+
+    @property
+    def published(self) -> dict[str, Mapping[str, Any]]:
+        """The metrics that the run's experiment gives as published: name -> `value`, perhaps `deviation`, `range`."""
+        stated = _mapping(_mapping(self.config.get("recipe")).get("published"))
+        return {
+            str(metric): figure
+            for metric, figure in stated.items()
+            if isinstance(figure, Mapping) and _is_number(figure.get("value"))
+        }
+
+    def images(self, split: str) -> int | None:
+        """How many images the metrics of `split` are over; None in older runs."""
+        number: Any = _mapping(self.result.get("images")).get(split)
+        return int(number) if _is_number(number) and number > 0 else None
+
+    def check_readable(self) -> None:
+        """Raise UserError if a file of the run is damaged."""
+        if self.damage:
+            raise UserError(f"{self.source}: {'; '.join(self.damage)}")
+
+    @cached_property
+    def _finite(self) -> Rows:
+        return [{name: value for name, value in row.items() if math.isfinite(value)} for row in self.rows]
+
+    @cached_property
+    def _final(self) -> Mapping[str, float]:
+        return {**_mapping(self.result.get("final")), **metric_rows.final_metrics(self._finite)}
+
+    @cached_property
+    def _best(self) -> Mapping[str, float]:
+        return {**_mapping(self.result.get("best")), **metric_rows.best_metrics(self._finite)}
 
 
-def epochs(rows: Rows) -> int | None:
-    """Epochs of which a training or validation figure is recorded; None without any."""
-    ended = [row["epoch"] for row in rows if "epoch" in row and not OF_AN_EPOCH.isdisjoint(row)]
-    return int(max(ended)) + 1 if ended else None
+def read_runs(places: Sequence[str]) -> list[Run]:
+    """The runs in and below `places`: folders, or patterns like `logs/**/lenet-*`; each once, named by its path.
+
+    A file that cannot be read is reported in the run's `damage`.
+
+    Raises:
+        UserError: there is no such place, or no run in it.
+    """
+    known = {folder.resolve(): folder for place in places for folder in _find(place)}
+    # A pattern with ** also matches what is within a run.
+    found = sorted(folder for path, folder in known.items() if known.keys().isdisjoint(path.parents))
+    if not found:
+        wanted = f"a run's folder has a {folders.CONFIG} or a {folders.RESULT}"
+        raise UserError(f"runs={','.join(places)}: no run there; {wanted}")
+    runs: dict[Path, list[Path]] = {}
+    for folder in found:
+        # W&B has one offline folder for each time that a run was continued; they share the end of their names.
+        of_wandb = folder.name.startswith(OFFLINE)
+        runs.setdefault(folder.parent / folder.name.rpartition("-")[2] if of_wandb else folder, []).append(folder)
+    with ThreadPoolExecutor() as pool:  # a folder of W&B takes seconds of another process
+        return list(pool.map(_read, runs.values(), _names([parts[-1] for parts in runs.values()])))
 
 
-def published(run: Run) -> dict[str, Mapping[str, Any]]:
-    """The published figures that the run's experiment states: metric -> `value`, perhaps `deviation` and `range`."""
-    stated = _mapping(_mapping(run.config.get("recipe")).get("published"))
-    return {
-        str(metric): figure
-        for metric, figure in stated.items()
-        if isinstance(figure, Mapping) and _is_number(figure.get("value"))
-    }
+def read_run(folder: Path, name: str | None = None) -> Run:
+    """The run in `folder`, named like it or `name`."""
+    damage: list[str] = []
+
+    def attempt(file: str, read: Callable[[Path], Any], missing: Any) -> Any:
+        try:
+            return read(folder / file)
+        except UserError as error:
+            damage.append(str(error).removeprefix(f"{folder}/"))
+        except (OSError, ValueError, TypeError, csv.Error) as error:
+            damage.append(f"{file} is damaged: {error}")
+        return missing
+
+    config = attempt(folders.CONFIG, lambda path: folders.read_config(folder) if path.exists() else {}, {})
+    return Run(
+        name=name or folder.name,
+        source=str(folder),
+        config=config,
+        result=attempt(folders.RESULT, result_file.read_end, {}) or {},
+        rows=attempt(folders.METRICS, metric_rows.read_rows, []),
+        ten_crop=attempt(TEN_CROP, result_file.read_result, None),
+        damage=damage,
+    )
 
 
-def images(run: Run, split: str) -> int | None:
-    """How many images of `split` the run's figures are over; None where it is not recorded."""
-    number: Any = _mapping(run.facts.get("images")).get(split)
-    return int(number) if _is_number(number) and number > 0 else None
+def _read(parts: Sequence[Path], name: str) -> Run:
+    if parts[-1].name.startswith(OFFLINE):
+        from alexnet_lab.runs import wandb_records  # here, since few comparisons need it
+
+        return wandb_records.read_offline(parts, name)
+    return read_run(parts[-1], name)
+
+
+def _find(place: str) -> list[Path]:
+    matches = [Path(place)] if Path(place).exists() else [Path(match) for match in glob.glob(place, recursive=True)]
+    if not matches:
+        raise UserError(f"runs={place}: there is no such folder, and no folder matches it as a pattern")
+    return [folder for match in matches if match.is_dir() for folder in _below(match)]
+
+
+def _below(place: Path) -> Iterable[Path]:
+    for parent, names, files in os.walk(place):
+        path = Path(parent)
+        if path.name.startswith(OFFLINE) or folders.CONFIG in files or folders.RESULT in files:
+            names.clear()
+            yield path
+        # W&B also keeps online runs, with a config.yaml of its own; they are read from the server.
+        hidden = (".", "run-") if path.name == "wandb" else (".",)
+        names[:] = sorted(name for name in names if not name.startswith(hidden) and name != folders.CHECKPOINTS)
+
+
+def _names(found: Sequence[Path]) -> list[str]:
+    """Paths below the common folder, without the overrides that all jobs of a sweep share."""
+    paths = [folder.resolve() for folder in found]
+    if len(paths) == 1:
+        return [paths[0].name]
+    common = os.path.commonpath([path.parent for path in paths])
+    short = {path.parent: _without_shared([one.name for one in paths if one.parent == path.parent]) for path in paths}
+    return [os.path.relpath(path.parent / short[path.parent][path.name], common) for path in paths]
+
+
+def _without_shared(names: Sequence[str]) -> dict[str, str]:
+    """Each name, as `model=lenet,seed=0`, without the parts that all share; unchanged if two would become equal."""
+    parts = {name: name.split(",") for name in names}
+    shared = set.intersection(*map(set, parts.values()))
+    kept = {name: ",".join(part for part in parts[name] if part not in shared) for name in names}
+    return kept if all(kept.values()) and len(set(kept.values())) == len(names) else {name: name for name in names}
 
 
 def _is_number(value: Any) -> bool:

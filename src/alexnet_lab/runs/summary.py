@@ -10,7 +10,7 @@ from rich.table import Table
 from alexnet_lab.callbacks.pace import speed
 from alexnet_lab.command_line import command, from_here, override
 from alexnet_lab.runs import folders, result_file
-from alexnet_lab.runs.repository import NOT_MEASURED, Run, not_comparable, published_text
+from alexnet_lab.runs.recipe import NOT_MEASURED, not_comparable, published_text
 
 
 def print_summary(folder: Path) -> None:
@@ -20,7 +20,7 @@ def print_summary(folder: Path) -> None:
     config = folders.read_config(folder) if (folder / folders.CONFIG).exists() else {"overrides": []}
     recipe = config.get("recipe") or {}
     published = recipe.get("published") or {}
-    different = not_comparable(Run(folder.name, config, result))
+    different = not_comparable(config)
     title = f"run {folder.name}: {result['status']}"
     table = Table("", "this run", *["published"] * bool(published), title=title, show_header=bool(published))
     table.title_justify = "left"

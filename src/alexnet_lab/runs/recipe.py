@@ -1,0 +1,54 @@
+"""A run beside its recipe: what it changes, and the published metrics as text."""
+
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alexnet_lab.config.schema import Effect, default, effect
+from alexnet_lab.runs.groups import SEED, setting_text
+
+NOT_MEASURED = "not measured here"
+ACCURACIES = ("top1", "top5")
+CHOSEN_WITH_A_RECIPE = (SEED, "experiment", "sweep")
+"""Overrides that choose the recipe and its runs."""
+
+
+def command(config: Mapping[str, Any]) -> str:
+    """The command line of the recipe, without the seed and what does not change the result."""
+    words = [f"experiment={config['recipe']['name']}", *changes(config)]
+    return " ".join(["python src/train.py", *map(shlex.quote, words)])
+
+
+def changes(config: Mapping[str, Any]) -> list[str]:
+    """The run's overrides that change its recipe."""
+    return [text for text in config["overrides"] if _is_change(*_key_and_value(text))]
+
+
+def not_comparable(config: Mapping[str, Any]) -> list[str]:
+    """The run's overrides after which its metrics do not compare with those that its recipe's source published."""
+    return [text for text in changes(config) if effect(_key_and_value(text)[0]) is not Effect.SPEED]
+
+
+def _is_change(key: str, value: str) -> bool:
+    has_effect = effect(key) not in (Effect.NONE, Effect.COPY) and key not in CHOSEN_WITH_A_RECIPE
+    return has_effect and (default(key) is None or value != setting_text(default(key)))
+
+
+def _key_and_value(override: str) -> tuple[str, str]:
+    key, _, value = override.lstrip("+~").partition("=")
+    return key.partition("@")[0], value
+
+
+def mean(values: Sequence[float], digits: int = 4, sign: str = "-") -> str:
+    """With the standard deviation of the sample if there are several; `sign` as in format specifications."""
+    text = f"{statistics.mean(values):{sign}.{digits}f}"
+    return f"{text} +- {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+
+
+def published_text(figure: Mapping[str, Any] | None) -> str:
+    """A published metric, as `0.803 +- 0.016`; empty for None."""
+    if figure is None:
+        return ""
+    deviation = figure.get("deviation")
+    return f"{figure['value']}" + (f" +- {deviation}" if deviation is not None else "")

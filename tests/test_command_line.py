@@ -22,14 +22,14 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["model.dropout=["], "error: model.dropout=[: Hydra cannot parse this"),
         (["resume=nowhere"], f"error: resume={ROOT}/nowhere: no run there"),
         (["resume=nowhere/last.ckpt"], f"error: resume={ROOT}/nowhere/last.ckpt: no such checkpoint"),
-        (["run=a/b"], "error: run=a/b: a run's name is made of letters"),
+        (["run=a/b"], "error: run=a/b: a run's name consists of letters"),
         (["trainer.devices=0"], "error: trainer.devices=0: a number of devices, a list of their indices, or auto"),
         (
             ["model=[lenet,caffenet]"],
-            "error: model=[lenet,caffenet]: one model at a time; a sweep over them is -m model=",
+            "error: model=[lenet,caffenet]: choose one model, or sweep over several: -m model=",
         ),
         (["~model"], "error: data.image_size refers to model.image_size, which does not exist"),
-        (["--no-such-flag"], "error: --no-such-flag: options are typed as KEY=VALUE, without dashes"),
+        (["--no-such-flag"], "error: --no-such-flag: options have the form KEY=VALUE, without dashes"),
         (["-m", "--cfg", "job"], "error: Only one of --run, --multirun, --cfg"),
     ],
 )
@@ -68,7 +68,7 @@ def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_pat
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("trainer.limit_train_batches=0", "trainer.limit_train_batches: 0 does not fit: 0 leaves nothing to do"),
+        ("trainer.limit_train_batches=0", "trainer.limit_train_batches: 0 does not fit: it must be above 0"),
         ("data.batch_size=-1", "data.batch_size must be at least 1, got -1"),
         ("data.batch_size=1.5", "data.batch_size: 1.5 does not fit: Input should be a valid integer"),
         ("model.dropout=abc", "model.dropout: 'abc' does not fit: Input should be a valid number"),
@@ -102,9 +102,9 @@ def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_pat
             "trainer.max_epoch: lightning.pytorch.Trainer has no such option, did you mean max_ep",
         ),
         ("+trainer.logger=false", "trainer.logger: lightning.pytorch.Trainer has no such option"),
-        ("+callbacks.foo=1", "callbacks.foo: there is no _target_ that says what to make"),
-        ("+callbacks.foo.bar=1", "callbacks.foo: there is no _target_ that says what to make"),
-        ("+logger.foo=1", "logger.foo: there is no _target_ that says what to make"),
+        ("+callbacks.foo=1", "callbacks.foo: _target_ is missing; it names the class or function to call"),
+        ("+callbacks.foo.bar=1", "callbacks.foo: _target_ is missing; it names the class or function to call"),
+        ("+logger.foo=1", "logger.foo: _target_ is missing; it names the class or function to call"),
         ("+checkpoints.top_k=3", "there is no option 'checkpoints.top_k'"),
         (
             "model._target_=alexnet_lab.models.lenet.linnet",

@@ -437,7 +437,7 @@ def test_ranks_of_torchrun_need_a_trainer_of_as_many(script: Any, tmp_path: Path
     environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "launch")}
     ended = script.run(*TWENTY, late, f"hydra.run.dir={folder}", program=torchrun, env=environment)
     assert ended.returncode != 0
-    assert "2 process(es) were started for a trainer of 1" in ended.stderr
+    assert "2 process(es) were started, but the trainer needs 1" in ended.stderr
     assert not (folder / "config.yaml").exists()
 
 
@@ -445,7 +445,7 @@ def test_more_nodes_than_were_started_are_refused(script: Any, tmp_path: Path) -
     folder = tmp_path / "run"
     ended = script.run(*TWENTY, "trainer=ddp_cpu", "trainer.num_nodes=2", f"hydra.run.dir={folder}")
     assert ended.returncode == 2
-    assert "2 process(es) were started for a trainer of 4" in ended.stderr
+    assert "2 process(es) were started, but the trainer needs 4" in ended.stderr
     assert not folder.exists()
 
 

@@ -1,4 +1,4 @@
-"""`compare` from the command line to the files, on runs as training leaves them and on a real one."""
+"""`compare` from the command line to the written files, on synthetic runs and on a real one."""
 
 import csv
 import statistics
@@ -18,7 +18,7 @@ ACCURACIES = {"lenet": (0.80, 0.82, 0.81), "caffenet": (0.90, 0.88)}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two networks with three and two seeds, of which one has a published figure, and a failed run."""
+    """Two networks with three and two seeds, one of them with a published value, and a failed run."""
     recipe = {"name": "book", "published": {"test/top1": {"value": 0.803, "deviation": 0.016}}}
     for model, accuracies in ACCURACIES.items():
         for seed, top1 in enumerate(accuracies):
@@ -45,7 +45,7 @@ def table(path: Path) -> dict[str, dict[str, str]]:
         return {row["run"]: row for row in csv.DictReader(file)}
 
 
-def test_figures_equal_those_recomputed_from_metrics_csv(
+def test_metrics_equal_those_recomputed_from_metrics_csv(
     compared: Callable[..., str], folder: Path, tmp_path: Path
 ) -> None:
     compared(f"out={tmp_path}/x.csv")
@@ -69,7 +69,7 @@ def test_figures_equal_those_recomputed_from_metrics_csv(
         assert float(row["epochs"]) == 3
 
 
-def test_table_shows_means_published_figures_and_only_what_differs(compared: Callable[..., str]) -> None:
+def test_table_shows_means_published_values_and_only_differing_settings(compared: Callable[..., str]) -> None:
     lines = compared().splitlines()
     heads = " ".join(lines[:2])
     for title in ("published test", "model", "lr", "epochs", "time (s)", "images/s", "parameters", "MACs"):
@@ -101,7 +101,7 @@ def test_differences_to_a_baseline_have_an_interval(
     assert "| 0.8100 ± 0.0100 | 0.803 ± 0.016 | baseline |" in markdown
 
 
-def test_level_of_the_intervals_is_told_as_it_was_given(compared: Callable[..., str]) -> None:
+def test_confidence_level_is_printed_as_given(compared: Callable[..., str]) -> None:
     assert "[99.9% confidence interval]" in compared("baseline=lenet-s1", "confidence=0.999")
 
 
@@ -133,16 +133,14 @@ def test_rows_are_sorted_by_any_column(
     assert list(table(tmp_path / "x.csv")) == names
 
 
-def test_what_a_failed_run_said_does_not_reach_the_terminal_as_a_command(
-    compared: Callable[..., str], folder: Path
-) -> None:
+def test_error_of_a_failed_run_cannot_control_the_terminal(compared: Callable[..., str], folder: Path) -> None:
     write_run(folder / "loud", settings("lenet", 8), [], status="failed", error="red \x1b[31malert\x07")
     said = compared()
     assert "failed: loud: red \N{REPLACEMENT CHARACTER}[31malert" in said
     assert "\x1b" not in said
 
 
-def test_seeds_can_be_shown_one_by_one(compared: Callable[..., str], tmp_path: Path) -> None:
+def test_seeds_can_be_shown_separately(compared: Callable[..., str], tmp_path: Path) -> None:
     compared("group_seeds=false", f"out={tmp_path}/x.csv")
     found = table(tmp_path / "x.csv")
     assert len(found) == 6
@@ -170,23 +168,23 @@ def test_real_run_is_compared_with_its_own_result(
     [
         (["sort=tset/top1"], "sort=tset/top1: there is no such column, did you mean test/top1?"),
         (["baseline=lenet"], "baseline=lenet: there is no such run, did you mean lenet-s*?"),
-        (["confidence=high"], "confidence=high: it takes a number"),
+        (["confidence=high"], "confidence=high: confidence takes a number"),
         (["confidence=95"], "confidence must be between 0 and 1, got 95"),
-        (["group_seeds=maybe"], "group_seeds=maybe: it takes true or false"),
-        (["wandb_filters=finished"], "wandb_filters=finished: it takes keys or null"),
+        (["group_seeds=maybe"], "group_seeds=maybe: group_seeds takes true or false"),
+        (["wandb_filters=finished"], "wandb_filters=finished: wandb_filters takes keys or null"),
         (["out=page.pdf"], "out=page.pdf: the name must end in .html or .csv or .md"),
         (["out=/proc/nowhere/x.csv"], "out=/proc/nowhere/x.csv: no file can be written in /proc (No such file"),
         (["runs=nowhere"], "runs=nowhere: there is no such folder"),
-        (["runs=null"], "which runs? runs=FOLDER"),
+        (["runs=null"], "name runs: runs=FOLDER"),
     ],
 )
-def test_wrong_value_is_told(compared: Callable[..., str], overrides: list[str], line: str) -> None:
+def test_wrong_value_is_reported(compared: Callable[..., str], overrides: list[str], line: str) -> None:
     with pytest.raises(UserError) as told:
         compared(*overrides)
     assert str(told.value).startswith(line)
 
 
-def test_script_prints_the_table_and_tells_a_wrong_key(script: Any, folder: Path) -> None:
+def test_script_prints_the_table_and_reports_a_wrong_key(script: Any, folder: Path) -> None:
     ended = script.run(f"runs={folder}", program=("src/compare.py",))
     assert ended.returncode == 0, ended.stderr
     assert "lenet-s*" in ended.stdout

@@ -49,7 +49,7 @@ def test_table_has_each_layer_with_kernel_stride_and_shape(composed, capsys) -> 
     assert cells == ["conv1", "Conv2d", "11x11", "4", "1", "1", "96 x 54 x 54", "11,712", "33,872,256"]
 
 
-def test_command_that_does_not_sweep_says_so_and_leaves_nothing(script, tmp_path) -> None:
+def test_command_that_cannot_sweep_reports_it_and_leaves_no_files(script, tmp_path) -> None:
     before = sorted(os.listdir(ROOT))
     ended = script.run("-m", "model=lenet,caffenet", program=(str(ROOT / "src/describe.py"),), cwd=tmp_path)
     assert ended.returncode == 2
@@ -68,7 +68,7 @@ def test_only_train_sweeps() -> None:
     assert [name for name, sweeps in sweeping.items() if sweeps] == ["train"]
 
 
-def test_scripts_answer_wrong_names_in_a_few_lines(script) -> None:
+def test_scripts_report_wrong_names_in_a_few_lines(script) -> None:
     ended = script.run("model=alexnet_d2", program=("src/describe.py",))
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: model=alexnet_d2: there is no such model, did you mean alexnet_d2l?\n")

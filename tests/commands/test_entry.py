@@ -1,4 +1,4 @@
-"""What the entry of all commands makes of errors, in this process."""
+"""How the entry point of all commands reports errors; runs in this process."""
 
 import errno
 import os
@@ -45,7 +45,7 @@ def program(
         ("hydra.run.dir=/dev/null", "/dev/null cannot be written: not a folder"),
         ("hydra.run.dir=", "hydra.run.dir=: the path is empty; name a file or a folder"),
         ("model=[1,2]", "model=[1,2]: model takes a name"),
-        ("trainer=[]", "trainer=[]: one trainer is needed; --help lists their names"),
+        ("trainer=[]", "trainer=[]: choose one trainer; --help lists the names"),
     ],
 )
 def test_wrong_argument_is_one_or_two_lines(
@@ -68,7 +68,7 @@ def test_refused_key_leaves_no_folder(program: Callable[..., tuple[int, str]], t
 @pytest.mark.parametrize(
     ("number", "status"), [(errno.EROFS, USER_ERROR), (errno.ENOTDIR, USER_ERROR), (errno.ENOSPC, FAILED)]
 )
-def test_place_that_the_system_refuses_is_one_line(
+def test_folder_that_cannot_be_written_is_reported_in_one_line(
     program: Callable[..., tuple[int, str]], tmp_path: Path, number: int, status: int
 ) -> None:
     def work(config: DictConfig) -> NoReturn:
@@ -85,7 +85,7 @@ def test_place_that_the_system_refuses_is_one_line(
     [
         ({"config.yaml": ""}, "failed: the process was killed (out of memory?)"),
         ({"config.yaml": "", "result.json": '{"status": "failed", "error": "no loss"}'}, "failed: no loss"),
-        ({}, "failed: it ended with status 1; what it printed tells why"),
+        ({}, "failed: exit status 1; see its output for the reason"),
     ],
 )
 def test_job_of_another_launcher_reports_how_its_run_ended(

@@ -24,7 +24,7 @@ MEAN, STD = [0.5, 0.4, 0.6], [0.25, 0.3, 0.2]
 
 @pytest.fixture
 def changed(trained_run, tmp_path):
-    """The checkpoint with parts of its recorded configuration exchanged."""
+    """The checkpoint with parts of its recorded configuration replaced."""
 
     def write(**parts) -> Path:
         content = torch.load(trained_run.last, weights_only=True)
@@ -36,7 +36,7 @@ def changed(trained_run, tmp_path):
     return write
 
 
-def test_script_gives_exactly_the_figures_that_the_run_reported(script, trained_run, tmp_path) -> None:
+def test_script_reproduces_the_metrics_of_the_run_exactly(script, trained_run, tmp_path) -> None:
     before = sorted(os.listdir(ROOT))
     out = tmp_path / "figures.json"
     ended = script.run(f"checkpoint={trained_run.last}", f"out={out}", program=("src/evaluate.py",))
@@ -50,7 +50,7 @@ def test_script_gives_exactly_the_figures_that_the_run_reported(script, trained_
     assert sorted(os.listdir(ROOT)) == before
 
 
-def test_val_split_gives_the_figures_of_the_best_epoch(composed, trained_run) -> None:
+def test_val_split_reproduces_the_metrics_of_the_best_epoch(composed, trained_run) -> None:
     config = composed("evaluate", f"checkpoint={trained_run.best}", "split=val", "trainer=cpu")
     figures = evaluate(config)
     assert figures.keys() == {"val/loss", "val/top1", "val/top5"}
@@ -65,7 +65,7 @@ def test_val_split_gives_the_figures_of_the_best_epoch(composed, trained_run) ->
         (("split=val",), [], None),
     ],
 )
-def test_published_metric_of_the_same_views_stands_beside_the_measured_one(
+def test_published_metric_of_the_same_views_is_shown_next_to_the_measured_one(
     options, overrides, shown, composed, trained_run, tmp_path, capsys
 ) -> None:
     content = torch.load(trained_run.last, weights_only=True)
@@ -131,15 +131,17 @@ def test_several_checkpoints_are_averaged_as_probabilities(
     assert "average of 3 networks" in capsys.readouterr().out
 
 
-def test_the_average_of_one_checkpoint_with_itself_is_its_own(composed, trained_run) -> None:
+def test_average_of_a_checkpoint_with_itself_equals_its_own_metrics(composed, trained_run) -> None:
     figures = evaluate(composed("evaluate", f"checkpoint=[{trained_run.last},{trained_run.last}]", "trainer=cpu"))
     assert figures["test/top1"] == trained_run.result["final"]["test/top1"]
     assert figures["test/loss"] == pytest.approx(trained_run.result["final"]["test/loss"], rel=1e-6)
 
 
-def test_networks_of_different_images_have_no_average(composed, trained_run, changed) -> None:
+def test_checkpoints_evaluated_on_different_images_are_not_averaged(composed, trained_run, changed) -> None:
     other = changed(data={"seed": 9, "test_size": 60})
-    with pytest.raises(UserError, match="but on other images of it: an average needs the same images"):
+    with pytest.raises(
+        UserError, match="were evaluated on different images of synthetic; averaging requires the same images"
+    ):
         evaluate(composed("evaluate", f"checkpoint=[{trained_run.last},{other}]", "trainer=cpu"))
 
 
@@ -147,10 +149,10 @@ def test_networks_of_different_images_have_no_average(composed, trained_run, cha
     ("second", "message"),
     [
         ("nowhere.ckpt", r"checkpoint=nowhere\.ckpt: there is no such file"),
-        (None, r"is of synthetic, .* of other: an average needs the same images"),
+        (None, r"was trained on synthetic, .* on other; averaging requires the same images"),
     ],
 )
-def test_all_checkpoints_are_looked_at_before_any_is_measured(
+def test_all_checkpoints_are_checked_before_any_is_evaluated(
     composed, trained_run, changed, monkeypatch, second, message
 ) -> None:
     monkeypatch.setattr("alexnet_lab.commands.evaluate._measure", lambda *_: pytest.fail("was measured"))
@@ -165,18 +167,18 @@ def test_all_checkpoints_are_looked_at_before_any_is_measured(
         ("protocol=five_crop", "protocol=five_crop: there is no such protocol; choose from: center, ten_crop"),
         ("protocol=ten_crop", "protocol=ten_crop: synthetic is not cropped; choose protocol=center"),
         ("split=train", "split=train: there is no such split; choose from: test, val"),
-        ("checkpoint=null", "which one\\? checkpoint=PATH"),
+        ("checkpoint=null", "name a checkpoint: checkpoint=PATH"),
         ("checkpoint=nowhere.ckpt", "checkpoint=nowhere.ckpt: there is no such file"),
         ("checkpoint=conf", "that is a folder; name the file in it"),
         ("out=nowhere/figures.json", "there is no folder nowhere"),
-        ("out=conf", "out=conf: that is a folder; name a file in it"),
+        ("out=conf", "out=conf is a folder; name a file in it"),
         ("out=/proc/figures.json", "no file can be written in /proc"),
         ("out=figures", "out=figures: the name must end in .json"),
-        ("trainer=[]", "trainer: one is needed"),
+        ("trainer=[]", "choose a trainer"),
         ("trainer.precision=0", "trainer.precision: 0 does not fit"),
         ("trainer.limit_test_batches=0.0001", "trainer: You requested to check 0.0001 of the `test_dataloader`"),
-        ("trainer=ddp_cpu", "measured on one device, got 2"),
-        ("trainer.limit_test_batches=0", "trainer.limit_test_batches=0 leaves no image to measure"),
+        ("trainer=ddp_cpu", "evaluation takes one device, got 2"),
+        ("trainer.limit_test_batches=0", "trainer.limit_test_batches=0 leaves no image to evaluate"),
     ],
 )
 def test_wrong_option_is_named_with_its_remedy(composed, trained_run, override, message) -> None:
@@ -186,7 +188,7 @@ def test_wrong_option_is_named_with_its_remedy(composed, trained_run, override, 
 
 @pytest.fixture(scope="module", params=["uint8", "jpeg"])
 def store(request, tmp_path_factory) -> Path:
-    """Thirteen photographs of ten classes to train on, and as many to measure on, among them a small and a grey one."""
+    """13 photographs of ten classes for training and 13 for evaluation, including a small and a grey one."""
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("stores") / "photographs"
     random = np.random.default_rng(3)
     for split in ("train", "val"):
@@ -217,7 +219,7 @@ def measured_on(trained_run, composed, store, tmp_path):
 
 
 def ten_crops_one_by_one(net: torch.nn.Module, image: np.ndarray, crop: int, size: int) -> np.ndarray:
-    """[K], the mean of ten softmax outputs of uint8 [256, 256, 3], each by itself: PIL cuts out, NumPy normalises."""
+    """[K], the mean of ten softmax outputs for uint8 [256, 256, 3]: PIL crops, NumPy normalises."""
     whole, room = Image.fromarray(image), 256 - crop
     total = np.zeros(10)
     for left, top in [(0, 0), (room, 0), (0, room), (room, room), (room // 2, room // 2)]:
@@ -235,7 +237,7 @@ def ten_crops_one_by_one(net: torch.nn.Module, image: np.ndarray, crop: int, siz
 
 
 @pytest.mark.parametrize("crop", [28, 224])
-def test_ten_crop_gives_the_figures_of_the_mean_probabilities(composed, measured_on, store, crop) -> None:
+def test_ten_crop_metrics_are_those_of_the_mean_probabilities(composed, measured_on, store, crop) -> None:
     path = measured_on(mean=MEAN, std=STD, crop_size=crop)
     opened = open_store(store)
     labels = opened.labels("val")
@@ -254,7 +256,7 @@ def test_ten_crop_gives_the_figures_of_the_mean_probabilities(composed, measured
     assert center["test/loss"] != figures["test/loss"]
 
 
-def test_ten_crop_counts_every_image_once_whatever_the_step(composed, measured_on, tmp_path) -> None:
+def test_ten_crop_counts_every_image_once_for_any_batch_size(composed, measured_on, tmp_path) -> None:
     checkpoint, out = f"checkpoint={measured_on()}", tmp_path / "figures.json"
     losses = []
     for size in ("null", "1", "5", "13"):
@@ -265,7 +267,7 @@ def test_ten_crop_counts_every_image_once_whatever_the_step(composed, measured_o
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-6)
 
 
-def test_center_protocol_on_photographs_is_lightnings_own_test_to_the_bit(composed, measured_on) -> None:
+def test_center_protocol_on_photographs_equals_lightnings_test_bit_for_bit(composed, measured_on) -> None:
     path = measured_on()
     restored = read_checkpoint(path)
     classifier = ImageClassifier(restored.network(), None, None, seed=0)
@@ -278,7 +280,7 @@ def test_center_protocol_on_photographs_is_lightnings_own_test_to_the_bit(compos
 
 
 def test_ten_crop_of_whole_images_is_refused(composed, measured_on) -> None:
-    with pytest.raises(UserError, match="crops of 256 x 256 are all that image_folder stores"):
+    with pytest.raises(UserError, match="image_folder stores only 256 x 256 pixels of each image"):
         evaluate(composed("evaluate", f"checkpoint={measured_on(crop_size=256)}", "protocol=ten_crop", "trainer=cpu"))
 
 
@@ -307,7 +309,7 @@ def test_network_that_does_not_fit_its_preprocessing_is_refused(changed) -> None
         read_checkpoint(path).network()
 
 
-def test_restored_network_holds_the_saved_weights_and_fetches_nothing(trained_run, changed) -> None:
+def test_restored_network_has_the_saved_weights_and_downloads_nothing(trained_run, changed) -> None:
     state = torch.load(trained_run.last, weights_only=True)["state_dict"]
     net = read_checkpoint(trained_run.last).network()
     assert not net.training

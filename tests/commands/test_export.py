@@ -61,7 +61,7 @@ def test_preprocessing_and_names_are_described_in_each_form(composed, trained_ru
     assert weights["preprocessing"] == torch.load(trained_run.last, weights_only=True)["preprocessing"]
 
 
-def test_mean_image_travels_as_text(trained_run) -> None:
+def test_mean_image_is_stored_as_text(trained_run) -> None:
     facts = torch.load(trained_run.last, weights_only=True)["preprocessing"]
     pixels = torch.rand(3, 5, 5)
     described = Preprocessing.of({**facts, "stored_size": 256, "crop_size": 5, "mean_image": pixels}).described()
@@ -71,7 +71,7 @@ def test_mean_image_travels_as_text(trained_run) -> None:
     assert described["steps"][:3] == ["transparency over white", "RGB, shorter side to 256", "centre crop of 5"]
 
 
-def test_network_that_differs_leaves_the_file_that_was_there(composed, trained_run, tmp_path, monkeypatch) -> None:
+def test_network_that_differs_keeps_the_existing_file(composed, trained_run, tmp_path, monkeypatch) -> None:
     form = FORMS["state_dict"]
 
     def read(path: Path) -> Network:
@@ -81,7 +81,7 @@ def test_network_that_differs_leaves_the_file_that_was_there(composed, trained_r
     monkeypatch.setitem(FORMS, "state_dict", replace(form, read=read))
     out = tmp_path / "network.pt"
     out.write_text("older")
-    with pytest.raises(UserError, match="the exported network differs from the checkpoint, so there is no file"):
+    with pytest.raises(UserError, match="the exported network differs from the checkpoint; no file was written"):
         export(composed("export", f"checkpoint={trained_run.last}", "format=state_dict", f"out={out}"))
     assert (os.listdir(tmp_path), out.read_text()) == (["network.pt"], "older")
 
@@ -92,7 +92,7 @@ def test_missing_packages_are_named_with_the_remedy(composed, trained_run, monke
         export(composed("export", f"checkpoint={trained_run.last}", "format=onnx"))
 
 
-def test_without_the_dataset_random_inputs_are_compared_and_it_is_said(script, trained_run, tmp_path) -> None:
+def test_without_the_dataset_random_inputs_are_compared_and_reported(script, trained_run, tmp_path) -> None:
     content = torch.load(trained_run.last, weights_only=True)
     data = OmegaConf.to_container(OmegaConf.load(CONF / "data/imagenette.yaml"), resolve=False)
     references = {"image_size": 28, "crop_size": 28, "seed": 0, "channels_last": True}
@@ -100,14 +100,14 @@ def test_without_the_dataset_random_inputs_are_compared_and_it_is_said(script, t
     torch.save(content, tmp_path / "far.ckpt")
     ended = script.run(f"checkpoint={tmp_path}/far.ckpt", "format=state_dict", program=("src/export.py",))
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "random, since imagenette cannot be read here" in " ".join(ended.stdout.replace("│", " ").split())
+    assert "random, because imagenette cannot be read here" in " ".join(ended.stdout.replace("│", " ").split())
     assert (tmp_path / "far.weights.pt").is_file()
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("checkpoint=null", "which one\\? checkpoint=PATH"),
+        ("checkpoint=null", "name a checkpoint: checkpoint=PATH"),
         ("format=null", "there is no such format; choose from: onnx, torch_export, state_dict"),
         ("format=tflite", "format=tflite: there is no such format; choose from: onnx, torch_export, state_dict"),
         ("out=network.pth", "out=network.pth: the name must end in .onnx"),

@@ -1,4 +1,4 @@
-"""A checkpoint of any precision can be evaluated, predicted with and exported in any other."""
+"""A checkpoint of any precision can be used for evaluation, prediction and export in any other precision."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_exported_network_reads_float32(composed: Composed, of_true_precision: P
     assert all(torch.equal(value, given[name].float()) for name, value in weights.items())
 
 
-def test_restored_network_keeps_all_digits_where_it_computes_with_them(of_true_precision: Path) -> None:
+def test_restored_network_keeps_full_precision_where_it_computes_in_it(of_true_precision: Path) -> None:
     restored = read_checkpoint(of_true_precision)
     net = restored.network(DoublePrecision())
     assert all(torch.equal(value, restored.weights[name].double()) for name, value in net.state_dict().items())

@@ -22,7 +22,7 @@ IMAGES = 13
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """Photographs of ten classes in folders, 13 to train on and 13 to measure on, among them a small and a grey one."""
+    """Folders with photographs of ten classes, 13 for training, 13 for evaluation, including a small and a grey one."""
     folder = tmp_path_factory.mktemp("photographs") / "source"
     random = np.random.default_rng(3)
     for split in ("train", "val"):
@@ -60,7 +60,7 @@ def checkpoint(trained_run, composed, source, tmp_path):
 @pytest.mark.parametrize(
     ("mean", "crop"), [("channels", 28), ("channels", 224), ("image_centre", 200), ("image_at_crop", 200)]
 )
-def test_the_files_of_the_val_split_have_the_figures_of_evaluate(
+def test_predictions_for_the_val_split_match_the_metrics_of_evaluate(
     composed, checkpoint, source, protocol, mean, crop
 ) -> None:
     options = [f"checkpoint={checkpoint(mean=mean, crop_size=crop)}", f"protocol={protocol}"]
@@ -73,7 +73,7 @@ def test_the_files_of_the_val_split_have_the_figures_of_evaluate(
     assert loss == pytest.approx(figures["test/loss"], rel=1e-5)
 
 
-def test_the_files_of_small_images_give_the_networks_outputs_exactly(composed, trained_run, tmp_path) -> None:
+def test_predictions_for_small_images_equal_the_outputs_of_the_network(composed, trained_run, tmp_path) -> None:
     restored = read_checkpoint(trained_run.last)
     data = restored.data({})
     batch = next(iter(data.val_dataloader()))
@@ -88,7 +88,7 @@ def test_the_files_of_small_images_give_the_networks_outputs_exactly(composed, t
         assert dict(one.classes) == pytest.approx(expected, abs=1e-6)
 
 
-def test_script_writes_names_and_probabilities_and_a_sheet_and_reports_bad_images(
+def test_script_writes_predictions_and_a_sheet_and_reports_unreadable_images(
     script, checkpoint, source, tmp_path
 ) -> None:
     folder = tmp_path / "class3"
@@ -100,7 +100,7 @@ def test_script_writes_names_and_probabilities_and_a_sheet_and_reports_bad_image
     options = (f"images={folder}", "top=10", f"out={out}", f"sheet={picture}", "accelerator=cpu")
     ended = script.run(f"checkpoint={checkpoint()}", *options, program=("src/predict.py",))
     assert ended.returncode == 2
-    assert ended.stderr.startswith("error: 2 of 4 images could not be read; the rest is done\n  ")
+    assert ended.stderr.startswith("error: 2 of 4 images could not be read; all others were predicted\n  ")
     assert "Traceback" not in ended.stderr
     assert "left out (by their names, not opened): 1 .txt" in ended.stdout
     assert "on the 2 images in folders named after a known class" in ended.stdout
@@ -131,7 +131,7 @@ def test_csv_has_a_row_for_each_class_of_an_image(composed, checkpoint, source, 
     assert {row["true_class"] for row in rows} == {"class2"}
 
 
-def test_wnid_names_the_class_even_where_the_network_does_not_know_it(composed, checkpoint, source, tmp_path) -> None:
+def test_wnid_names_the_true_class_even_if_the_network_lacks_it(composed, checkpoint, source, tmp_path) -> None:
     path = checkpoint()
     content = torch.load(path, weights_only=True)
     content["preprocessing"]["classes"][0] = "tench"
@@ -145,7 +145,7 @@ def test_wnid_names_the_class_even_where_the_network_does_not_know_it(composed, 
     assert truths == expected
 
 
-def test_names_of_files_and_classes_do_not_command_the_terminal(composed, checkpoint, source, tmp_path, capsys) -> None:
+def test_names_of_files_and_classes_cannot_control_the_terminal(composed, checkpoint, source, tmp_path, capsys) -> None:
     path = checkpoint()
     content = torch.load(path, weights_only=True)
     content["preprocessing"]["classes"] = [f"\x1b[31m[bold]{number}" for number in range(10)]
@@ -158,7 +158,7 @@ def test_names_of_files_and_classes_do_not_command_the_terminal(composed, checkp
     assert "[red]" in shown
 
 
-def test_table_names_images_of_several_folders_from_the_one_that_holds_them_all(tmp_path, capsys) -> None:
+def test_table_names_images_relative_to_their_common_folder(tmp_path, capsys) -> None:
     paths = [str(tmp_path / "a" / "1.png"), os.path.relpath(tmp_path / "b" / "2.png")]
     show([Prediction(path, None, [("tench", 1.0)], None) for path in paths], "title")
     shown = capsys.readouterr().out
@@ -169,8 +169,8 @@ def test_table_names_images_of_several_folders_from_the_one_that_holds_them_all(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("checkpoint=null", "which one\\? checkpoint=PATH"),
-        ("images=null", "which ones\\? images=PATH"),
+        ("checkpoint=null", "name a checkpoint: checkpoint=PATH"),
+        ("images=null", "name images: images=PATH"),
         ("images=nowhere", "images=nowhere: no such file or folder, and no file matches it as a pattern"),
         ("images=conf", "images=conf: no image found"),
         ("protocol=five_crop", "there is no such protocol; choose from: center, ten_crop"),

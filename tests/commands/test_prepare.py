@@ -30,7 +30,7 @@ def test_damaged_file_is_named(composed, tmp_path) -> None:
         prepare(composed("prepare", f"data.dir={tmp_path}"))
 
 
-def test_made_up_images_need_no_preparation(composed, capsys) -> None:
+def test_synthetic_images_need_no_preparation(composed, capsys) -> None:
     prepare(composed("prepare", "data=synthetic", "data.num_classes=3", "model=lenet"))
     shown = capsys.readouterr().out
     assert "512 images, stored as 3 x 32 x 32" in shown
@@ -43,7 +43,7 @@ def test_wrong_value_is_refused(composed) -> None:
         prepare(composed("prepare", "data.num_classes=7"))
 
 
-def test_source_that_a_shell_left_empty_is_refused(composed, tmp_path) -> None:
+def test_empty_source_is_refused(composed, tmp_path) -> None:
     with pytest.raises(UserError, match="source is empty; name a folder, or a tar or zip archive"):
         prepare(composed("prepare", "data=image_folder", "source=", f"data.dir={tmp_path / 'store'}"))
 
@@ -58,14 +58,14 @@ def test_source_that_a_shell_left_empty_is_refused(composed, tmp_path) -> None:
         ("stream=3", "stream: 3 does not fit: Input should be a valid string"),
     ],
 )
-def test_wrong_value_is_refused_under_the_key_that_was_typed(composed, tmp_path, override, message) -> None:
+def test_wrong_value_is_reported_with_the_typed_key(composed, tmp_path, override, message) -> None:
     options = ("data=image_folder", f"source={tmp_path}", f"data.dir={tmp_path}/store", override)
     with pytest.raises(UserError, match=f"^{message}"):
         prepare(composed("prepare", *options))
     assert not (tmp_path / "store").exists()
 
 
-def test_place_of_a_stream_is_checked_before_the_store_is_made(composed, tmp_path, monkeypatch) -> None:
+def test_folder_of_a_stream_is_checked_before_the_store_is_made(composed, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("alexnet_lab.data.stream.writing.litdata", lambda: None)
     monkeypatch.setattr("alexnet_lab.commands.prepare.make_store", lambda *_, **__: pytest.fail("was made"))
     (tmp_path / "file").touch()
@@ -94,7 +94,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-def test_classes_are_counted_where_they_are_not_stated(composed, pictures, tmp_path, capsys, caplog) -> None:
+def test_classes_are_counted_if_not_given(composed, pictures, tmp_path, capsys, caplog) -> None:
     place = ("data=image_folder", f"data.dir={tmp_path}/store")
     with caplog.at_level(logging.INFO):
         for more in ([f"source={pictures}", "workers=1"], ["verify=true"], []):
@@ -112,7 +112,7 @@ def test_classes_are_counted_where_they_are_not_stated(composed, pictures, tmp_p
         prepare(composed("prepare", *place, f"source={pictures}", "data.num_classes=3"))
 
 
-def test_without_validation_images_a_tenth_is_proposed_to_be_held_out(
+def test_without_validation_images_holding_out_a_tenth_is_suggested(
     composed, pictures, tmp_path, capsys, caplog
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -122,7 +122,7 @@ def test_without_validation_images_a_tenth_is_proposed_to_be_held_out(
     assert "18 images, stored as" in capsys.readouterr().out
 
 
-def test_a_mistake_in_the_settings_is_found_before_a_store_is_made(composed, pictures, tmp_path) -> None:
+def test_wrong_setting_is_found_before_a_store_is_made(composed, pictures, tmp_path) -> None:
     with pytest.raises(UserError, match=r"data\.flip: 'often' does not fit"):
         prepare(
             composed(

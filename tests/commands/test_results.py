@@ -48,7 +48,7 @@ def a_run(seed: int, top1: float, *overrides: str, **config) -> Run:
 
 @pytest.fixture
 def copied(trained_run, tmp_path) -> Path:
-    """The run's folder, free to be changed."""
+    """A copy of the run's folder that a test may change."""
     folder = tmp_path / "small"
     shutil.copytree(trained_run.folder, folder, ignore=shutil.ignore_patterns("checkpoints"))
     return folder
@@ -59,18 +59,18 @@ def change(folder: Path, **entries) -> None:
     OmegaConf.save(OmegaConf.merge(config, entries), folder / "config.yaml")
 
 
-def test_committed_page_is_what_the_recorded_runs_give() -> None:
+def test_committed_page_matches_the_recorded_runs() -> None:
     assert (ROOT / "docs" / "results.md").read_text() == page(
         recorded_runs(ROOT / "docs" / "runs"), read_recipes(ROOT / "conf"), read_ensembles(ROOT / "docs" / "runs")
     )
 
 
-def test_no_absolute_path_is_in_the_recorded_runs() -> None:
+def test_recorded_runs_contain_no_absolute_path() -> None:
     for path in (ROOT / "docs" / "runs").glob("*/*/*"):
         assert not re.search(r"(^|[\s='\"\[,])/\w", path.read_text()), path
 
 
-def test_row_gives_mean_and_sample_deviation_over_the_seeds() -> None:
+def test_row_shows_mean_and_standard_deviation_over_the_seeds() -> None:
     text = page([a_run(0, 0.80), a_run(1, 0.82), a_run(2, 0.84)], {})
     row = "| small | lenet | fashion_mnist | centre | 3 | 0.8 +- 0.02 | 0.8200 +- 0.0200 |  | 0.9900 +- 0.0000 |"
     assert row in text.splitlines()
@@ -81,7 +81,7 @@ def test_row_gives_mean_and_sample_deviation_over_the_seeds() -> None:
     assert "a processor, 2 cores" in text
 
 
-def test_other_settings_make_another_row_and_other_folders_do_not() -> None:
+def test_different_settings_make_another_row_and_different_folders_do_not() -> None:
     other_data = {"name": "fashion_mnist", "dir": "elsewhere", "seed": 1}
     runs = [a_run(0, 0.8), a_run(1, 0.9, data=other_data), a_run(2, 0.5, "optimizer.lr=0.1", optimizer={"lr": 0.1})]
     rows = [line for line in page(runs, {}).splitlines() if line.startswith("| small")]
@@ -90,7 +90,7 @@ def test_other_settings_make_another_row_and_other_folders_do_not() -> None:
     assert rows[1].startswith("| small optimizer.lr=0.1 | lenet | fashion_mnist | centre | 1 | 0.8 +- 0.02 | 0.5000 |")
 
 
-def test_what_leaves_the_training_as_it_is_makes_no_other_row() -> None:
+def test_settings_without_influence_on_training_make_no_other_row() -> None:
     data = {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": 1}
     watched = {"data": {**data, "workers": 2}, "callbacks": {"pictures": {"images": 400}}, "hang_timeout": 600}
     bare = {"data": {**data, "workers": 4}, "callbacks": {"pictures": None}, "hang_timeout": None}
@@ -103,21 +103,21 @@ def test_what_leaves_the_training_as_it_is_makes_no_other_row() -> None:
     assert len(recipe_groups([runs[0], a_run(1, 0.9, **watched | {"callbacks": {"ema": {"decay": 0.9}}})])) == 2
 
 
-def test_setting_that_older_runs_did_not_have_makes_no_other_row_where_it_is_null() -> None:
+def test_null_setting_that_older_runs_lack_makes_no_other_row() -> None:
     data = {"name": "fashion_mnist", "dir": "data/fashion_mnist", "seed": 1}
     later = a_run(1, 0.9, data={**data, "colour_until_epoch": None})
     assert len(recipe_groups([a_run(0, 0.8), later])) == 1
     assert len(recipe_groups([a_run(0, 0.8), a_run(1, 0.9, data={**data, "colour_until_epoch": 67})])) == 2
 
 
-def test_run_with_pictures_is_a_seed_of_the_recipe_of_runs_from_before_there_were_any() -> None:
+def test_run_with_pictures_belongs_to_the_recipe_of_older_runs_without() -> None:
     before = a_run(0, 0.8, callbacks={"progress": {}})
     after = a_run(1, 0.9, callbacks={"progress": {}, "pictures": {"folder": "PATH"}})
     assert len(recipe_groups([before, after])) == 1
     assert len(recipe_groups([before, a_run(1, 0.9, callbacks={"early_stopping": {"patience": 2}})])) == 2
 
 
-def test_added_run_keeps_its_figures_and_loses_its_paths(copied, trained_run, tmp_path) -> None:
+def test_added_run_keeps_its_metrics_and_loses_its_paths(copied, trained_run, tmp_path) -> None:
     change(copied, overrides=["data.dir=/home/me/data", "note=[/a/b,c]"])
     target = add(copied, tmp_path / "runs")
     assert target == tmp_path / "runs" / "small" / "small"
@@ -140,19 +140,19 @@ def test_second_run_of_a_seed_is_refused_and_the_same_run_is_replaced(copied, tm
     add(copied, tmp_path / "runs")
     assert len(recorded_runs(tmp_path / "runs")) == 1
     change(copied, run="again")
-    with pytest.raises(UserError, match="seed 0 is recorded already, as small"):
+    with pytest.raises(UserError, match="seed 0 is already recorded, as small"):
         add(copied.rename(tmp_path / "again"), tmp_path / "runs")
 
 
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"recipe": None}, "the run is of no experiment; train it with experiment=NAME"),
+        ({"recipe": None}, "not a run of an experiment; train it with experiment=NAME"),
         ({"test_on": "none"}, "not tested on the whole test split"),
         ({"trainer": {"limit_test_batches": 1}}, "not tested on the whole test split"),
     ],
 )
-def test_run_that_proves_nothing_is_refused(copied, tmp_path, entries, message) -> None:
+def test_run_without_a_valid_test_is_refused(copied, tmp_path, entries, message) -> None:
     change(copied, **entries)
     with pytest.raises(UserError, match=message):
         add(copied, tmp_path / "runs")
@@ -170,7 +170,7 @@ def test_run_that_has_not_finished_is_refused(copied, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_experiment_carries_its_own_name_and_source(path) -> None:
+def test_experiment_has_its_own_name_and_source(path) -> None:
     recipe = OmegaConf.load(path).recipe
     assert recipe.name == path.stem
     assert recipe.source
@@ -188,7 +188,7 @@ def test_command_records_runs_and_writes_the_page(composed, copied, tmp_path, mo
     assert (tmp_path / "docs" / "results.md").read_text() == page(runs, read_recipes(ROOT / "conf"))
 
 
-def test_ten_views_that_are_worse_are_weighed_against_chance(copied, tmp_path) -> None:
+def test_lower_accuracy_of_ten_views_is_compared_with_the_standard_error(copied, tmp_path) -> None:
     figures = {"checkpoint": "last.ckpt", "split": "test", "protocol": "ten_crop", "images": 100}
     (copied / "ten_crop.json").write_text(json.dumps(figures | {"test/top1": 0.1, "test/top5": 0.0}))
     (copied / "metrics.csv").write_text("epoch,step,test/top1,test/top5\n2,8,0.12,0.5\n")
@@ -216,7 +216,7 @@ ENSEMBLE = {
 }
 
 
-def test_recorded_ensemble_stands_below_the_published_ones(composed, tmp_path, monkeypatch) -> None:
+def test_recorded_ensemble_is_listed_after_the_published_ones(composed, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("both.json").write_text(json.dumps(ENSEMBLE))
     results(composed("results", "add=both.json"))
@@ -238,7 +238,7 @@ def test_recorded_ensemble_stands_below_the_published_ones(composed, tmp_path, m
         ({"whole_split": False}, "not measured on the whole test split"),
     ],
 )
-def test_ensemble_that_proves_nothing_is_refused(tmp_path, wrong, message) -> None:
+def test_file_that_is_not_a_tested_ensemble_is_refused(tmp_path, wrong, message) -> None:
     (tmp_path / "x.json").write_text(json.dumps(ENSEMBLE | wrong))
     with pytest.raises(UserError, match=message):
         add_ensemble(tmp_path / "x.json", tmp_path / "runs")
@@ -249,7 +249,7 @@ def test_ensemble_that_proves_nothing_is_refused(tmp_path, wrong, message) -> No
         add_ensemble(tmp_path / "z.json", tmp_path / "runs")
 
 
-def test_figures_over_ten_views_are_recorded_beside_the_runs_own(copied, tmp_path) -> None:
+def test_metrics_of_ten_views_are_recorded_with_the_run(copied, tmp_path) -> None:
     figures = {"checkpoint": str(copied / "checkpoints" / "last.ckpt"), "split": "test", "protocol": "ten_crop"}
     measured = figures | {"images": 100, "test/loss": 2.0, "test/top1": 0.875, "test/top5": 0.9375}
     (copied / "ten_crop.json").write_text(json.dumps(measured))
@@ -261,7 +261,7 @@ def test_figures_over_ten_views_are_recorded_beside_the_runs_own(copied, tmp_pat
     assert "- Measured ten_crop/top1 by seed: 0.8750" in text
 
 
-def test_learning_rate_that_fell_in_steps_is_told(copied, tmp_path) -> None:
+def test_learning_rate_that_falls_in_steps_is_listed(copied, tmp_path) -> None:
     rows = [
         "epoch,step,lr,val/top1",
         "0,50,0.01,",
@@ -284,7 +284,7 @@ def test_learning_rate_that_fell_in_steps_is_told(copied, tmp_path) -> None:
     assert "Learning rate" not in page(recorded_runs(tmp_path / "runs"), {})
 
 
-def test_run_recorded_again_keeps_no_ten_views_of_its_older_weights(copied, tmp_path) -> None:
+def test_recording_a_run_again_removes_ten_crop_results_of_older_weights(copied, tmp_path) -> None:
     figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5, "images": 100}
     (copied / "ten_crop.json").write_text(json.dumps(figures))
     add(copied, tmp_path / "runs")
@@ -297,21 +297,21 @@ def test_run_recorded_again_keeps_no_ten_views_of_its_older_weights(copied, tmp_
 @pytest.mark.parametrize(
     "wrong", [{"protocol": "center"}, {"split": "val"}, {"checkpoint": "a/best.ckpt"}, {"images": 4}]
 )
-def test_figures_of_something_else_are_not_taken_for_ten_views_of_the_test(copied, tmp_path, wrong) -> None:
+def test_other_metrics_are_not_accepted_as_ten_crop_results(copied, tmp_path, wrong) -> None:
     figures = {"checkpoint": "a/last.ckpt", "split": "test", "protocol": "ten_crop", "test/top1": 0.5, "images": 100}
     (copied / "ten_crop.json").write_text(json.dumps(figures | wrong))
-    with pytest.raises(UserError, match=r"must be of protocol ten_crop, split test, checkpoint last\.ckpt, images 100"):
+    with pytest.raises(UserError, match=r"must have protocol ten_crop, split test, checkpoint last\.ckpt, images 100"):
         add(copied, tmp_path / "runs")
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "damaged"), ("{}", "must be of")])
-def test_damaged_file_of_ten_views_is_told_in_a_line(copied, tmp_path, content, message) -> None:
+@pytest.mark.parametrize(("content", "message"), [("{", "damaged"), ("{}", "must have")])
+def test_damaged_ten_crop_file_is_reported_in_one_line(copied, tmp_path, content, message) -> None:
     (copied / "ten_crop.json").write_text(content)
     with pytest.raises(UserError, match=message):
         add(copied, tmp_path / "runs")
 
 
-def test_experiment_without_a_run_says_so_beside_the_published_figure() -> None:
+def test_experiment_without_a_run_shows_only_published_values() -> None:
     lines = page([], read_recipes(ROOT / "conf")).splitlines()
     told = "| krizhevsky_2012 | alexnet_original | imagenet | ten | 0 | 0.593 | not measured here | 0.818 |"
     assert f"{told} not measured here |" in lines
@@ -321,13 +321,13 @@ def test_experiment_without_a_run_says_so_beside_the_published_figure() -> None:
     assert {line.split(" | ")[0].removeprefix("| ") for line in lines if "not measured" in line} >= experiments
 
 
-def test_run_of_an_experiment_takes_the_place_of_the_line_that_says_there_is_none() -> None:
+def test_run_of_an_experiment_replaces_the_not_measured_row() -> None:
     recipe = {"name": "small", "published": {}, "network": "lenet", "data": "fashion_mnist"}
     assert "| small | lenet | fashion_mnist | centre | 0 |" in page([], {"small": recipe})
     assert "not measured here" not in page([a_run(0, 0.8)], {"small": recipe})
 
 
-# Of the networks and data, what the ablations change.
+# The part of the configuration that the ablations change.
 WHOLE = {
     "model": {"_target_": "alexnet_lab.models.alexnet_original.alexnet_original", "lrn": True, "dropout": 0.5},
     "data": {"name": "imagenette", "crop": "random", "flip": 0.5, "colour": "source"},
@@ -346,10 +346,10 @@ def table_of(runs: list[Run]) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in cells}
 
 
-def test_ablation_is_the_difference_at_the_same_seed_beside_the_papers() -> None:
+def test_ablation_is_the_difference_at_the_same_seed_next_to_the_papers() -> None:
     runs = [part_of(seed, top1) for seed, top1 in enumerate([0.80, 0.82, 0.90])]
     without = {"model": {"lrn": False}}
-    # As a sweep's job and as a run of its own; seed 5 has no whole to be compared with.
+    # As a job of a sweep and as a single run; seed 5 has no full recipe to compare with.
     runs += [part_of(0, 0.79, "model.lrn=false", **without), part_of(1, 0.80, "sweep=ablations_2012", **without)]
     runs += [part_of(5, 0.10, "model.lrn=false", **without)]
     table = table_of(runs)
@@ -358,7 +358,7 @@ def test_ablation_is_the_difference_at_the_same_seed_beside_the_papers() -> None
     assert set(table) == {"job", *(name for name in read_jobs() if name != "baseline")}
 
 
-def test_run_without_one_part_is_not_the_whole_of_a_run_without_two() -> None:
+def test_run_without_one_part_is_not_the_baseline_of_a_run_without_two() -> None:
     no_colour = {"data": {"colour": "off"}}
     nothing = {"data": {"colour": "off", "crop": "centre", "flip": 0.0}}
     runs = [part_of(0, 0.7, "data.colour=off", **no_colour), part_of(0, 0.5, "data.crop=centre", **nothing)]
@@ -369,7 +369,7 @@ def test_run_without_one_part_is_not_the_whole_of_a_run_without_two() -> None:
     assert table["no_colour_noise"][-1] == "more than .01 of top-1 lost"
 
 
-def test_command_of_a_sweeps_job_names_its_experiment() -> None:
+def test_command_of_a_sweep_job_names_its_experiment() -> None:
     run = part_of(0, 0.8, "sweep=ablations_2012", "model.lrn=false", model={"lrn": False})
     run.config["overrides"].remove("experiment=small")
     assert "    python src/train.py experiment=small model.lrn=false seed=0" in page([run], {}).splitlines()

@@ -1,4 +1,4 @@
-"""What a wrong command line is told, from Hydra's own errors."""
+"""Messages for wrong command lines, made from Hydra's errors."""
 
 from pathlib import Path
 
@@ -25,14 +25,14 @@ def told(*overrides: str, command: str = "train") -> str:
     return advice(raised.value, CONF, command)
 
 
-def test_unknown_option_names_the_close_one_and_all_there_are() -> None:
+def test_unknown_choice_is_reported_with_the_closest_and_all_choices() -> None:
     first, second = told("model=alexnet_orignal").splitlines()
     assert first == "model=alexnet_orignal: there is no such model, did you mean alexnet_original?"
     assert second.startswith("choose from: alexnet_d2l, alexnet_half_v1, ")
     assert second.endswith("lenet")
 
 
-def test_unknown_experiment_is_told_likewise() -> None:
+def test_unknown_experiment_is_reported_with_the_closest() -> None:
     assert told("experiment=quickstrat").startswith(
         "experiment=quickstrat: there is no such experiment, did you mean quickstart?"
     )
@@ -65,27 +65,27 @@ def test_suggestion_is_an_option_of_the_composed_configuration(override: str, su
 
 
 @pytest.mark.parametrize("override", ["xyzzy=1", "out=x", "source=x", "defaults=x"])
-def test_nothing_is_suggested_that_only_other_commands_have(override: str) -> None:
+def test_options_of_other_commands_are_not_suggested(override: str) -> None:
     key = override.partition("=")[0]
     assert told(override).splitlines() == [f"there is no option {key!r}", "`--cfg job` prints every option"]
 
 
 @pytest.mark.parametrize("deleted", ["callbacks", "logger", "checkpoints"])
-def test_what_was_typed_is_never_suggested(deleted: str) -> None:
+def test_typed_option_is_never_suggested(deleted: str) -> None:
     assert "did you mean" not in told(f"~{deleted}", f"{deleted}.x=1")
 
 
-def test_option_of_other_choices_is_reported_with_those() -> None:
+def test_option_of_other_choices_is_reported_with_those_choices() -> None:
     assert told("data.flip=0.5", "data=fashion_mnist").startswith(
-        "there is no option 'data.flip'; it is one of data=image_folder, data=imagenet, data=imagenette\n"
+        "there is no option 'data.flip'; it belongs to data=image_folder, data=imagenet, data=imagenette\n"
     )
     assert "did you mean" not in told("data.crop_size=3", "data=synthetic")
     # evaluate has `data.dir`, but no group `data` to choose from
     assert told("data.flip=0.5", command="evaluate").splitlines()[0] == "there is no option 'data.flip'"
 
 
-def test_option_that_is_not_printed_can_be_added() -> None:
-    assert told("callbacks.mine=1").endswith("one that is not printed is added with a +: +callbacks.mine=...")
+def test_option_missing_in_the_configuration_can_be_added_with_plus() -> None:
+    assert told("callbacks.mine=1").endswith("to add a new one, put a + in front: +callbacks.mine=...")
 
 
 @pytest.mark.parametrize(
@@ -94,18 +94,18 @@ def test_option_that_is_not_printed_can_be_added() -> None:
         (["~data.channels"], "model.in_channels refers to data.channels, which does not exist"),
         (["~model"], "data.image_size refers to model.image_size, which does not exist"),
         (["model.dropout=${nope:1}"], "model.dropout: Unsupported interpolation type nope"),
-        (["+model=lenet"], "+model: one is chosen already; to exchange it, leave the + out: model=NAME"),
+        (["+model=lenet"], "+model: one is already chosen; to replace it, omit the +: model=NAME"),
         (["seed=???"], "data.seed: MissingMandatoryValue while resolving"),
     ],
 )
-def test_error_of_a_composition_names_the_key_in_one_line(overrides: list[str], line: str) -> None:
+def test_composition_error_names_the_key_in_one_line(overrides: list[str], line: str) -> None:
     said = told(*overrides)
     assert said.startswith(line)
     assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("override", ["model=null", "logger=null", "data=3"])
-def test_group_without_a_name_is_answered_with_the_choices(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_group_without_a_name_is_reported_with_the_choices(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", "seed=3", override])
     group = override.partition("=")[0]
     first, second = told(override).splitlines()
@@ -113,18 +113,18 @@ def test_group_without_a_name_is_answered_with_the_choices(override: str, monkey
     assert second.startswith("choose from: ")
 
 
-def test_unreadable_override_is_told_in_few_lines() -> None:
+def test_unreadable_override_is_reported_in_few_lines() -> None:
     (line,) = told("model.dropout=[").splitlines()
     assert line.startswith("model.dropout=[: Hydra cannot parse this")
 
 
-def test_users_error_is_told_as_it_is_however_deep_it_lies() -> None:
+def test_nested_user_error_is_reported_unchanged() -> None:
     error = RuntimeError("outer")
     error.__cause__ = UserError("what is wrong")
     assert advice(error, CONF, "train") == "what is wrong"
 
 
-def test_nothing_is_suggested_where_nothing_is_close() -> None:
+def test_nothing_is_suggested_if_nothing_is_close() -> None:
     assert did_you_mean("dropuot", ["dropout", "lrn"]) == ", did you mean dropout?"
     assert did_you_mean("zzz", ["dropout", "lrn"]) == ""
 
@@ -141,7 +141,7 @@ def test_nothing_is_suggested_where_nothing_is_close() -> None:
         ("model=resnet", ""),
     ],
 )
-def test_choice_that_is_suggested_is_very_close(typed: str, hint: str) -> None:
+def test_suggested_choice_is_very_close(typed: str, hint: str) -> None:
     group = typed.partition("=")[0]
     assert told(typed).splitlines()[0] == f"{typed}: there is no such {group}{hint}"
 
@@ -158,15 +158,15 @@ def test_choice_that_is_suggested_is_very_close(typed: str, hint: str) -> None:
         ("run_name", "run"),
     ],
 )
-def test_name_that_other_programs_use_leads_to_ours(typed: str, option: str) -> None:
+def test_option_name_of_other_programs_is_translated(typed: str, option: str) -> None:
     assert told(f"{typed}=1").startswith(f"there is no option {typed!r}, did you mean {option}?")
 
 
 @pytest.mark.parametrize(
     ("command", "typed", "line"),
     [
-        ("train", "data.image_folder=x", "; it is a choice: data=image_folder data.dir=FOLDER"),
-        ("train", "model.lenet=x", "; it is a choice: model=lenet"),
+        ("train", "data.image_folder=x", "; image_folder is a choice: data=image_folder data.dir=FOLDER"),
+        ("train", "model.lenet=x", "; lenet is a choice: model=lenet"),
         ("train", "workers=4", "; data.workers is an option of data=image_folder, data=imagenet, data=imagenette"),
         ("train", "num_workers=4", "; data.workers is an option of data=image_folder, data=imagenet, data=imagenette"),
         ("train", "pretrained=true", "; model.pretrained is an option of model=alexnet_torchvision"),
@@ -185,10 +185,10 @@ def test_option_of_other_choices_is_found_in_all_groups(command: str, typed: str
         ("train", "~seed=7", "~seed: seed can be changed, but not removed"),
         ("train", "~foo", "~foo: there is no option 'foo' to remove"),
         ("train", "~model.foo", "~model.foo: there is no option 'model.foo' to remove"),
-        ("train", "+seed=3", "seed exists already; to change it, leave the + out: seed=VALUE"),
-        ("train", "++model=lenet", "++model=lenet: leave the ++ out: model=lenet"),
-        ("evaluate", "data=imagenet", "this command takes keys of data only: data.dir, data.eval_batch_size"),
-        ("predict", "model=lenet", "this command has no model; --help lists what it takes"),
+        ("train", "+seed=3", "seed already exists; to change it, omit the +: seed=VALUE"),
+        ("train", "++model=lenet", "++model=lenet: omit the ++: model=lenet"),
+        ("evaluate", "data=imagenet", "this command takes only keys of data: data.dir, data.eval_batch_size"),
+        ("predict", "model=lenet", "this command has no model; --help lists its options"),
     ],
 )
 def test_wrong_use_of_a_key_is_one_line(command: str, typed: str, line: str) -> None:
@@ -202,5 +202,5 @@ def test_wrong_use_of_a_key_is_one_line(command: str, typed: str, line: str) -> 
         *(("model", "model"), ("optimizer.lr", "optimizer.lr"), ("xyzzy", ""), ("batch_size", "data.batch_size")),
     ],
 )
-def test_nearest_option_of_a_name(name: str, option: str) -> None:
+def test_nearest_option_for_a_name(name: str, option: str) -> None:
     assert nearest(name, CONF, "train") == option

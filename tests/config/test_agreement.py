@@ -1,4 +1,4 @@
-"""A network and data that disagree are refused before anything is trained, whichever of them was overridden."""
+"""A network that does not match the data is refused before training, whichever of the two was overridden."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ def network(channels: int = 3, classes: int = 10, size: int = 8) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
 
 
-def test_agreeing_network_gives_its_layers() -> None:
+def test_layers_of_a_matching_network_are_returned() -> None:
     (linear,) = [row for row in agreeing_layers(network(), MODEL, 3, 8, 10) if row.kind == "Linear"]
     assert linear.output == (10,)
 
@@ -26,23 +26,23 @@ def test_agreeing_network_gives_its_layers() -> None:
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        ((1, 8, 10), "model.in_channels=3, but the data has channels=1: leave model.in_channels out, it follows data."),
-        ((3, 9, 10), "model.image_size=8, but the data has image_size=9: leave data.image_size out, it follows model."),
-        ((3, 8, 9), "model.num_classes=10, but the data has num_classes=9: leave model.num_classes out, it follows"),
-        ((3, 8, 99), "model.num_classes=10, but the data has num_classes=99: leave model.num_classes out, it follows"),
+        ((1, 8, 10), "model.in_channels=3, but the data has channels=1; omit model.in_channels, which follows data."),
+        ((3, 9, 10), "model.image_size=8, but the data has image_size=9; omit data.image_size, which follows model."),
+        ((3, 8, 9), "model.num_classes=10, but the data has num_classes=9; omit model.num_classes, which follows"),
+        ((3, 8, 99), "model.num_classes=10, but the data has num_classes=99; omit model.num_classes, which follows"),
     ],
 )
-def test_stated_facts_are_compared_with_the_datas(data: tuple[int, int, int], line: str) -> None:
+def test_settings_of_the_network_must_match_the_data(data: tuple[int, int, int], line: str) -> None:
     with pytest.raises(UserError) as raised:
         agreeing_layers(network(), MODEL, *data)
     assert str(raised.value).startswith(line)
 
 
-MUST_GIVE = "model: the network must give [1, 10] for one of the images of 3 x 8 x 8"
+MUST_RETURN = "model: the network must return [1, 10] for one of the images of 3 x 8 x 8"
 
 
 class Pair(nn.Module):
-    """A network of somebody else's, which gives two outputs."""
+    """A user's network with two outputs."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return images, images
@@ -51,27 +51,30 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("net", "line"),
     [
-        (network(channels=1), "model: the network cannot read images of 3 x 8 x 8: mat1 and mat2 shapes cannot be mul"),
-        (network(size=9), "model: the network cannot read images of 3 x 8 x 8: "),
+        (
+            network(channels=1),
+            "model: the network cannot process images of 3 x 8 x 8: mat1 and mat2 shapes cannot be mul",
+        ),
+        (network(size=9), "model: the network cannot process images of 3 x 8 x 8: "),
         (
             network(classes=5),
-            "model: the network must give [1, 10] for one of the images of 3 x 8 x 8; it gives [1, 5]",
+            "model: the network must return [1, 10] for one of the images of 3 x 8 x 8, got [1, 5]",
         ),
         (
             nn.Identity(),
-            "model: the network must give [1, 10] for one of the images of 3 x 8 x 8; it gives [1, 3, 8, 8]",
+            "model: the network must return [1, 10] for one of the images of 3 x 8 x 8, got [1, 3, 8, 8]",
         ),
-        (Pair(), "model: the network must give [1, 10] for one of the images of 3 x 8 x 8; it gives tuple"),
+        (Pair(), "model: the network must return [1, 10] for one of the images of 3 x 8 x 8, got tuple"),
     ],
 )
-def test_network_that_states_nothing_is_tried_with_one_image(net: nn.Module, line: str) -> None:
+def test_network_without_these_settings_is_tried_with_one_image(net: nn.Module, line: str) -> None:
     with pytest.raises(UserError) as raised:
         agreeing_layers(net, {}, 3, 8, 10)
     assert str(raised.value).startswith(line)
 
 
 def test_network_is_tried_on_the_meta_device_too() -> None:
-    with torch.device("meta"), pytest.raises(UserError, match=r"gives \[1, 5\]"):
+    with torch.device("meta"), pytest.raises(UserError, match=r"got \[1, 5\]"):
         agreeing_layers(network(classes=5), {}, 3, 8, 10)
 
 
@@ -89,11 +92,11 @@ def test_run_ends_in_one_line_before_it_trains(
 
 
 @pytest.mark.parametrize("override", DISAGREEING)
-def test_network_that_the_data_does_not_fit_is_not_described(override: str, composed: Callable[..., Any]) -> None:
+def test_describe_refuses_a_network_that_does_not_match_the_data(override: str, composed: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=r"but the data has"):
         describe(composed("describe", "model=lenet", "data=synthetic", override))
 
 
-def test_wrong_option_of_the_data_is_not_described(composed: Callable[..., Any]) -> None:
+def test_describe_refuses_a_wrong_option_of_the_data(composed: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=r"data\.flip: .* has no such option"):
         describe(composed("describe", "model=lenet", "data=synthetic", "+data.flip=0.5"))

@@ -1,4 +1,4 @@
-"""Paths on the command line are the user's; what Hydra cannot read is answered with a line that can be pasted."""
+"""Paths are relative to the user's folder; arguments that Hydra cannot read are reported with a line to paste."""
 
 import os
 import shlex
@@ -65,7 +65,7 @@ def as_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ("images=[2020,2021]", [f"{HERE}/2020", f"{HERE}/2021"]),
     ],
 )
-def test_relative_path_is_the_users(typed: str, path: Any) -> None:
+def test_relative_path_starts_at_the_users_folder(typed: str, path: Any) -> None:
     (word,) = rewritten(typed)
     assert value(word) == path
 
@@ -92,11 +92,11 @@ def test_relative_path_is_the_users(typed: str, path: Any) -> None:
         "images=[",
     ],
 )
-def test_anything_else_stays_as_it_was_typed(typed: str) -> None:
+def test_other_arguments_are_unchanged(typed: str) -> None:
     assert rewritten(typed) == [typed]
 
 
-def test_baseline_is_a_path_where_something_exists_there(tmp_path: Path) -> None:
+def test_baseline_is_a_path_if_that_path_exists(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     assert rewritten("baseline=mine", here=tmp_path) == [f"baseline={tmp_path}/mine"]
 
@@ -106,13 +106,13 @@ def test_each_value_of_a_sweep_is_made_absolute() -> None:
     assert word == f'data.dir="{HERE}/a","{HERE}/b c",/d'
 
 
-def test_folder_of_further_configurations_is_the_users() -> None:
+def test_config_dir_is_relative_to_the_users_folder() -> None:
     assert rewritten("--config-dir", "conf", "-cd", "/x", "--config-dir=more") == [
         *("--config-dir", f"{HERE}/conf", "-cd", "/x", f"--config-dir={HERE}/more")
     ]
 
 
-def test_pattern_is_taken_from_a_folder_whose_name_is_a_pattern(tmp_path: Path) -> None:
+def test_pattern_works_in_a_folder_whose_name_has_pattern_characters(tmp_path: Path) -> None:
     odd = tmp_path / "a[1]*"
     odd.mkdir()
     (odd / "x.jpg").touch()
@@ -160,7 +160,7 @@ def answer(command: str = "train") -> str:
         *("a<b>", "a^b", "`a`", "~nobody-here/x", "a=b,c=d", "[a].jpg"),
     ],
 )
-def test_override_that_hydra_cannot_read_is_answered_with_a_line_that_works(text: str, as_typed: Any) -> None:
+def test_unreadable_override_is_reported_with_a_line_that_works(text: str, as_typed: Any) -> None:
     as_typed("model=lenet", f"data.dir={text}", "seed=1")
     first, line = answer().splitlines()
     assert first == f"data.dir={text}: Hydra cannot parse this; quoted for Hydra and for the shell:"
@@ -177,30 +177,30 @@ def test_override_that_hydra_cannot_read_is_answered_with_a_line_that_works(text
         ("images=[é.jpg, b]", ["é.jpg", "b"]),
     ],
 )
-def test_unreadable_list_is_answered_with_a_list(typed: str, right: list[str], as_typed: Any) -> None:
+def test_unreadable_list_is_reported_with_a_quoted_list(typed: str, right: list[str], as_typed: Any) -> None:
     as_typed(typed)
     assert value(shlex.split(answer().splitlines()[1])[2]) == right
 
 
-def test_everything_that_is_unreadable_is_quoted_at_once(as_typed: Any) -> None:
+def test_all_unreadable_values_are_quoted_at_once(as_typed: Any) -> None:
     as_typed("data.dir=/é", "model=lenet", "model.pretrained=/a#b", "--cfg", "job")
     line = answer().splitlines()[1]
     assert line == """python src/train.py 'data.dir="/é"' model=lenet 'model.pretrained="/a#b"' --cfg job"""
 
 
-def test_value_that_the_shell_has_cut_is_answered_with_the_whole(as_typed: Any) -> None:
+def test_value_split_by_the_shell_is_reported_with_the_whole_value(as_typed: Any) -> None:
     as_typed("model=lenet", "data.dir=/my", "photos", "(1)", "seed=1")
     first, line = answer().splitlines()
     assert first.startswith("photos: Hydra cannot parse this; quoted")
     assert line == """python src/train.py model=lenet 'data.dir="/my photos (1)"' seed=1"""
 
 
-def test_file_without_a_key_is_answered_with_what_an_argument_is(as_typed: Any, tmp_path: Path) -> None:
+def test_file_without_a_key_is_reported_with_the_form_of_an_argument(as_typed: Any, tmp_path: Path) -> None:
     as_typed("images=/a.jpg", str(tmp_path), "seed=1")
-    assert answer() == f"{tmp_path}: an argument is KEY=VALUE; --help lists the keys"
+    assert answer() == f"{tmp_path}: arguments have the form KEY=VALUE; --help lists the keys"
 
 
-def test_name_that_is_too_long_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_too_long_name_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^images=/.*xxx\.\.\.: File name too long$"):
         rewritten(f"images={'x' * 300}", here=tmp_path)
 
@@ -255,7 +255,7 @@ def test_every_suggested_line_is_accepted(typed: str, key: str, values: list[Any
 @pytest.mark.parametrize(
     "name", ["a#b", "my run!", "my run", "(x)", "{x}", "{a:1}", "a;b", "[a,b]", "[]", "a/b,c", "null"]
 )
-def test_wrong_name_of_a_run_is_answered_with_the_rule(name: str, as_typed: Any) -> None:
+def test_wrong_run_name_is_reported_with_the_rule(name: str, as_typed: Any) -> None:
     def start() -> None:
         as_typed("model=lenet", f"run={name}", "data.dir=/é")
         assert compose("train", sys.argv[1:3], return_hydra_config=True).hydra.run.dir
@@ -265,16 +265,16 @@ def test_wrong_name_of_a_run_is_answered_with_the_rule(name: str, as_typed: Any)
         pytest.raises((UserError, HydraException, OmegaConfBaseException)) as raised,
     ):
         start()
-    rule = "a run's name is made of letters, digits and any of . _ - + = ,"
+    rule = "a run's name consists of letters, digits and . _ - + = ,"
     assert advice(raised.value, str(CONF), "train") == f"run={name}: {rule}"
 
 
-def test_name_of_a_run_that_the_shell_has_cut_is_answered_with_the_rule(as_typed: Any) -> None:
+def test_run_name_split_by_the_shell_is_reported_with_the_rule(as_typed: Any) -> None:
     as_typed("run=my", "run")
-    assert answer().startswith("run=my run: a run's name is made of letters")
+    assert answer().startswith("run=my run: a run's name consists of letters")
 
 
-def test_value_that_is_no_text_is_not_quoted(as_typed: Any) -> None:
+def test_non_text_value_is_not_quoted(as_typed: Any) -> None:
     for words in (["seed=1#"], ["model=lenet", "fast"]):
         as_typed(*words)
         assert len(answer().splitlines()) == 1
@@ -293,7 +293,7 @@ def test_value_that_is_no_text_is_not_quoted(as_typed: Any) -> None:
         ("prepare.py data=image_folder photos", ["data=image_folder", "source=photos"]),
     ],
 )
-def test_path_without_its_option_is_answered_with_the_option(
+def test_path_without_a_key_is_reported_with_the_key(
     typed: str, suggested: list[str], as_typed: Any, tmp_path: Path
 ) -> None:
     for name in ("best.ckpt", "photos"):
@@ -305,7 +305,7 @@ def test_path_without_its_option_is_answered_with_the_option(
     composed(line, as_typed)
 
 
-def test_unreadable_value_without_a_letter_is_answered_with_hydras_reason(as_typed: Any) -> None:
+def test_unreadable_value_without_letters_is_reported_with_hydras_reason(as_typed: Any) -> None:
     as_typed("model.dropout=[")
     (line,) = answer().splitlines()
     assert line.startswith("model.dropout=[: Hydra cannot parse this: ")
@@ -319,10 +319,10 @@ def test_unreadable_value_without_a_letter_is_answered_with_hydras_reason(as_typ
         ("out={a:1}", "out={a:1}: out takes a path or a list of paths"),
         ("data.dir={a:1}", "data.dir={a:1}: data.dir takes a path"),
         ("images=[[a]]", "images=[[a]]: images takes a path or a list of paths"),
-        ("add=[a,null]", "add=[a,null]: null is not a path; leave it out of the list"),
+        ("add=[a,null]", "add=[a,null]: null is not a path; remove it from the list"),
     ],
 )
-def test_what_is_no_path_is_refused_as_it_was_typed(typed: str, message: str) -> None:
+def test_value_that_is_not_a_path_is_reported_as_typed(typed: str, message: str) -> None:
     with pytest.raises(UserError) as raised:
         rewritten(typed)
     assert str(raised.value) == message or str(raised.value).startswith(f"{message}; ")

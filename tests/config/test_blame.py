@@ -1,4 +1,4 @@
-"""What does not fit a run is refused in a line before anything is trained, or ends it in a line."""
+"""A part of a library that does not fit the run is refused before training, or ends the run, with one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ NEEDED = {
     "StochasticWeightAveraging": [f"{X}.swa_lrs=0.1"],
     "ThroughputMonitor": [f"{X}.batch_size_fn={{_target_:builtins.len,_partial_:true}}"],
 }
-"""What callbacks of lightning's cannot be made without."""
+"""Required arguments of lightning's callbacks."""
 REFUSED = {
     "BackboneFinetuning": "has no attribute `backbone`",
     "BaseFinetuning": "callbacks.x (BaseFinetuning): NotImplementedError",
@@ -36,12 +36,12 @@ REFUSED = {
     "StochasticWeightAveraging": "use callbacks=ema",
 }
 MAY_BE_REFUSED = {"DeviceStatsMonitor": "psutil"}
-"""Where a package is missing."""
+"""Callbacks that are refused if a package is missing."""
 
 
 @pytest.mark.usefixtures("as_in_a_rank")
 @pytest.mark.parametrize("name", of_lightning.__all__)
-def test_every_callback_of_lightnings_works_or_is_refused_in_a_line(
+def test_every_lightning_callback_works_or_is_refused_in_one_line(
     name: str,
     settings: Settings,
     tmp_path: Path,
@@ -88,7 +88,7 @@ OPTIMIZER = "optimizer._target_=torch.optim.Adam"
         (["trainer.profiler=xla"], "trainer.profiler: 'xla' does not fit: choose simple, advanced or pytorch"),
         (
             ["trainer.profiler={_target_:lightning.pytorch.profilers.SimpleProfiler,dirpath:/dev/null/x,filename:x}"],
-            "trainer.profiler.dirpath=/dev/null/x cannot be made: Not a directory",
+            "trainer.profiler.dirpath=/dev/null/x cannot be created: Not a directory",
         ),
         (
             [f"{X}._target_=lightning.pytorch.callbacks.EarlyStopping", f"{X}.monitor=val_loss"],
@@ -104,7 +104,7 @@ OPTIMIZER = "optimizer._target_=torch.optim.Adam"
         ),
         (
             [f"{X}._target_=lightning.pytorch.callbacks.ModelCheckpoint", f"{X}.dirpath=/dev/null/x"],
-            "callbacks.x.dirpath=/dev/null/x cannot be made: Not a directory",
+            "callbacks.x.dirpath=/dev/null/x cannot be created: Not a directory",
         ),
         (
             ["+logger.x._target_=lightning.pytorch.loggers.CSVLogger", "+logger.x.save_dir=/dev/null/x"],
@@ -116,7 +116,7 @@ OPTIMIZER = "optimizer._target_=torch.optim.Adam"
         ),
     ],
 )
-def test_setting_that_fails_later_in_libraries_is_refused_before_the_training(
+def test_setting_that_would_fail_later_is_refused_before_training(
     overrides: list[str], line: str, settings: Settings, refusal: Callable[..., str]
 ) -> None:
     said = refusal(settings(*SHORT, *overrides))
@@ -126,7 +126,7 @@ def test_setting_that_fails_later_in_libraries_is_refused_before_the_training(
 
 
 class Own(pl.Callback):
-    """A callback of the user's."""
+    """A user's callback."""
 
     monitor = "val/f1"
 
@@ -145,21 +145,21 @@ def of_a_library() -> tuple[Exception, dict[str, object]]:
     return raised(lambda: stopping._run_early_stopping_check(None)), {"callbacks.x": stopping}  # type: ignore[arg-type]
 
 
-def test_librarys_callback_ends_a_run_in_a_line_with_its_key() -> None:
+def test_failing_library_callback_is_reported_with_its_key_in_one_line() -> None:
     error, parts = of_a_library()
     before, after = blamed(error, parts, begun=False), blamed(error, parts, begun=True)
     assert (type(before), type(after)) == (UserError, RunFailed)
     assert str(before) == str(after) == f"callbacks.x (EarlyStopping): {error}"
 
 
-def test_exception_of_the_users_own_class_stays_a_defect() -> None:
+def test_exception_of_a_users_class_keeps_its_traceback() -> None:
     own = Own()
     error = raised(own.fail)
     assert blamed(error, {"callbacks.x": own}, begun=False) is error
     assert blamed(error, {"callbacks.x": own}, begun=True) is error
 
 
-def test_exception_of_our_code_below_a_librarys_callback_stays_a_defect() -> None:
+def test_exception_of_our_code_called_by_a_library_keeps_its_traceback() -> None:
     from alexnet_lab.models.table import layer_table  # any function of ours
 
     stopping = of_lightning.LambdaCallback(setup=lambda *_: layer_table(None, 1, 1))  # type: ignore[arg-type]
@@ -168,5 +168,5 @@ def test_exception_of_our_code_below_a_librarys_callback_stays_a_defect() -> Non
 
 
 @pytest.mark.parametrize("error", [UserError("x"), RunFailed("x")])
-def test_line_stays_as_it_is(error: Exception) -> None:
+def test_user_error_is_unchanged(error: Exception) -> None:
     assert blamed(error, {}, begun=True) is error

@@ -1,4 +1,4 @@
-"""Configuration nodes against their targets: unknown, missing and wrong values are told before anything is made."""
+"""Configuration nodes are checked against their targets: unknown, missing and wrong values are reported first."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def without(settings: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name != key}
 
 
-def test_node_becomes_the_object_it_describes() -> None:
+def test_node_is_built_into_the_object_it_describes() -> None:
     net = build(LENET | {"num_classes": 7}, "model")
     assert net(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
 
@@ -42,8 +42,8 @@ def test_node_becomes_the_object_it_describes() -> None:
         (LENET | {"dropout": None}, r"model\.dropout: None does not fit"),
         (LENET | {"dropout": 1.5}, r"^model\.dropout must be in \[0, 1\), got 1\.5$"),
         ({"_target_": "alexnet_lab.data.synthetic.synthetic"}, r"^model\.name is missing$"),
-        (without(LENET, "_target_"), r"^model: there is no _target_"),
-        ("lenet", r"^model: there is no _target_"),
+        (without(LENET, "_target_"), r"^model: _target_ is missing"),
+        ("lenet", r"^model: _target_ is missing"),
         (LENET | {"_target_": "alexnet_lab.models.lenet.lenett"}, r"model\._target_: there is no alexnet_lab\S+lenett"),
         (LENET | {"_target_": "no.such.module"}, r"model\._target_: there is no no\.such\.module"),
     ],
@@ -53,11 +53,11 @@ def test_wrong_node_is_refused_with_its_path(settings: Any, message: str) -> Non
         build(settings, "model")
 
 
-def test_whole_number_is_a_rate_too() -> None:
+def test_integer_is_accepted_as_a_learning_rate() -> None:
     build(LENET | {"dropout": 0}, "model")
 
 
-def test_factory_is_given_late_what_its_settings_leave_out_and_no_key_may_be_unknown() -> None:
+def test_factory_takes_late_arguments_and_refuses_unknown_keys() -> None:
     factory = build_factory(SGD, "optimizer", ("params",), torch.optim.Optimizer)
     assert factory([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.1
     with pytest.raises(UserError, match=r"optimizer\.momentun: torch\.optim\.SGD has no such option, did you mean mom"):
@@ -73,8 +73,8 @@ SCHEDULE = ("optimizer", "steps_per_epoch", "total_steps")
     [
         (SGD | {"_partial_": False}, ("params",), r"^optimizer\._partial_ must be true"),
         (without(SGD, "_partial_"), ("params",), r"^optimizer\._partial_ must be true"),
-        # given by position, the steps of an epoch and of the run would become the step size and the factor
-        (STEP, SCHEDULE, r"StepLR does not take steps_per_epoch, total_steps, which the run itself gives$"),
+        # as positional arguments, the steps per epoch and per run would become the step size and the factor
+        (STEP, SCHEDULE, r"StepLR does not take steps_per_epoch, total_steps, which the run itself passes$"),
         ({"_target_": "builtins.print", "_partial_": True}, ("params",), r"print does not take params"),
         (
             {"_target_": "torch.nn.ReLU", "_partial_": True},
@@ -83,14 +83,14 @@ SCHEDULE = ("optimizer", "steps_per_epoch", "total_steps")
         ),
     ],
 )
-def test_factory_that_cannot_take_what_it_is_given_is_refused(
+def test_factory_without_the_late_arguments_is_refused(
     settings: dict[str, Any], late: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         build_factory(settings, "optimizer", late, object)
 
 
-def test_what_a_factory_refuses_later_is_the_users_error_too() -> None:
+def test_error_of_a_factory_call_is_a_user_error() -> None:
     factory = build_factory(SGD | {"fused": True, "foreach": True}, "optimizer", ("params",), torch.optim.Optimizer)
     with pytest.raises(UserError, match=r"^optimizer: `fused` and `foreach` cannot be `True` together"):
         factory([torch.nn.Parameter(torch.zeros(1))])
@@ -110,7 +110,7 @@ CALLBACKS = "lightning.pytorch.callbacks"
         (f"{CALLBACKS}.EarlyStoping", r"^x\._target_: there is no \S+EarlyStoping, did you mean EarlyStopping\?$"),
         ("EarlyStopping", r"^x\._target_: there is no EarlyStopping \(.*\)$"),
         ("5", r"^x\._target_: there is no 5 \(.*\)$"),
-        (None, r"^x: there is no _target_"),
+        (None, r"^x: _target_ is missing"),
         (f"{CALLBACKS}.progress.rich_progress.RichProgressBarTheme", r"is not a subclass of Callback$"),
     ],
 )
@@ -123,32 +123,32 @@ def test_target_of_another_kind_is_refused_in_one_line(
     assert capsys.readouterr().err == ""
 
 
-def test_node_within_a_node_must_be_of_the_kind_that_is_wanted_there() -> None:
+def test_nested_node_must_have_the_expected_type() -> None:
     settings = {"_target_": "lightning.pytorch.Trainer", "profiler": {"_target_": "torch.nn.ReLU"}}
     with pytest.raises(UserError, match=r"^trainer\.profiler: torch\.nn\.ReLU is not a subclass of Profiler$"):
         check(settings, "trainer")
     check(settings | {"profiler": {"_target_": "lightning.pytorch.profilers.SimpleProfiler"}}, "trainer")
 
 
-def test_network_that_no_memory_holds_is_refused() -> None:
+def test_network_too_large_for_memory_is_refused() -> None:
     with pytest.raises(UserError, match=r"^model: .*allocat"):
         build(LENET | {"image_size": 10**6}, "model")
 
 
-def test_list_is_right_where_a_tuple_is_wanted() -> None:
+def test_list_is_accepted_for_a_tuple() -> None:
     adamw = {"_target_": "torch.optim.AdamW", "_partial_": True, "betas": [0.9, 0.99]}
     check(adamw, "optimizer", late=("params",))
     with pytest.raises(UserError, match=r"optimizer\.betas"):
         check(adamw | {"betas": [0.9, "x"]}, "optimizer", late=("params",))
 
 
-def test_node_within_a_node_is_checked_under_its_own_path() -> None:
+def test_nested_node_is_reported_with_its_own_path() -> None:
     outer = {"_target_": "lightning.pytorch.Trainer", "callbacks": LENET | {"dropuot": 1}}
     with pytest.raises(UserError, match=r"^trainer\.callbacks\.dropuot"):
         check(outer, "trainer")
 
 
-def test_librarys_refusal_is_told_as_the_users_error_and_a_defect_is_not() -> None:
+def test_refusal_by_a_library_is_a_user_error_and_a_defect_is_not() -> None:
     with pytest.raises(UserError, match=r"^trainer: No supported gpu backend found"):
         build({"_target_": "lightning.pytorch.Trainer", "accelerator": "gpu"}, "trainer", logger=False)
     with pytest.raises(ZeroDivisionError):
@@ -168,7 +168,7 @@ def test_top_level_of_a_run_is_checked(settings: Callable[..., dict[str, Any]]) 
         ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: nan is not a finite number"),
         ({"data": {"mean": [0.0, float("inf")]}}, "data.mean: inf is not a finite number"),
         ({"trainer": {"check_val_every_n_epoch": 0}}, "trainer.check_val_every_n_epoch: 0 does not fit"),
-        ({"trainer": {"barebones": True}}, "trainer.barebones: True does not fit: it records nothing"),
+        ({"trainer": {"barebones": True}}, "trainer.barebones: True does not fit: such a run records nothing"),
     ):
         with pytest.raises(UserError) as raised:
             check_run_settings(good | change)
@@ -192,7 +192,7 @@ def test_top_level_of_a_run_is_checked(settings: Callable[..., dict[str, Any]]) 
         "alexnet_lab.data.synthetic.synthetic",
     ],
 )
-def test_checkpoint_may_name_factories_of_the_package_alone(target: str) -> None:
+def test_checkpoint_may_name_only_factories_of_the_package(target: str) -> None:
     hidden = {**LENET, "further": [{"_target_": target}]}
     with pytest.raises(UserError, match=rf"model\.further\[0\]: a checkpoint may not name {target}"):
         check_origin(hidden, "model", "models")

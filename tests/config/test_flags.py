@@ -1,4 +1,4 @@
-"""Hydra's flags are read in any position; other words with dashes are answered with KEY=VALUE."""
+"""Hydra's flags work in any position; other words with dashes are reported with their KEY=VALUE form."""
 
 import pytest
 from hydra._internal.utils import get_args_parser
@@ -53,10 +53,10 @@ def test_flags_are_read_in_any_position(typed: str, read: str) -> None:
         ("a=1 --max-foo", "--max-foo", "; `--cfg job` prints every option"),
     ],
 )
-def test_option_with_dashes_is_answered_with_the_nearest_one(typed: str, word: str, right: str) -> None:
+def test_option_with_dashes_is_reported_with_the_nearest_one(typed: str, word: str, right: str) -> None:
     with pytest.raises(UserError) as raised:
         moved(typed)
-    assert str(raised.value) == f"{word}: options are typed as KEY=VALUE, without dashes{right}"
+    assert str(raised.value) == f"{word}: options have the form KEY=VALUE, without dashes{right}"
 
 
 @pytest.mark.parametrize("typed", ["--cfg nope", "--cfg", "a=1 --info nope"])
@@ -71,4 +71,4 @@ def test_wrong_value_of_a_flag_is_one_line(typed: str) -> None:
 def test_value_without_a_key_is_refused(word: str) -> None:
     with pytest.raises(UserError) as raised:
         moved(f"model=lenet {word}")
-    assert str(raised.value) == f"{word}: an argument is KEY=VALUE; --help lists the keys"
+    assert str(raised.value) == f"{word}: arguments have the form KEY=VALUE; --help lists the keys"

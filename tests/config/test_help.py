@@ -32,7 +32,7 @@ def test_help_names_every_group_and_every_choice(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_help_without_a_gap(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_of_every_command_has_no_unfilled_placeholder(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = help_of(command, monkeypatch, "-h")
     assert text is not None
     assert f"python src/{command}.py" in text
@@ -57,10 +57,10 @@ def test_config_dir_that_does_not_exist_is_reported(monkeypatch: pytest.MonkeyPa
         help_of("train", monkeypatch, "--help", "--config-dir", "nowhere")
 
 
-def test_line_with_a_wrong_option_gets_its_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_is_printed_for_a_line_with_a_wrong_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert help_of("train", monkeypatch, "modle=lenet", "--help") == help_of("train", monkeypatch, "--help")
 
 
 @pytest.mark.parametrize("arguments", [["model=lenet"], ["--cfg", "job"], ["--help", "--config-name", "describe"]])
-def test_hydra_answers_everything_else(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_other_help_is_left_to_hydra(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert help_of("train", monkeypatch, *arguments) is None

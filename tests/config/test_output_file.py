@@ -1,4 +1,4 @@
-"""The file that a command is to write is checked before its work begins."""
+"""The output file of a command is checked before the work begins."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("value", [None, "new.csv", "NEW.CSV", "old.csv", "./a.b.csv"])
-def test_file_that_can_be_written_is_taken_and_nothing_is_left(here: Path, value: Any) -> None:
+def test_writable_file_is_accepted_and_the_check_leaves_no_file(here: Path, value: Any) -> None:
     check_output("out", value, [".csv"])
     assert sorted(path.name for path in here.iterdir()) == ["folder.csv", "old.csv"]
     assert (here / "old.csv").read_text() == "old"
@@ -28,9 +28,9 @@ def test_file_that_can_be_written_is_taken_and_nothing_is_left(here: Path, value
     ("value", "message"),
     [
         ("new.txt", "out=new.txt: the name must end in .csv or .md"),
-        ("", "that is a folder"),
+        ("", "is a folder"),
         (".csv", "the name must end in .csv or .md"),
-        ("folder.csv", "that is a folder; name a file in it"),
+        ("folder.csv", "is a folder; name a file in it"),
         ("nowhere/new.csv", "there is no folder nowhere"),
         ("old.csv/new.csv", "there is no folder old.csv"),
         ("/proc/new.csv", r"no file can be written in /proc \(No such file or directory\)"),
@@ -39,7 +39,7 @@ def test_file_that_can_be_written_is_taken_and_nothing_is_left(here: Path, value
         (3, "takes the name of one file"),
     ],
 )
-def test_file_that_cannot_be_written_is_refused(here: Path, value: Any, message: str) -> None:
+def test_unwritable_file_is_refused(here: Path, value: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_output("out", value, [".csv", ".md"])
 
@@ -48,11 +48,11 @@ def test_pipe_is_not_replaced_by_a_file(here: Path) -> None:
     import os
 
     os.mkfifo(here / "pipe.csv")
-    with pytest.raises(UserError, match="not a plain file"):
+    with pytest.raises(UserError, match="not a regular file"):
         check_output("out", "pipe.csv", [".csv"])
 
 
-def test_folder_is_made_only_where_the_command_makes_it(here: Path) -> None:
+def test_missing_folder_is_accepted_only_if_the_command_creates_it(here: Path) -> None:
     check_output("out", "a/b/new.csv", [".csv"], makes_folder=True)
     assert not (here / "a").exists()
     with pytest.raises(UserError, match=r"there is no folder old\.csv/b"):

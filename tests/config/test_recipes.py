@@ -1,4 +1,4 @@
-"""An option that does not fit is reported with the recipe that set it, and with what to do."""
+"""An option that does not fit is reported with the recipe that sets it and with a remedy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ def test_recipe_that_set_an_unknown_option_is_named_with_its_file_and_the_remedi
     assert first == "data.validate_on: alexnet_lab.data.synthetic.synthetic has no such option"
     assert second == (
         "conf/experiment/d2l_lenet.yaml sets data.validate_on, which the chosen data does not take: "
-        "leave data=synthetic out, or change what does not fit: ~data.validate_on"
+        "omit data=synthetic, or change the options that do not fit: ~data.validate_on"
     )
 
 
@@ -31,7 +31,7 @@ def test_remedy_works(settings: Settings) -> None:
     build(settings("experiment=d2l_lenet", "data=synthetic", "~data.validate_on")["data"], "data")
 
 
-def test_all_that_does_not_fit_is_named_at_once(settings: Settings) -> None:
+def test_all_options_that_do_not_fit_are_reported_at_once(settings: Settings) -> None:
     first, second = refused(settings, "data", "experiment=krizhevsky_2012", "data=synthetic", "model=lenet")
     assert first == "data.mean: 'image_centre' does not fit: Input should be a valid array"
     assert second.endswith("~data.crop ~data.colour ~data.colour_until_epoch data.mean=...")
@@ -45,5 +45,5 @@ def test_all_that_does_not_fit_is_named_at_once(settings: Settings) -> None:
         ("data=synthetic", "+data.validate_on=test"),
     ],
 )
-def test_recipe_is_not_blamed_for_what_was_typed(overrides: tuple[str, ...], settings: Settings) -> None:
+def test_recipe_is_not_blamed_for_typed_options(overrides: tuple[str, ...], settings: Settings) -> None:
     assert not any("conf/experiment" in line for line in refused(settings, "data", *overrides))

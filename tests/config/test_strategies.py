@@ -1,4 +1,4 @@
-"""Of lightning's strategies, those work here whose ranks are processes that are started before."""
+"""Only those strategies of lightning are accepted whose ranks are processes started beforehand."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ FITTING = ["ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameter
 
 
 class OwnStrategy(DDPStrategy):
-    """A strategy of the user's."""
+    """A user's strategy."""
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ class OwnStrategy(DDPStrategy):
         {"_target_": f"{OwnStrategy.__module__}.OwnStrategy"},
     ],
 )
-def test_strategy_fits(strategy: Any) -> None:
+def test_strategy_is_accepted(strategy: Any) -> None:
     check_trainer({"strategy": strategy})
 
 
@@ -45,7 +45,7 @@ def test_strategy_fits(strategy: Any) -> None:
     ],
     ids=str,
 )
-def test_strategy_that_cannot_work_is_refused_with_what_to_do_instead(strategy: Any) -> None:
+def test_unsupported_strategy_is_refused_with_an_alternative(strategy: Any) -> None:
     with pytest.raises(UserError) as raised:
         check_trainer({"strategy": strategy})
     (line,) = str(raised.value).splitlines()
@@ -64,10 +64,10 @@ def test_strategy_that_cannot_work_is_refused_with_what_to_do_instead(strategy: 
         ({"static_graf": True}, "there is no option 'static_graf', did you mean static_graph?"),
         ({"device_ids": [0]}, "there is no option 'device_ids'"),
         ({"static_graph": "yes"}, "static_graph must be true or false"),
-        ({"bucket_cap_mb": "x"}, "bucket_cap_mb takes no text"),
+        ({"bucket_cap_mb": "x"}, "bucket_cap_mb cannot be text"),
     ],
 )
-def test_option_that_lightning_hands_on_to_torch_is_checked(options: dict[str, Any], reason: str) -> None:
+def test_option_that_lightning_passes_to_torch_is_checked(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match="does not fit: ") as raised:
         check_trainer({"accelerator": "cpu", "strategy": {"_target_": DDP, **options}})
     assert str(raised.value).partition("does not fit: ")[2].startswith(reason)
@@ -79,7 +79,7 @@ def test_strategy_with_options_needs_its_class() -> None:
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_device_of_a_strategy_that_is_not_there_is_refused() -> None:
+def test_missing_device_of_a_strategy_is_refused() -> None:
     strategy = {"_target_": "lightning.pytorch.strategies.SingleDeviceStrategy", "device": "cuda:0"}
-    with pytest.raises(UserError, match="does not fit: device=cuda:0 needs a GPU; leave device out"):
+    with pytest.raises(UserError, match="does not fit: device=cuda:0 needs a GPU; omit device"):
         check_trainer({"accelerator": "cpu", "strategy": strategy})

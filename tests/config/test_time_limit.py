@@ -1,4 +1,4 @@
-"""`trainer.max_time` takes every form that Lightning takes; everything else is refused in a line."""
+"""`trainer.max_time` accepts every form that Lightning accepts; everything else is refused in one line."""
 
 from datetime import timedelta
 from typing import Any
@@ -34,7 +34,7 @@ def test_limit_in_seconds(value: Any, seconds: float | None) -> None:
     "value",
     ["soon", "12:00", "90", 90, 1.5, True, [1], {"hour": 1}, {"hours": "x"}, {"days": 1e30}, {"days": float("nan")}],
 )
-def test_other_form_is_refused_with_those_that_are_right(value: Any) -> None:
+def test_wrong_form_is_refused_with_the_accepted_forms(value: Any) -> None:
     with pytest.raises(
         UserError, match=r"^trainer\.max_time=.*: expected DD:HH:MM:SS .*, \{hours: 1, minutes: 30\}, or a"
     ):
@@ -42,6 +42,6 @@ def test_other_form_is_refused_with_those_that_are_right(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["00:00:00:00", {}, {"seconds": -1}, "-1:00:00"])
-def test_limit_that_is_not_above_zero_is_refused(value: Any) -> None:
+def test_limit_of_zero_or_less_is_refused(value: Any) -> None:
     with pytest.raises(UserError, match=r"^trainer\.max_time=.*: it must be above 0$"):
         max_seconds(value)

@@ -71,7 +71,7 @@ def test_marker_of_a_dead_process_is_removed_where_flock_works(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "..", "a b", "a\nb", "$HOME"])
 def test_name_that_is_no_single_folder_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match="a run's name is made of letters"):
+    with pytest.raises(UserError, match="a run's name consists of letters"):
         naming.run_folder("logs/runs", name, None)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of W&B share."""
+"""Shared by the tests of W&B."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def bare(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture
 def server(bare: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that answers, and a login for it."""
+    """A reachable server and a login for it."""
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""The logger group as people type it, TensorBoard and MLflow for real, and a fit and test with several loggers."""
+"""The logger group on the command line, real TensorBoard and MLflow, and a fit and test with several loggers."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def here(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture
 def composed(tmp_path: Path) -> Compose:
-    """What the overrides make of the logger group, whose default is W&B."""
+    """The composed logger group with these overrides; the default is W&B."""
     primary = {
         "defaults": [{"logger": ["wandb"]}, "_self_"],
         "folder": "logs/run",
@@ -131,7 +131,7 @@ def test_a_name_or_a_list_of_names_chooses_the_loggers(
     assert list(composed(*overrides)) == names
 
 
-def test_wandb_names_a_job_by_what_differs_and_groups_it_with_its_sweep(composed: Compose) -> None:
+def test_wandb_names_a_job_by_its_differing_settings_and_groups_it_by_sweep(composed: Compose) -> None:
     for folder, rest in (("run", " run"), ("model=lenet,optimizer.lr=0.1,seed=3", " optimizer.lr=0.1"), ("seed=3", "")):
         node = composed(f"folder='logs/{folder}'")["wandb"]
         assert node["name"] == f"lenet-fashion_mnist-sgd-s3{rest}"
@@ -192,7 +192,7 @@ def test_mlflow_runs_share_a_database_and_end_with_their_status(here: pytest.Mon
 
 
 @pytest.mark.parametrize(("factory", "extra"), [(tensorboard_logger, "tensorboard"), (mlflow_logger, "mlflow")])
-def test_missing_package_is_named_with_the_command_that_installs_it(
+def test_missing_package_is_reported_with_its_install_command(
     factory: Callable[[str], Logger], extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(others, "find_spec", lambda name: None)

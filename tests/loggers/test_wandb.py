@@ -1,4 +1,4 @@
-"""W&B with its real client: offline, and against a server on this machine that answers, refuses or falls silent."""
+"""W&B with its real client: offline, and with a server on this machine that answers, refuses or stops answering."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ CONFIG = {"model": {"_target_": "some.net", "dropout": 0.5}, "git": {"commit": "
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Said:
-    """Our own lines so far, without wandb's."""
+    """The lines logged by this project so far, without wandb's."""
     caplog.set_level(logging.INFO)
     return lambda: [record.getMessage() for record in caplog.records if record.name == wandb_logger_module.__name__]
 
@@ -68,7 +68,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
         yield folders
 
 
-def test_offline_history_has_every_logged_figure(sessions: list[Path]) -> None:
+def test_offline_history_has_every_logged_metric(sessions: list[Path]) -> None:
     history = [record["item"] for record in records(sessions[0], "history")]
     assert [row["val/top1"] for row in history if "val/top1" in row] == TOP1
     assert [row["val/top5"] for row in history if "val/top5" in row] == [top1 + 0.2 for top1 in TOP1]
@@ -76,7 +76,7 @@ def test_offline_history_has_every_logged_figure(sessions: list[Path]) -> None:
     assert [row["epoch"] for row in history] == [0, 0, 1, 1, 2, 2]
 
 
-def test_summaries_keep_the_best_figures_and_the_config_stays_nested(sessions: list[Path]) -> None:
+def test_summaries_keep_the_best_metrics_and_the_config_stays_nested(sessions: list[Path]) -> None:
     overview = json.loads(inspect(sessions[0], "--summary"))
     assert overview["config"] == CONFIG
     assert overview["summary"]["val/top1"] == {"max": 0.5}
@@ -86,7 +86,7 @@ def test_summaries_keep_the_best_figures_and_the_config_stays_nested(sessions: l
     assert (overview["state"], overview["exit_code"], overview["tags"]) == ("failed", 1, ["tag"])
 
 
-def test_epoch_figures_are_drawn_over_epochs_and_step_figures_over_steps(sessions: list[Path]) -> None:
+def test_epoch_metrics_are_plotted_over_epochs_and_step_metrics_over_steps(sessions: list[Path]) -> None:
     axes = {
         metric.get("name") or metric["glob_name"]: metric.get("step_metric")
         for metric in records(sessions[0], "metric")
@@ -119,7 +119,7 @@ def test_online_run_is_uploaded_with_its_exit_code(server: Server, said: Said) -
 
 
 @pytest.mark.parametrize("manner", ["silent", "drops"])
-def test_run_that_loses_the_server_ends_in_time_and_can_be_uploaded_whole(
+def test_run_that_loses_the_server_ends_in_time_and_can_be_uploaded_completely(
     manner: str, server: Server, bare: pytest.MonkeyPatch, said: Said
 ) -> None:
     bare.setattr(wandb_logger_module, "FINISH_SECONDS", 2.0)
@@ -133,7 +133,7 @@ def test_run_that_loses_the_server_ends_in_time_and_can_be_uploaded_whole(
     folder = next(Path("run/wandb").glob("run-*"))
     assert logger.sync_command == f"wandb sync --include-online {folder}"
     assert said()[1:] == [
-        "W&B: not uploaded as a whole within 2 s; it is kept in run",
+        "W&B: the upload did not finish in 2 s; the run is kept in run",
         f"W&B: upload the run with `{logger.sync_command}`",
     ]
 
@@ -144,9 +144,9 @@ def test_run_that_loses_the_server_ends_in_time_and_can_be_uploaded_whole(
     assert [row["val/top1"] for row in server.history if "val/top1" in row] == TOP1
 
 
-def test_training_goes_on_when_wandbs_own_process_dies(bare: pytest.MonkeyPatch, said: Said) -> None:
+def test_training_continues_when_wandbs_own_process_dies(bare: pytest.MonkeyPatch, said: Said) -> None:
     bare.setenv("WANDB_MODE", "offline")
-    others = wandb_processes()  # perhaps of tests before this one
+    others = wandb_processes()  # possibly of earlier tests
     logger = wandb_logger("run")
     train(logger)
     (core,) = wandb_processes() - others
@@ -155,9 +155,9 @@ def test_training_goes_on_when_wandbs_own_process_dies(bare: pytest.MonkeyPatch,
     train(logger, first_epoch=3)
     logger.log_hyperparams(CONFIG)
     (line,) = said()
-    assert line.startswith("W&B: logging stopped, the training goes on (")
+    assert line.startswith("W&B: logging stopped, training continues (")
     logger.finish()
-    assert said()[1].startswith("W&B: the end of the run is not recorded (")
+    assert said()[1].startswith("W&B: the end of the run was not recorded (")
 
 
 @pytest.mark.parametrize("manner", ["closed", "silent"])
@@ -176,15 +176,15 @@ def test_unreachable_server_means_offline_within_30_seconds(
     assert logger.experiment.offline
     assert time.monotonic() - start + given - 1.0 < 30
     (line,) = said()
-    assert re.fullmatch(r"W&B: the server did not take the run \(.+\), so it is recorded offline", line)
+    assert re.fullmatch(r"W&B: the server did not accept the run \(.+\); recording offline", line)
     logger.finish()
     assert re.fullmatch(r"wandb sync run/wandb/offline-run-\S+", logger.sync_command or "")
     assert not list(Path("run/wandb").glob("run-*"))
 
 
-def test_refusing_server_means_offline_unless_online_is_insisted_on(server: Server) -> None:
+def test_refusing_server_means_offline_unless_online_is_required(server: Server) -> None:
     server.manner = "refuses"
-    with pytest.raises(UserError, match=r"403.*logger\.wandb\.mode=auto goes on offline"):
+    with pytest.raises(UserError, match=r"403.*logger\.wandb\.mode=auto would record offline"):
         _ = wandb_logger("run", mode="online").experiment
     logger = wandb_logger("run")
     assert logger.experiment.offline
@@ -205,12 +205,12 @@ def test_unusable_key_means_offline(bare: pytest.MonkeyPatch, said: Said) -> Non
     logger.finish()
 
 
-def test_insisting_on_online_without_a_login_is_an_error(bare: pytest.MonkeyPatch) -> None:
+def test_requiring_online_without_a_login_is_an_error(bare: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="not logged in"):
         _ = wandb_logger("run", mode="online").experiment
 
 
-def test_name_that_wandb_refuses_is_the_users_error(bare: pytest.MonkeyPatch) -> None:
+def test_name_rejected_by_wandb_is_a_user_error(bare: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="project"):
         _ = wandb_logger("run", project="a/b", mode="offline").experiment
 
@@ -236,7 +236,7 @@ def test_other_ranks_start_nothing(bare: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def start(script: Any, program: str, **streams: int) -> subprocess.Popen:
-    """A process of its own that makes a run `r` and does the rest of `program`, in the bare environment."""
+    """Run `program` in a separate process after creating a run `r`, in a minimal environment."""
     begin = "from alexnet_lab.loggers.wandb import wandb_logger\nr = wandb_logger('run')\n"
     Path("program.py").write_text(begin + program)
     environment = os.environ | {"PYTHONPATH": SOURCE}
@@ -245,7 +245,7 @@ def start(script: Any, program: str, **streams: int) -> subprocess.Popen:
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_killed_process_loses_no_figures_older_than_two_seconds(script: Any) -> None:
+def test_killed_process_loses_no_metrics_older_than_two_seconds(script: Any) -> None:
     log = "r.log_metrics({'val/top1': 0.5, 'epoch': 0}, step=9)"
     process = start(script, f"import os, time\n{log}\ntime.sleep(2)\nos.kill(os.getpid(), 9)")
     assert script.finish(process).returncode == -signal.SIGKILL
@@ -254,7 +254,7 @@ def test_a_killed_process_loses_no_figures_older_than_two_seconds(script: Any) -
 
 
 @pytest.mark.usefixtures("bare")
-def test_without_a_login_a_terminal_is_not_asked(script: Any) -> None:
+def test_without_a_login_the_terminal_gets_no_prompt(script: Any) -> None:
     controller, terminal = pty.openpty()
     try:
         log = "r.log_metrics({'a': 1})\nr.finish()"

@@ -1,4 +1,4 @@
-"""Checkpoints that come from W&B: where they land, and what is said when they do not come."""
+"""Checkpoints from W&B: where they are downloaded to, and messages if the download fails."""
 
 import shutil
 import socket
@@ -23,35 +23,37 @@ BEST = "wandb:entity/project/model-abc:best"
 @pytest.mark.parametrize(
     "name", ["project/model:best", "entity/project/model", "entity/project/model:", "", "a/b/c/d:e"]
 )
-def test_artifact_that_is_written_otherwise_is_refused(name: str, tmp_path: Path) -> None:
+def test_malformed_artifact_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="wandb:ENTITY/PROJECT/ARTIFACT:best"):
         download(f"wandb:{name}", tmp_path)
 
 
-def test_without_a_login_there_is_a_line(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model-abc:best: no login for W&B; `wandb login` first"):
+def test_missing_login_is_reported_in_one_line(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model-abc:best: not logged in to W&B; run `wandb login` first"):
         download(BEST, tmp_path)
 
 
 @pytest.mark.usefixtures("server")
-def test_without_such_an_artifact_there_is_a_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model-abc:best: W&B does not give it; .* is the name right"):
+def test_missing_artifact_is_reported_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"model-abc:best: the download from W&B failed; check the network and the name"
+    ):
         download(BEST, tmp_path)
 
 
-def test_without_a_network_there_is_a_line(server: Server, bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_network_is_reported_in_one_line(server: Server, bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bare.setattr(wandb_artifacts, "ANSWER_SECONDS", 1)
     bare.setenv("WANDB_HTTP_TIMEOUT", "1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         bare.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
         end_service()
-        with pytest.raises(UserError, match="model-abc:best: W&B does not give it; is there a network"):
+        with pytest.raises(UserError, match="model-abc:best: the download from W&B failed; check the network"):
             download(BEST, tmp_path)
 
 
 def given(monkeypatch: pytest.MonkeyPatch, *files: Path) -> list[tuple[str, str]]:
-    """W&B with one artifact that holds those files; what it was asked for."""
+    """A stand-in for W&B with one artifact that contains these files; yields the requests it received."""
     asked: list[tuple[str, str]] = []
 
     def artifact(name: str, type: str) -> Any:
@@ -68,7 +70,7 @@ def given(monkeypatch: pytest.MonkeyPatch, *files: Path) -> list[tuple[str, str]
     return asked
 
 
-def test_checkpoint_lands_in_a_folder_of_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_is_downloaded_to_a_folder_of_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "best.ckpt").write_text("weights")
     asked = given(monkeypatch, tmp_path / "best.ckpt")
     found = download(BEST, tmp_path / "cache")
@@ -79,11 +81,11 @@ def test_checkpoint_lands_in_a_folder_of_its_version(tmp_path: Path, monkeypatch
 
 def test_artifact_without_a_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch)
-    with pytest.raises(UserError, match="there are 0 checkpoints"):
+    with pytest.raises(UserError, match="it contains 0"):
         download(BEST, tmp_path / "cache")
 
 
-def test_commands_read_a_checkpoint_of_wandb_as_one_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_read_a_wandb_checkpoint_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "best.ckpt"
     path.write_text("no checkpoint")
     given(monkeypatch, path)
@@ -96,7 +98,7 @@ def test_commands_read_a_checkpoint_of_wandb_as_one_of_a_file(tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("mode", "log_model", "uploads"), [("offline", True, 0), ("online", True, 1), ("online", False, 0)]
 )
-def test_best_checkpoint_is_uploaded_when_online_and_asked_for(
+def test_best_checkpoint_is_uploaded_if_online_and_requested(
     mode: Any, log_model: bool, uploads: int, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Path] = []
@@ -125,4 +127,4 @@ def test_upload_names_the_artifact_after_the_run_and_a_failure_is_a_warning(
     run: Any = SimpleNamespace(id="abc", name="lenet", entity="e", project="p", log_artifact=log_artifact)
     wandb_artifacts.upload(run, path)
     assert logged == [("model-abc", "model", ["best"], ["best.ckpt"])]
-    assert caplog.messages == [f"W&B: the checkpoint is not uploaded (too slow); it is {path}"]
+    assert caplog.messages == [f"W&B: the checkpoint {path} was not uploaded (too slow)"]

@@ -1,4 +1,4 @@
-"""A run of the real script with W&B, read back by W&B's own reader, and one whose connections drop in mid-run."""
+"""A run of the real script with W&B, read back by W&B's own reader, and a run whose connections drop halfway."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def overview(offline: Path) -> dict[str, Any]:
     return found
 
 
-def test_history_of_wandb_is_that_of_metrics_csv(run: Path, offline: Path) -> None:
+def test_history_in_wandb_equals_metrics_csv(run: Path, offline: Path) -> None:
     history = [record["item"] for record in records(offline, "history")]
     rows = read_rows(run / "metrics.csv")
     for name in ("val/top1", "val/top5", "train/top1", "test/top1", "lr", "train/grad_norm"):
@@ -61,21 +61,21 @@ def test_history_of_wandb_is_that_of_metrics_csv(run: Path, offline: Path) -> No
     assert [row["epoch"] for row in history if "val/top1" in row] == [0, 1]
 
 
-def test_a_run_is_named_grouped_and_tagged_by_what_it_is(offline: Path) -> None:
+def test_run_is_named_grouped_and_tagged_by_its_choices(offline: Path) -> None:
     found = records(offline, "run")[0]
     assert found["display_name"] == "lenet-synthetic-sgd-s0"
     assert (found["run_group"], found["job_type"]) == ("d2l_lenet", "train")
     assert found["tags"] == ["lenet", "synthetic", "d2l_lenet"]
 
 
-def test_configuration_is_nested_as_it_was_composed(overview: dict[str, Any]) -> None:
+def test_configuration_is_logged_nested(overview: dict[str, Any]) -> None:
     config = overview["config"]
     assert config["optimizer"]["lr"] == 0.9
     assert config["data"]["batch_size"] == 32
     assert config["recipe"]["published"]["test/top1"]["value"] == 0.803
 
 
-def test_summary_tells_size_speed_and_time_to_best(run: Path, overview: dict[str, Any]) -> None:
+def test_summary_contains_size_speed_and_time_to_best(run: Path, overview: dict[str, Any]) -> None:
     summary, result = overview["summary"], json.loads((run / "result.json").read_text())
     assert (summary["parameters"], summary["macs"]) == (61_706, 416_520)
     assert summary["images_per_second"] == pytest.approx(result["images_per_second"])
@@ -84,14 +84,14 @@ def test_summary_tells_size_speed_and_time_to_best(run: Path, overview: dict[str
     assert summary["images"] == result["images"]
 
 
-def test_every_picture_is_there_to_be_uploaded_later(run: Path, offline: Path) -> None:
+def test_every_picture_is_kept_for_a_later_upload(run: Path, offline: Path) -> None:
     history = [record["item"] for record in records(offline, "history")]
     for name in PICTURES:
         ((path,),) = [row[key] for row in history if (key := f"pictures/{name}.filenames") in row]
         assert (offline / "files" / path).read_bytes() == (run / "pictures" / f"{name}.png").read_bytes()
 
 
-def test_recorded_configuration_names_no_folder(run: Path) -> None:
+def test_recorded_configuration_contains_no_folder(run: Path) -> None:
     assert str(run) not in (run / "config.yaml").read_text()
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert str(run) not in yaml.safe_dump(checkpoint["config"])
@@ -116,9 +116,7 @@ def test_moved_run_with_a_recorded_absolute_folder_continues_its_offline_run(
 
 
 @pytest.mark.system
-def test_training_ends_normally_when_connections_drop_in_its_middle(
-    script: Any, server: Server, tmp_path: Path
-) -> None:
+def test_training_ends_normally_when_connections_drop_halfway(script: Any, server: Server, tmp_path: Path) -> None:
     online = {"WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0123456789" * 4}
     folder = tmp_path / "run"
     process = script.start(*SMALL, "trainer.max_epochs=20", f"hydra.run.dir={folder}", env=script.environment | online)

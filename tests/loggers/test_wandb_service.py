@@ -1,4 +1,4 @@
-"""A command parts from W&B's process in bounded time, whatever that process does."""
+"""A command ends W&B's process within limited time, even if that process hangs."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ from alexnet_lab.loggers.wandb_service import end_service, service
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_process_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    others = wandb_processes()  # perhaps of tests before this one
+def test_hanging_process_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = wandb_processes()  # possibly of earlier tests
     wandb.setup()
     (process,) = wandb_processes() - others
     os.kill(process, signal.SIGSTOP)
@@ -29,7 +29,7 @@ def test_a_process_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("bare")
-def test_questions_end_their_process_and_a_run_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_end_their_process_and_a_run_keeps_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     others = wandb_processes()
     with service():
         wandb.setup()

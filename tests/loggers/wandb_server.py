@@ -1,4 +1,4 @@
-"""W&B on this machine: a server, its processes, an environment without a login, and an offline run's folder."""
+"""Stand-ins for W&B: a server, its processes, an environment without a login, and the folder of an offline run."""
 
 import contextlib
 import functools
@@ -23,7 +23,7 @@ KEY = "0123456789" * 4
 
 
 def wandb_processes() -> set[int]:
-    """Those that this process has started and that it has not yet let go."""
+    """W&B's processes that this process has started and not yet ended."""
     found = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -37,7 +37,7 @@ def wandb_processes() -> set[int]:
 
 
 class Server(ThreadingHTTPServer):
-    """As much of W&B's interface as a run needs: `answers`, `refuses` (403), is `silent` or `drops` connections."""
+    """The part of W&B's server that a run needs: it `answers`, `refuses` (403), is `silent` or `drops` connections."""
 
     daemon_threads = True
 
@@ -110,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def bare_environment(home: Path, **variables: str) -> Iterator[pytest.MonkeyPatch]:
-    """No login and no W&B variable but the given ones; paths are relative to `home`."""
+    """No login and only the given W&B variables; paths are relative to `home`."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
             if name.startswith("WANDB_") or name == "NETRC":
@@ -125,7 +125,7 @@ def bare_environment(home: Path, **variables: str) -> Iterator[pytest.MonkeyPatc
 
 
 def inspect(folder: Path, *options: str) -> str:
-    """What `wandb leet inspect` prints of the folder of a run that has ended; asked once."""
+    """The output of `wandb leet inspect` for the folder of an ended run; cached."""
     return _inspected(folder.resolve(), options)
 
 

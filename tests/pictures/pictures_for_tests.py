@@ -1,4 +1,4 @@
-"""Pictures whose sizes show what they were drawn from; found by the runs of tests through PYTHONPATH."""
+"""Pictures whose sizes show their input; runs started by tests find this module through PYTHONPATH."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ DRAWINGS = {
 
 
 class Sized(callback.Pictures):
-    """The callback with these drawings."""
+    """The callback with these drawing functions."""
 
     def __init__(self, folder: str, images: int = 400) -> None:
         super().__init__(folder, images)

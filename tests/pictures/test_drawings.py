@@ -1,4 +1,4 @@
-"""What the pictures of a run show, pixel by pixel where it matters."""
+"""The pictures of a run, checked pixel by pixel where it matters."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CLASSES = ("cat", "dog", "a name that is far too long for the place that there i
 
 
 @pytest.mark.parametrize(("kernels", "towers", "size"), [(96, 2, (852, 352)), (96, 1, (626, 426)), (6, 1, (314, 218))])
-def test_kernels_of_the_towers_stand_beside_each_other(kernels: int, towers: int, size: tuple[int, int]) -> None:
+def test_kernels_of_the_towers_are_shown_side_by_side(kernels: int, towers: int, size: tuple[int, int]) -> None:
     side = 11 if kernels == 96 else 5
     assert filters_picture(torch.randn(kernels, 3, side, side), towers).size == size
 
@@ -33,7 +33,7 @@ def test_kernels_of_one_channel_are_grey() -> None:
     assert np.ptp(pixels.astype(int), axis=2).max() == 0
 
 
-def test_neighbours_are_the_others_by_euclidean_distance() -> None:
+def test_neighbours_are_sorted_by_euclidean_distance() -> None:
     features = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0], [0.0, 2.0]])
     assert nearest(features, torch.tensor([0, 1]), 3).tolist() == [[2, 3, 1], [3, 2, 0]]
 
@@ -76,7 +76,7 @@ def test_small_images_are_enlarged_without_blurring() -> None:
     assert len(np.unique(pixels)) == len(image.unique())
 
 
-def test_batch_stands_in_rows_of_eight() -> None:
+def test_batch_is_shown_in_rows_of_eight() -> None:
     images = torch.zeros(10, 3, 224, 224, dtype=torch.uint8)
     assert batch_picture(images, ["cat"] * 10).size == (8 * 124 + 12, 2 * 144 + 12)
 

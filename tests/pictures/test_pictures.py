@@ -1,4 +1,4 @@
-"""What a run's pictures are made of, and that nothing about them can end a run."""
+"""The input of a run's pictures; a failure to draw never ends a run."""
 
 import json
 from collections.abc import Callable
@@ -37,14 +37,14 @@ def sizes(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pixels_are_those_before_the_normalisation(channels: int) -> None:
+def test_pixels_are_restored_from_normalised_images(channels: int) -> None:
     stored = torch.randint(0, 256, (5, channels, 32, 32), dtype=torch.uint8)
     mean, std = (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels]
     seen = InputPipeline(32, mean, std)(stored)
     assert torch.equal(_pixels(seen, Preprocessing.model_construct(mean=mean, std=std)), stored)
 
 
-def test_pixels_are_those_before_the_mean_image_was_subtracted() -> None:
+def test_pixels_are_restored_from_images_without_the_mean_image() -> None:
     stored, noise = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8), ColourNoise(torch.ones(3), torch.eye(3))
     mean = MeanImage(torch.rand(3, 256, 256), at_crop=False)
     seen = InputPipeline(32, (0.0,), (0.5,), mean_image=mean, noise=noise)(stored)
@@ -52,7 +52,7 @@ def test_pixels_are_those_before_the_mean_image_was_subtracted() -> None:
     assert torch.equal(_pixels(seen, facts), stored)
 
 
-def test_a_run_counts_every_validation_image_and_a_defect_is_a_warning_with_its_place(
+def test_every_validation_image_is_counted_and_a_defect_is_a_warning_with_traceback(
     settings: Callable[..., dict[str, Any]],
     as_in_a_rank: None,
     tmp_path: Path,
@@ -69,7 +69,7 @@ def test_a_run_counts_every_validation_image_and_a_defect_is_a_warning_with_its_
     assert warning.exc_info is not None
 
 
-def test_ranks_count_together_and_one_of_them_draws(script: Any, tmp_path: Path) -> None:
+def test_counts_are_summed_over_ranks_and_rank_0_draws(script: Any, tmp_path: Path) -> None:
     environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent)}
     sized = "callbacks.pictures._target_=pictures_for_tests.Sized"
     ended = script.run(*TINY, sized, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path}/run", env=environment)
@@ -97,10 +97,10 @@ def test_more_than_a_hundred_classes_have_no_confusion_matrix() -> None:
 
 
 @pytest.mark.alone
-def test_pictures_cost_less_than_a_hundredth_of_an_epoch_of_imagenette(
+def test_pictures_cost_less_than_one_percent_of_an_imagenette_epoch(
     settings: Callable[..., dict[str, Any]], as_in_a_rank: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Six steps of 32 photographs and 512 validated ones; the epoch has 9,469 and 3,925."""
+    """Six steps of 32 photographs and 512 validation images; a real epoch has 9,469 and 3,925."""
     made: list[Pictures] = []
     begin = Pictures.__init__
 

@@ -15,7 +15,7 @@ def test_bars_are_as_long_as_the_probabilities_and_the_true_class_is_red() -> No
     picture = sheet([Image.new("RGB", (300, 200), "black")], [[("", 0.75), ("a", 0.0), ("", 0.25)]], ["a"])
     height = BAR - 4
     painted = pixels_of(picture, OTHER)
-    assert 0.9 < painted / (SIDE * height) <= 1  # the percentages cover some
+    assert 0.9 < painted / (SIDE * height) <= 1  # the percentages cover a part
     assert pixels_of(picture, RIGHT) == 0
     right = sheet([Image.new("RGB", (300, 200), "black")], [[("a", 1.0)]], ["a"])
     assert pixels_of(right, RIGHT) > 0.85 * SIDE * height
@@ -28,7 +28,7 @@ def test_sheet_is_as_large_as_its_images_need(images, columns, lines) -> None:
     assert picture.size == (columns * (SIDE + GAP) + GAP, lines * (SIDE + CAPTION + 2 * BAR + GAP) + GAP)
 
 
-def test_the_centre_square_is_shown_whatever_the_mode() -> None:
+def test_centre_square_is_shown_for_any_image_mode() -> None:
     image = Image.new("RGBA", (512, 256), "red")
     image.paste((0, 0, 255, 255), (128, 0, 384, 256))
     shown = sheet([image], [ROW], [None]).crop((GAP, GAP, GAP + SIDE, GAP + SIDE))

@@ -1,4 +1,4 @@
-"""Debian's Chromium without a window, told what to do through the DevTools protocol on a pipe: no driver, no port."""
+"""Debian's Chromium in headless mode, controlled through the DevTools protocol on a pipe: no driver, no port."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 
 class Chromium:
-    """One tab. `requests`: the addresses it asked for; `complaints`: errors and warnings of the console."""
+    """One tab. `requests`: the addresses it requested. `complaints`: errors and warnings of the console."""
 
     def __init__(self, profile: Path, width: int = 1400, height: int = 1000) -> None:
         program = shutil.which("chromium")
@@ -43,7 +43,7 @@ class Chromium:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The result of a method of the protocol."""
+        """Call a method of the protocol and return its result."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -67,14 +67,14 @@ class Chromium:
         return answer["result"].get("value")
 
     def wait(self, expression: str, seconds: float = 60) -> None:
-        """Until a JavaScript expression is true."""
+        """Wait until a JavaScript expression is true."""
         deadline = time.monotonic() + seconds
         while not self.evaluate(expression):
             assert time.monotonic() < deadline, f"not within {seconds} s: {expression}"
             time.sleep(0.05)
 
     def click(self, selector: str, number: int = 0) -> None:
-        """A press and release of the mouse in the middle of an element that matches."""
+        """Click in the middle of the first matching element."""
         place = self.evaluate(
             f"(() => {{ const e = document.querySelectorAll({json.dumps(selector)})[{number}];"
             " e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"

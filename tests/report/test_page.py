@@ -1,4 +1,4 @@
-"""The page: one file, nothing loaded, nothing executed that a name says, thinned curves, pictures."""
+"""The page: one file that loads nothing, escaped names, thinned curves, pictures."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def test_page_is_one_file_that_loads_nothing(tmp_path: Path) -> None:
     assert not re.search(r"https?://|<link|@import|\bsrc=\"(?!data:)", text)
 
 
-def test_what_runs_say_is_text_in_every_section(tmp_path: Path) -> None:
+def test_texts_of_runs_are_escaped_in_every_section(tmp_path: Path) -> None:
     folder = tmp_path / "<b>x"
     config = settings(recipe=None, note=EVIL, **{EVIL: "1"})
     write_run(folder, config, rows(0.8), ('<i>"x',), status="failed", error=f"</script>{EVIL}")
@@ -65,7 +65,7 @@ def test_names_in_plots_are_escaped_for_plotly_too(tmp_path: Path) -> None:
     assert curves["data"][0]["hovertemplate"].startswith("&lt;i&gt;%&#123;x}")
 
 
-def test_each_picture_of_each_run_is_embedded_beside_the_same_of_the_others(tmp_path: Path) -> None:
+def test_pictures_are_embedded_side_by_side_for_all_runs(tmp_path: Path) -> None:
     for name in "ab":
         write_run(tmp_path / name, pictures=("conv1_filters", "confusion"))
     text = html_of(tmp_path)
@@ -141,7 +141,7 @@ def test_scatter_has_each_run_and_menus_of_both_axes(tmp_path: Path) -> None:
     assert across["buttons"][1]["args"][0] == {"x": [[61_706.0], [60_965_224.0]]}
 
 
-def test_without_plotly_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_plotly_is_reported_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs the package plotly: pip install -e '.\[compare\]'"):
         page.require_plotly()

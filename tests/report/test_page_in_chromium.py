@@ -1,4 +1,4 @@
-"""The page in a real browser: curves drawn, a legend click hides them, no complaint, no request to the network."""
+"""The page in a real browser: it draws curves, a legend click hides them, no console errors, no network requests."""
 
 from collections.abc import Iterator
 from pathlib import Path

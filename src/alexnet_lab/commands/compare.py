@@ -1,4 +1,4 @@
-"""Compares runs: reads them, prints the table, writes what `out` names."""
+"""Compares runs: reads them, prints a table and writes the files that `out` names."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def compare(config: DictConfig) -> None:
     """Compare the runs that `config.runs` and `config.wandb` name.
 
     Raises:
-        UserError: a wrong value, no run, or a file that cannot be written.
+        UserError: a wrong value, no run, or a file cannot be written.
     """
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _check(settings)
@@ -55,7 +55,7 @@ def _read(settings: dict[str, Any]) -> list[Run]:
 
 def _check(settings: dict[str, Any]) -> None:
     if not settings["runs"] and not settings["wandb"]:
-        raise UserError("which runs? runs=FOLDER, as runs=logs/train, or wandb=ENTITY/PROJECT")
+        raise UserError("name runs: runs=FOLDER, such as runs=logs/train, or wandb=ENTITY/PROJECT")
     kinds: dict[str, tuple[type, ...]] = {
         "sort": (str,),
         "baseline": (str, type(None)),
@@ -67,11 +67,11 @@ def _check(settings: dict[str, Any]) -> None:
     for key, kind in kinds.items():
         if not isinstance(settings[key], kind):
             names = " or ".join(dict.fromkeys(KINDS[one] for one in kind))
-            raise UserError(f"{key}={settings[key]}: it takes {names}")
+            raise UserError(f"{key}={settings[key]}: {key} takes {names}")
 
 
 def _is_checked(out: Any) -> bool:
-    """Whether `out` is a file that can be written, and not null; raises UserError where it cannot."""
+    """Whether `out` names a file (not null). Raises UserError if the file cannot be written."""
     check_output("out", out, [*WRITERS], makes_folder=True)
     if out is not None and Path(out).suffix.lower() == ".html":
         page.require_plotly()

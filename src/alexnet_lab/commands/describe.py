@@ -1,4 +1,4 @@
-"""The layer table of a network, as the articles print it."""
+"""Prints the layer table of a network, in the form used by papers."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def describe(config: DictConfig) -> None:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     model, data = settings["model"], settings["data"]
     if "pretrained" in model:
-        model["pretrained"] = False  # the same layers, and nothing to fetch
+        model["pretrained"] = False  # the layers are the same; nothing needs to be downloaded
     check(data, "data")
     with torch.device("meta"):
         net: nn.Module = build(model, "model", nn.Module)
@@ -32,5 +32,5 @@ def describe(config: DictConfig) -> None:
     name = model["_target_"].rpartition(".")[2]
     table.title = f"{name} on {data['name']}: {channels} x {side} x {side} -> {data['num_classes']} classes"
     table.title_justify = "left"
-    # As wide as the longest names: squeezed into 80 columns, as in a pipe, no number would be whole.
+    # Wide enough for the longest names: in the 80 columns of a pipe, rich would cut off the numbers.
     Console(width=WIDTH).print(table)

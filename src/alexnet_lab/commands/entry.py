@@ -1,6 +1,6 @@
-"""What every command shares: Hydra's start, the project's root, and errors as a few plain lines.
+"""Shared by all commands: starts Hydra, changes to the project's root and reports errors in a few plain lines.
 
-Nothing here imports torch or lightning, so `--help`, `--cfg job` and wrong options answer at once.
+Imports neither torch nor lightning, so that `--help`, `--cfg job` and wrong options answer at once.
 """
 
 import errno
@@ -38,14 +38,14 @@ REFUSED = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
     *(errno.ELOOP, *FULL_DISK),
 )
-"""Errors of a place on the disk that the user has named."""
+"""Errors caused by a path that the user has named."""
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a function of a composed configuration into a program.
+    """Turn a function of a composed configuration into a program.
 
-    The program works in the project's root, whatever folder it is started from. A `UserError`, an error of Hydra's or
-    of OmegaConf's is printed without a traceback and ends it with status 2; any other exception keeps its traceback.
+    The program works in the project's root, wherever it is started. A `UserError` or an error of Hydra or OmegaConf is
+    printed without a traceback and ends the program with status 2. Any other exception keeps its traceback.
     `HYDRA_FULL_ERROR=1` shows the traceback of every error.
     """
 
@@ -56,43 +56,43 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
             if _print_help(config_name, with_traceback):
                 return
-            # For the processes of other launchers, which do not begin with this script, and work in the project's root.
+            # For processes of other launchers, which do not start with this script and work in the project's root.
             others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
             paths = [str(ROOT / "src"), *map(os.path.abspath, others)]
             caller = _caller()
             os.chdir(ROOT)
             os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-            # Hydra prints errors itself unless this is set; here they are printed by `report`.
+            # Hydra would print errors itself; here `report` prints them.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            # Every composition copies this store, which holds the settings of all plugins; the copy is never changed.
+            # Each composition would copy this store of all plugin settings; the copy is never changed.
             ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
             start = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
             try:
                 arguments.prepare(caller)
                 start(_quiet(function, config_name, with_traceback))()
-            except RunFailed as error:  # the first job that failed, when the sweep has ended
+            except RunFailed as error:  # of a run, or after a sweep, of its first failed job
                 status = _status_of_sweep()
-                if status != FAILED:  # else the sweep's table has printed each reason
+                if status != FAILED:  # otherwise the sweep's table has already printed the reasons
                     print(f"error: {error}", file=sys.stderr)
                 sys.exit(status or FAILED)
             except RunInterrupted:
                 slurm.requeue()
                 sys.exit(INTERRUPTED)
-            except KeyboardInterrupt:  # of a command that is no run
+            except KeyboardInterrupt:  # in a command other than train
                 print("interrupted", file=sys.stderr)
                 sys.exit(INTERRUPTED)
             except SystemExit as end:
                 if end.code != INTERRUPTED:
                     raise
                 slurm.requeue()
-                # Rank 0 tells how the run ended; where Slurm kills at the first bad status, another would cut it short.
+                # Rank 0 reports the status. Slurm may kill a step at its first non-zero status: other ranks return 0.
                 sys.exit(FINISHED if slurm.rank() else INTERRUPTED)
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 report(error, config_name, with_traceback)
             except (OSError, ValueError, TypeError) as error:
-                if not _is_of_hydra(error):
+                if not _raised_by_hydra(error):
                     raise
-                # A run's folder that it cannot make, or an override that it cannot apply.
+                # Hydra cannot create a run's folder, or cannot apply an override.
                 reason = _refused(error) if isinstance(error, OSError) else error
                 report(reason, config_name, with_traceback)
             if status := _status_of_sweep():
@@ -104,12 +104,12 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 
 def _status_of_sweep() -> int:
-    sweep = sys.modules.get("alexnet_lab.launch.sweep")  # loaded where there was a sweep
+    sweep = sys.modules.get("alexnet_lab.launch.sweep")  # loaded only if there was a sweep
     return sweep.exit_status() if sweep else FINISHED
 
 
 def _print_help(config_name: str, with_traceback: bool) -> bool:
-    """Put the flags in front, and print the command's help if it was asked for; whether it was."""
+    """Move the flags to the front of the command line; print the command's help if requested and return True."""
     try:
         sys.argv[1:] = in_front(sys.argv[1:], lambda name: nearest(name, str(ROOT / "conf"), config_name))
         text = requested_help(ROOT / "conf", config_name)
@@ -123,7 +123,7 @@ def _print_help(config_name: str, with_traceback: bool) -> bool:
 
 
 def _caller() -> Path:
-    """The folder that the user is in; the project where that folder is gone."""
+    """The user's working folder, or the project's root if that folder no longer exists."""
     try:
         return Path.cwd()
     except OSError:
@@ -131,8 +131,8 @@ def _caller() -> Path:
 
 
 def register_resolvers() -> None:
-    """Make known to OmegaConf what `conf/` computes: a run's names and folder, and what Slurm gives."""
-    # Kept once it is known: a job of another launcher composes anew, and its sweep is still the same.
+    """Register the resolvers that `conf/` uses: names and folder of a run, and values from Slurm."""
+    # Cached: a job of another launcher composes again, but belongs to the same sweep.
     OmegaConf.register_new_resolver("run_name", naming.run_name, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("run_folder", naming.run_folder, replace=True)
     OmegaConf.register_new_resolver("job_name", naming.job_name, replace=True)
@@ -143,8 +143,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("first", naming.first, replace=True)
 
 
-def _is_of_hydra(error: BaseException) -> bool:
-    """Whether Hydra raised it, and not the function of the command."""
+def _raised_by_hydra(error: BaseException) -> bool:
+    """Whether Hydra raised the error, not the command's function."""
     frames = {frame.filename for frame in traceback.extract_tb(error.__traceback__)[1:]}
     return not any(Path(name).is_relative_to(Path(__file__).parents[1]) for name in frames - {__file__})
 
@@ -152,7 +152,7 @@ def _is_of_hydra(error: BaseException) -> bool:
 def _quiet(
     function: Callable[[DictConfig], Any], config_name: str, with_traceback: bool
 ) -> Callable[[DictConfig], Any]:
-    """Report a user's error before Hydra adds its own line about the job that raised it."""
+    """Report a user's error before Hydra adds its own line about the failed job."""
 
     @functools.wraps(function)
     def job(config: DictConfig) -> Any:
@@ -180,7 +180,7 @@ def _check(config: DictConfig, hydra_config: HydraConf, primary: Path) -> None:
         check_keys(config, primary)
     except UserError:
         with suppress(OSError):
-            Path(hydra_config.runtime.output_dir).rmdir()  # Hydra made it; it goes when nothing is in it
+            Path(hydra_config.runtime.output_dir).rmdir()  # Hydra has created it; only an empty folder is removed
         raise
 
 
@@ -189,18 +189,18 @@ def _refused(error: OSError) -> UserError:
 
 
 def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, config_name: str) -> Any:
-    """Run a job of another launcher than ours, which calls this in a process of Slurm's or Ray's.
+    """Run a job of another launcher, which calls this function in a process of Slurm or Ray.
 
     Raises:
-        RunFailed: it did not end well. The launcher hands that to the sweeper; the end of its process it would not.
+        RunFailed: the job failed. The launcher passes an exception to the sweeper, but not an exit status.
     """
     from alexnet_lab.launch.sweep import NOT_FOR_JOBS, OF_THE_SWEEP
     from alexnet_lab.runs import result_file
 
     os.chdir(ROOT)
-    # Only submitit's processes are ranks of their step; Ray may have been started by another one.
-    gone = OF_THE_SWEEP if "SUBMITIT_EXECUTOR" in os.environ else NOT_FOR_JOBS
-    for name in [name for name in os.environ if name.startswith(gone)]:
+    # Only submitit's processes are ranks of a Slurm step; Ray may have been started inside another step.
+    removed = OF_THE_SWEEP if "SUBMITIT_EXECUTOR" in os.environ else NOT_FOR_JOBS
+    for name in [name for name in os.environ if name.startswith(removed)]:
         del os.environ[name]
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -212,12 +212,12 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, co
             slurm.requeue()
         result = result_file.read_end(folder / folders.RESULT) if (folder / folders.CONFIG).exists() else None
         result = result or {}
-        why = result.get("error") or f"it ended with status {end.code}; what it printed tells why"
-        raise RunFailed(f"{folder.name} {result.get('status', 'failed')}: {why}") from None
+        reason = result.get("error") or f"exit status {end.code}; see its output for the reason"
+        raise RunFailed(f"{folder.name} {result.get('status', 'failed')}: {reason}") from None
 
 
 def report(error: Exception, config_name: str, with_traceback: bool = False, status: int = USER_ERROR) -> NoReturn:
-    """Print what is wrong and what would be right, and end the program with `status`."""
+    """Print the error with its remedy, and end the program with `status`."""
     if with_traceback:
         raise error
     print(f"error: {advise(error, config_name)}", file=sys.stderr)
@@ -228,5 +228,5 @@ def advise(error: Exception, config_name: str) -> str:
     return advice(error, str(ROOT / "conf"), config_name)
 
 
-# When this module is imported, and not when a program starts: the processes of other launchers only unpickle a job.
+# On import, not at program start: processes of other launchers only unpickle a job.
 register_resolvers()

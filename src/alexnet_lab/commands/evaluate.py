@@ -1,4 +1,4 @@
-"""Top-1, top-5 and loss of a checkpoint on the data of its run, or of several whose predictions are averaged."""
+"""Top-1, top-5 and loss of a checkpoint on its run's data, or of the averaged predictions of several checkpoints."""
 
 import json
 import logging
@@ -34,12 +34,12 @@ from alexnet_lab.runs.recipe import not_comparable, published_text
 SPLITS = ("test", "val")
 PROTOCOLS = ("center", "ten_crop")
 TEN = 10
-"""Views of an image in `ten_crop`."""
+"""Views per image in `ten_crop`."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One checkpoint's `loss`, `top1` and `top5`, over so many images."""
+    """The metrics of one checkpoint, `loss`, `top1` and `top5`, and the number of images."""
 
     path: Path
     checkpoint: Checkpoint
@@ -49,17 +49,17 @@ class Measured:
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
-    """Measure what `conf/evaluate.yaml` describes, print it, and return `SPLIT/loss`, `SPLIT/top1`, `SPLIT/top5`.
+    """Evaluate the checkpoints of `config`, print the metrics and return `SPLIT/loss`, `SPLIT/top1`, `SPLIT/top5`.
 
-    With `protocol=center` the figures are those that the run itself reports for the same weights, to the last bit.
-    With `ten_crop` (paper, section 4.1) an image's ten softmax outputs are averaged: the classes are ranked by the mean
-    probability, and the loss is minus the logarithm of that of the right class. Every image counts once. With several
-    checkpoints the networks' outputs are averaged in the same way, as the paper does for 5 and 7 CNNs (section 6); each
-    network sees the images as its own run did.
+    With `protocol=center`, the metrics are bit-identical to those that the run itself reports for the same weights.
+    With `ten_crop` (paper, section 4.1), the ten softmax outputs of an image are averaged: the classes are ranked by
+    mean probability, and the loss is the negative logarithm of the mean probability of the true class. With several
+    checkpoints, the outputs of the networks are averaged in the same way, as the paper does for 5 and 7 CNNs
+    (section 6); each network uses its own preprocessing. Every image counts once.
 
     Raises:
-        UserError: a checkpoint is none of ours, an option is wrong, the images have no ten crops, or the checkpoints
-            are of different data.
+        UserError: not an AlexNet Lab checkpoint, a wrong option, images without ten crops, or checkpoints of different
+            data.
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     paths = _check_options(options)
@@ -75,7 +75,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
 
 
 def _about(members: Sequence[Measured], options: dict[str, Any]) -> dict[str, Any]:
-    """What was measured and how, for the file; of several networks also each one's own figures."""
+    """What was measured and how, for the file; with several networks, also the metrics of each."""
     about = {"checkpoint": str(members[0].path), "split": options["split"], "protocol": options["protocol"]}
     about["images"] = members[0].images
     if len(members) == 1:
@@ -91,30 +91,32 @@ def _about(members: Sequence[Measured], options: dict[str, Any]) -> dict[str, An
 
 
 def _check_options(options: dict[str, Any]) -> list[Path]:
-    """The checkpoints."""
+    """Check the options; return the checkpoints."""
     given = options["checkpoint"]
     paths = given if isinstance(given, list) else [given]
     if not paths or not all(isinstance(path, str) for path in paths):
-        raise UserError("which one? checkpoint=PATH, like checkpoint=logs/train/runs/NAME/checkpoints/best.ckpt")
+        raise UserError("name a checkpoint: checkpoint=PATH, such as logs/train/runs/NAME/checkpoints/best.ckpt")
     for name, choices in (("split", SPLITS), ("protocol", PROTOCOLS)):
         if options[name] not in choices:
             raise UserError(f"{name}={options[name]}: there is no such {name}; choose from: {', '.join(choices)}")
     limit = f"limit_{options['split']}_batches"
     if "_target_" not in options["trainer"]:
-        raise UserError("trainer: one is needed: trainer=default|cpu|gpu")
+        raise UserError("choose a trainer: trainer=default|cpu|gpu")
     if options["trainer"].get(limit) == 0:
-        raise UserError(f"trainer.{limit}=0 leaves no image to measure")
+        raise UserError(f"trainer.{limit}=0 leaves no image to evaluate")
     check_output("out", options["out"], [".json"])
     return [Path(path) for path in paths]
 
 
 def _read_all(paths: Sequence[Path]) -> list[Checkpoint]:
-    """Every checkpoint before any is measured, which may take an hour."""
+    """Read all checkpoints before the evaluation, which may take an hour."""
     read = [read_checkpoint(path) for path in paths]
     names = [checkpoint.settings["data"]["name"] for checkpoint in read]
     for path, name in zip(paths, names, strict=True):
         if name != names[0]:
-            raise UserError(f"{paths[0]} is of {names[0]}, {path} of {name}: an average needs the same images")
+            raise UserError(
+                f"{paths[0]} was trained on {names[0]}, {path} on {name}; averaging requires the same images"
+            )
     return read
 
 
@@ -129,7 +131,7 @@ def _measure(path: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> Mea
             measure(classifier, data, verbose=False)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
-    # Lightning's own figures are rounded to 32 bits.
+    # Lightning rounds metrics to 32 bits.
     figures = classifier.eval_metrics.compute()
     images = int(figures.pop("count"))
     return Measured(path, checkpoint, figures, images, outputs)
@@ -141,21 +143,21 @@ def _averaged(members: Sequence[Measured]) -> dict[str, float]:
         if not first.outputs.has_the_labels_of(member.outputs):
             name = first.checkpoint.settings["data"]["name"]
             raise UserError(
-                f"{first.path} was measured on {name}, {member.path} on {name}, but on other images of it: an average "
-                "needs the same images"
+                f"{first.path} and {member.path} were evaluated on different images of {name}; averaging requires the "
+                "same images"
             )
     return figures_of_mean([member.outputs.logits for member in members], first.outputs.labels)
 
 
 def _data(checkpoint: Checkpoint, options: dict[str, Any]) -> ImageDataModule:
-    """The run's data, looked at by the protocol; a step has as many views as the run's steps have images."""
+    """The run's data with the views of the protocol. A step has as many views as the run's steps have images."""
     changes = dict(options["data"])
     if options["protocol"] == "ten_crop" and changes["eval_batch_size"] is None:
         changes["eval_batch_size"] = max(1, checkpoint.settings["data"]["eval_batch_size"] // TEN)
     data = checkpoint.data(changes)
     trained = checkpoint.preprocessing.classes if checkpoint.preprocessing else data.spec.classes
     if difference := different_class(trained, data.spec.classes):
-        raise UserError(f"these are other classes than the checkpoint's: {difference}; name its data: data.dir=FOLDER")
+        raise UserError(f"the classes differ from the checkpoint's: {difference}; name its data: data.dir=FOLDER")
     data.evaluate_by(options["protocol"])
     if options["protocol"] == "ten_crop":
         _check_room(data)
@@ -167,13 +169,13 @@ def _check_room(data: ImageDataModule) -> None:
     crop, stored = data.augmentation.crop_size, data.dataset.split("val").images.shape[2]
     if crop >= stored:
         raise UserError(
-            f"protocol=ten_crop: crops of {crop} x {crop} are all that {data.spec.name} stores of an image, so there "
-            "are no corners; choose protocol=center"
+            f"protocol=ten_crop: {data.spec.name} stores only {crop} x {crop} pixels of each image, so there are no "
+            "other crops; choose protocol=center"
         )
 
 
 def _trainer(options: dict[str, Any], checkpoint: Checkpoint, outputs: Outputs) -> pl.Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its lines about devices and tips
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hides lines about devices and tips
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
     precision = options.get("precision")
@@ -192,12 +194,12 @@ def _trainer(options: dict[str, Any], checkpoint: Checkpoint, outputs: Outputs) 
         use_distributed_sampler=False,
     )
     if trainer.world_size > 1:
-        raise UserError(f"a checkpoint is measured on one device, got {trainer.world_size}: trainer=default|cpu|gpu")
+        raise UserError(f"evaluation takes one device, got {trainer.world_size}; choose trainer=default|cpu|gpu")
     return trainer
 
 
 def _never(*_: Any) -> Any:
-    raise AssertionError("nothing is trained here")
+    raise AssertionError("evaluation does not train")
 
 
 def _print(members: Sequence[Measured], options: dict[str, Any], result: dict[str, float]) -> None:
@@ -215,7 +217,7 @@ def _print(members: Sequence[Measured], options: dict[str, Any], result: dict[st
 
 
 def _table_of_members(members: Sequence[Measured]) -> Table:
-    table = Table("run", "network", "top1", "top5", "loss", title="each by itself", title_justify="left")
+    table = Table("run", "network", "top1", "top5", "loss", title="single networks", title_justify="left")
     for member in members:
         figures = [f"{member.figures[name]:.4f}" for name in ("top1", "top5", "loss")]
         table.add_row(str(member.checkpoint.settings["run"]), _network(member.checkpoint), *figures)
@@ -237,7 +239,7 @@ def _rows(
 
 
 def _published(settings: dict[str, Any], options: dict[str, Any], name: str) -> str:
-    """What the run's recipe has published of this metric over these views of the test images; empty without any."""
+    """The published value of this metric for the same views of the test images; empty if there is none."""
     metric = {"center": f"test/{name}", "ten_crop": f"ten_crop/{name}"}[options["protocol"]]
     figure = ((settings.get("recipe") or {}).get("published") or {}).get(metric)
     if figure is None or options["split"] != "test":

@@ -1,4 +1,4 @@
-"""A checkpoint's network for use elsewhere, compared with the checkpoint on images before the file gets its name.
+"""Exports the network of a checkpoint for use elsewhere, and compares the file with the checkpoint before keeping it.
 
 N images, C channels, S the network's input size, K classes.
 """
@@ -24,23 +24,23 @@ from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 from alexnet_lab.runs.export_formats import FORMS, Exported, Form, Network
 
 TOLERANCE = 1e-4
-"""Of logits; of the largest of them where that is above 1."""
+"""Largest allowed difference of a logit; relative to the largest logit if that is above 1."""
 COMPARED = 16
-"""Images."""
+"""Number of images for the comparison."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of an exported network with the checkpoint's."""
+    """An exported network compared with the checkpoint."""
 
     images: int
     about: str
-    """Which images."""
+    """Which images were compared."""
     difference: float
-    """The largest of a logit."""
+    """Largest difference of a logit."""
     tolerance: float
     same_top5: int
-    """Images whose five most probable classes, in their order, are the same; ties within the tolerance aside."""
+    """Images with the same five most probable classes in the same order, ignoring ties within the tolerance."""
 
     @property
     def agrees(self) -> bool:
@@ -48,11 +48,11 @@ class Comparison:
 
 
 def export(config: DictConfig) -> Comparison:
-    """Do what `conf/export.yaml` describes, and print how well the file agrees with the checkpoint.
+    """Export the checkpoint of `config`, see `conf/export.yaml`; print the largest difference to the checkpoint.
 
     Raises:
-        UserError: the checkpoint is none of ours, an option is wrong, a package is missing, or the written network
-            does not agree with the checkpoint; then there is no file, or the one that there was.
+        UserError: not an AlexNet Lab checkpoint, a wrong option, a missing package, or the exported network differs
+            from the checkpoint; an existing file is then kept.
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     form, path = _check_options(options)
@@ -66,30 +66,30 @@ def export(config: DictConfig) -> Comparison:
         form.write(Exported(net, checkpoint, preprocessing), unfinished)
         comparison = compare(net, form.read(unfinished), inputs, about)
         if not comparison.agrees:
-            raise UserError(f"the exported network differs from the checkpoint, so there is no file: {comparison}")
+            raise UserError(f"the exported network differs from the checkpoint; no file was written: {comparison}")
     _print(comparison, options["format"], out)
     return comparison
 
 
 def compare(net: nn.Module, exported: Network, inputs: Tensor, about: str) -> Comparison:
-    """On float32 [N, C, S, S], in a step of all and in one of a single image, as the number must be free."""
+    """Compare on float32 [N, C, S, S], with all images in one batch and with a single image: N must be free."""
     with torch.inference_mode():
         expected, found = net(inputs), exported(inputs)
         alone = exported(inputs[:1])
     if found.shape != expected.shape or alone.shape != expected[:1].shape:
-        raise UserError(f"the exported network gives {list(found.shape)}, the checkpoint {list(expected.shape)}")
+        raise UserError(f"the exported network returns {list(found.shape)}, the checkpoint {list(expected.shape)}")
     tolerance = TOLERANCE * max(1.0, float(expected.abs().max()))
     difference = max(float((found - expected).abs().max()), float((alone - expected[:1]).abs().max()))
     best = min(5, expected.shape[1])
     ranked = expected.gather(1, found.topk(best).indices)
     same = ((ranked - expected.topk(best).values).abs() <= 2 * tolerance).all(1)
-    # A comparison with a number that is none is false.
+    # A comparison with NaN is false.
     return Comparison(len(inputs), about, difference, tolerance, int(same.sum()))
 
 
 def _check_options(options: dict[str, Any]) -> tuple[Form, Path]:
     if not isinstance(options["checkpoint"], str):
-        raise UserError("which one? checkpoint=PATH, like checkpoint=logs/train/runs/NAME/checkpoints/best.ckpt")
+        raise UserError("name a checkpoint: checkpoint=PATH, such as logs/train/runs/NAME/checkpoints/best.ckpt")
     if options["format"] not in [*FORMS]:
         raise UserError(f"format={options['format']}: there is no such format; choose from: {', '.join(FORMS)}")
     form, checkpoint = FORMS[options["format"]], Path(options["checkpoint"])
@@ -103,7 +103,7 @@ def _check_out(out: Any, form: Form) -> None:
 
 
 def _inputs(checkpoint: Checkpoint, preprocessing: Preprocessing, given: Any) -> tuple[Tensor, str]:
-    """float32 [N, C, S, S], and what they are."""
+    """float32 [N, C, S, S], and a description of the images."""
     if given is not None:
         return _given_inputs(preprocessing, given if isinstance(given, list) else [given])
     name = checkpoint.settings["data"]["name"]
@@ -113,7 +113,7 @@ def _inputs(checkpoint: Checkpoint, preprocessing: Preprocessing, given: Any) ->
     except UserError:
         size = preprocessing.image_size
         noise = torch.randn(COMPARED, preprocessing.channels, size, size, generator=torch.Generator().manual_seed(0))
-        return noise, f"random, since {name} cannot be read here; images=FOLDER compares on real ones"
+        return noise, f"random, because {name} cannot be read here; images=FOLDER compares on real images"
     return data.on_after_batch_transfer(batch, 0).images, f"validation images of {name}"
 
 
@@ -125,7 +125,7 @@ def _given_inputs(preprocessing: Preprocessing, places: list[Any]) -> tuple[Tens
             squares.append(preprocessing.decode(read_image(image.blob)))
         except (Unreadable, OSError) as error:
             raise UserError(f"images: {printable(image.path)}: {error}") from error
-    return preprocessing.inputs(squares), "given ones"
+    return preprocessing.inputs(squares), "those of images="
 
 
 def _print(comparison: Comparison, form: str, out: Path) -> None:
@@ -133,6 +133,6 @@ def _print(comparison: Comparison, form: str, out: Path) -> None:
     table = Table(title=f"{form}, {out.stat().st_size / 1e6:.1f} MB", show_header=False, title_justify="left")
     table.add_row("compared on", f"{comparison.images} images: {comparison.about}")
     table.add_row("largest difference of a logit", f"{comparison.difference:.2g}, at most {comparison.tolerance:.2g}")
-    table.add_row("the same top-5", f"{comparison.same_top5} of {comparison.images}")
+    table.add_row("same top-5", f"{comparison.same_top5} of {comparison.images}")
     console.print(table)
     files.print_written(out)

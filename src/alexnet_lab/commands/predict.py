@@ -1,4 +1,4 @@
-"""The most probable classes of images, as a table, a file and a picture."""
+"""Predicts the classes of images; prints a table and writes a file and a picture."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ from alexnet_lab.report.predictions import Prediction
 from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 
 ON_SHEET = 40
-"""Images, at most."""
+"""Largest number of images on the sheet."""
 COLUMNS = 8
 SHOWN_FAILURES = 20
 
@@ -44,29 +44,29 @@ SHOWN_FAILURES = 20
 class Read(NamedTuple):
     image: GivenImage
     square: NDArray[np.uint8] | None
-    """[C, H, H]; None where the file is bad."""
+    """[C, H, H]; None if the file is unreadable."""
     reason: str = ""
 
 
 @dataclass
 class Predictions:
-    """What became of the images."""
+    """The predictions and the unreadable files."""
 
     done: list[Prediction] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
-    """File and reason."""
+    """File and reason of each unreadable file."""
     pictures: dict[str, Image.Image] = field(default_factory=dict)
-    """By path, those that are wanted for the sheet."""
+    """Images for the sheet, by path."""
 
 
 def predict(config: DictConfig) -> list[Prediction]:
-    """Do what `conf/predict.yaml` describes, print it, write what is asked for, and return it.
+    """Predict the classes of the images that `config` names, see `conf/predict.yaml`; print, write and return them.
 
-    The images are prepared as evaluation prepared those of the run's dataset, so the same images have the same top-1.
+    Images are preprocessed as in evaluation, so the same images have the same top-1.
 
     Raises:
-        UserError: the checkpoint is none of ours, an option is wrong, or there is no image; or, after everything else
-            is done and written, some images could not be read.
+        UserError: not an AlexNet Lab checkpoint, a wrong option, or no image; or, after all results are written, some
+            images could not be read.
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     places = _check_options(options)
@@ -98,19 +98,19 @@ def predict(config: DictConfig) -> list[Prediction]:
         lines = [f"  {name}: {reason}" for name, reason in found.failed[:SHOWN_FAILURES]]
         more = len(found.failed) - len(lines)
         lines += [f"  and {more} more"] if more else []
-        head = f"{len(found.failed)} of {len(images)} images could not be read; the rest is done"
+        head = f"{len(found.failed)} of {len(images)} images could not be read; all others were predicted"
         raise UserError("\n".join([head, *lines]))
     return found.done
 
 
 def _check_options(options: dict[str, Any]) -> list[str]:
-    """The places of the images."""
+    """Check the options; return the locations of the images."""
     if not isinstance(options["checkpoint"], str):
-        raise UserError("which one? checkpoint=PATH, like checkpoint=logs/train/runs/NAME/checkpoints/best.ckpt")
+        raise UserError("name a checkpoint: checkpoint=PATH, such as logs/train/runs/NAME/checkpoints/best.ckpt")
     given = options["images"]
     places = given if isinstance(given, list) else [given]
     if not places or not all(isinstance(place, str) for place in places):
-        raise UserError("which ones? images=PATH: a file, a folder, a tar or zip archive, a pattern, or a list of them")
+        raise UserError("name images: images=PATH, a file, a folder, a tar or zip archive, a pattern, or a list of these")
     check_values(options, {"accelerator": str, "precision": str | int | None})
     if options["protocol"] not in PROTOCOLS:
         raise UserError(
@@ -126,11 +126,10 @@ def _check_options(options: dict[str, Any]) -> list[str]:
 
 def _check_ten_crop(checkpoint: Checkpoint, preprocessing: Preprocessing) -> None:
     preprocessing.check_ten_crop()
-    # Of runs from before checkpoints held all of the mean image.
+    # Older checkpoints contain only the centre of the mean image.
     if checkpoint.settings["data"].get("mean") == "image_at_crop" and preprocessing.whole_mean_image is None:
         raise UserError(
-            "protocol=ten_crop: this checkpoint holds the centre of the mean image only, and other crops need other "
-            "parts of it; choose protocol=center"
+            "protocol=ten_crop: this old checkpoint contains only the centre of the mean image; choose protocol=center"
         )
 
 
@@ -157,7 +156,9 @@ def _predict_all(
             inputs = preprocessing.inputs([square for _, square in good], ten_crop, fabric.device)
             logits = mean_over_views(net(inputs.contiguous(memory_format=layout)), len(good))
         if logits.shape[1] != len(preprocessing.classes):
-            raise UserError(f"the checkpoint names {len(preprocessing.classes)} classes of {logits.shape[1]}")
+            raise UserError(
+                f"the checkpoint has {len(preprocessing.classes)} class names for {logits.shape[1]} classes"
+            )
         for (image, square), row in zip(good, logits.cpu().double().softmax(1), strict=True):
             found.done.append(_prediction(image, row, preprocessing.classes, options["top"]))
             if image.path in on_sheet:
@@ -168,20 +169,20 @@ def _predict_all(
 def _fabric(accelerator: Any, precision: Any) -> Fabric:
     gpus.check(accelerator, gpus.look(), "accelerator", "accelerator=cpu")
     try:
-        # Stated, or Fabric would look for Slurm and the like.
+        # Explicit, so that Fabric does not look for Slurm and similar environments.
         return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[LightningEnvironment()])
     except (ValueError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
         raise UserError(f"accelerator={accelerator} precision={precision}: {error}") from error
 
 
 def _spread(images: Sequence[GivenImage]) -> set[str]:
-    """The paths of `ON_SHEET` images from all over the list."""
+    """The paths of up to `ON_SHEET` images, evenly spaced in the list."""
     number = min(ON_SHEET, len(images))
     return {images[place * len(images) // number].path for place in range(number)}
 
 
 def _read_batches(images: Sequence[GivenImage], preprocessing: Preprocessing, size: int) -> Iterator[list[Read]]:
-    """The images in their order; a batch is read while the one before is computed."""
+    """The images in order; the next batch is read while the current one is computed."""
 
     def read(image: GivenImage) -> Read:
         try:
@@ -199,11 +200,11 @@ def _read_batches(images: Sequence[GivenImage], preprocessing: Preprocessing, si
 
 
 def _prediction(image: GivenImage, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:
-    """From float [K]."""
+    """`probabilities`: float [K]."""
     values, places = (sorted_.tolist() for sorted_ in probabilities.sort(descending=True))
     ranked = [(printable(classes[place]), value) for value, place in zip(values[:top], places[:top], strict=True)]
     named = (names_by_wnid().get(folder) or (folder if folder in classes else None) for folder in image.folders)
     truth = next(filter(None, named), None)
-    # Two of ImageNet's classes are called "crane".
+    # Two of ImageNet's classes are named "crane".
     rank = places.index(classes.index(truth)) if truth and classes.count(truth) == 1 else None
     return Prediction(printable(image.path), printable(truth) if truth else None, ranked, rank)

@@ -1,4 +1,4 @@
-"""Fetches, converts and checks a dataset, and says what it is."""
+"""Downloads, converts and checks a dataset, and prints its contents."""
 
 import logging
 from collections.abc import Iterable
@@ -32,21 +32,21 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 def prepare(config: DictConfig) -> None:
-    """See to it that the dataset of `config.data` is there, open every split of it, and print what was found.
+    """Download the dataset of `config.data` if necessary, open every split and print its contents.
 
-    With `config.source`, a store is made of it first; with `config.verify`, the store is compared with its checksums;
-    with `config.stream`, it is written as a stream.
+    `config.source` is first converted into a store. `config.verify` compares the store with its checksums, and
+    `config.stream` writes it as a stream.
 
     Raises:
-        UserError: a wrong key or value, or the files can be had nowhere, or are damaged.
+        UserError: a wrong key or value, or the files are damaged or not available.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     settings = options["data"]
-    check(settings, "data")  # a mistake is better found before hours of work
+    check(settings, "data")  # before hours of work
     _store({key: value for key, value in options.items() if key not in ("data", "model")}, settings)
     if settings["_target_"] == PHOTOGRAPHS:
-        settings |= _told_by_the_images(settings)
+        settings |= _settings_from_images(settings)
     data: ImageDataModule = build(settings, "data")
     data.prepare_data()
     for stage in ("fit", "test"):
@@ -61,7 +61,7 @@ def prepare(config: DictConfig) -> None:
 
 
 def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
-    """Make, verify or stream the store of photographs that `data` names, where the options ask for it."""
+    """Make, verify or stream the store of photographs that `data` names, as the options require."""
     check_values(options, KINDS)
     source, verifies, stream = options["source"], options["verify"], options["stream"]
     if source is None and not verifies and stream is None:
@@ -71,7 +71,7 @@ def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
             f"data={data['name']} has no store: source, verify and stream are for imagenet, imagenette, image_folder"
         )
     if is_stream(data["dir"]):
-        raise UserError(f"data.dir={data['dir']} is a stream: stores are made and verified in a folder of their own")
+        raise UserError(f"data.dir={data['dir']} is a stream; a store is made and verified in another folder")
     folder = Path(data["dir"])
     if source is not None:
         sources = [Path(str(one)) for one in (source if isinstance(source, list) else [source])]
@@ -79,17 +79,17 @@ def _store(options: dict[str, Any], data: dict[str, Any]) -> None:
             raise UserError("source is empty; name a folder, or a tar or zip archive: source=FOLDER_OR_ARCHIVE")
         choices = {key: options[key] for key in ("format", "on_error", "workers")}
         if stream is not None:
-            check_stream(stream)  # a mistake is better found before hours of work
+            check_stream(stream)  # before hours of work
         make_store(sources, folder, name=data["name"], num_classes=data["num_classes"], **choices)
     if verifies:
         verify(folder, data["name"], options["workers"])
-        log.info("%s: every block is as it was written", folder)
+        log.info("%s: all checksums match", folder)
     if stream is not None:
         write_stream(folder, str(stream), data["name"])
 
 
-def _told_by_the_images(data: dict[str, Any]) -> dict[str, int]:
-    """What training has to be told and the settings leave open, as the images have it; said, too."""
+def _settings_from_images(data: dict[str, Any]) -> dict[str, int]:
+    """Settings that training needs and `data` leaves open, derived from the images; logged as a command line."""
     source = open_source(data["dir"], data["name"])
     found = {}
     if data["num_classes"] is None:

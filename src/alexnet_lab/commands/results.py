@@ -1,4 +1,4 @@
-"""Records finished runs in the repository and writes the results page from them; no figure is typed by hand.
+"""Records finished runs in the repository and writes the results page from them; no number is typed by hand.
 
 Imports nothing heavy.
 """
@@ -28,14 +28,14 @@ ABSOLUTE_PATH = re.compile(r"(?:^|(?<=[=\[,'\"]))/[^\s,\]'\"]+")
 
 
 def results(config: DictConfig) -> None:
-    """Record the runs, and the files of ensembles, that `config.add` names, then write the page.
+    """Record the runs and the ensemble files that `config.add` names, then write the page.
 
     Raises:
-        UserError: one of them is no finished, tested run of an experiment, or its seed is recorded already.
+        UserError: one of them is not a finished and tested run of an experiment, or its seed is already recorded.
     """
     added = [config.add] if isinstance(config.add, str) else list(config.add or [])
     given = [Path(str(one)) for one in added]
-    for one in given:  # all of them before any is recorded
+    for one in given:  # check all before recording any
         check_ensemble(one) if one.suffix == ".json" else check_run(one, RUNS)
     for one in given:
         record_it = add_ensemble if one.suffix == ".json" else add
@@ -47,9 +47,9 @@ def results(config: DictConfig) -> None:
 
 
 def add(folder: Path, runs: Path) -> Path:
-    """Copy a run's configuration, metrics and result below `runs`, as `<experiment>/<run>`, without paths of a machine.
+    """Copy a run's configuration, metrics and result to `runs/<experiment>/<run>`, without paths of this machine.
 
-    With them goes what `evaluate.py protocol=ten_crop out=FOLDER/ten_crop.json` has measured.
+    The result of `evaluate.py protocol=ten_crop out=FOLDER/ten_crop.json` is copied as well.
 
     Raises:
         UserError: see `results`.
@@ -60,7 +60,7 @@ def add(folder: Path, runs: Path) -> Path:
     files.write(target / folders.CONFIG, folders.as_yaml(dict(run.config)))
     files.write(target / folders.RESULT, json.dumps(run.result, indent=2) + "\n")
     shutil.copyfile(folder / folders.METRICS, target / folders.METRICS)
-    # Those of a run that is recorded again are of other weights.
+    # If the run was recorded before, its ten-crop result belongs to other weights.
     (target / TEN_CROP).unlink(missing_ok=True)
     if run.ten_crop:
         files.write(target / TEN_CROP, json.dumps(run.ten_crop, indent=2) + "\n")
@@ -76,7 +76,7 @@ def recorded_runs(runs: Path) -> list[Run]:
 
 
 def check_run(folder: Path, runs: Path) -> Run:
-    """The run in `folder` as it is to be recorded; raises UserError as `results`."""
+    """The run in `folder` in the form to be recorded. Raises UserError, see `results`."""
     if not (folder / folders.CONFIG).exists():
         raise UserError(f"add={folder}: there is no run (no {folders.CONFIG})")
     run = read_run(folder)
@@ -87,7 +87,7 @@ def check_run(folder: Path, runs: Path) -> Run:
         reason = f": {run.error}" if run.error else ""
         raise UserError(f"add={folder}: the run is {run.status}{reason}; only finished ones are recorded")
     if not run.config.get("recipe"):
-        raise UserError(f"add={folder}: the run is of no experiment; train it with experiment=NAME")
+        raise UserError(f"add={folder}: not a run of an experiment; train it with experiment=NAME")
     if run.config["test_on"] == "none" or run.config["trainer"]["limit_test_batches"] is not None:
         raise UserError(f"add={folder}: the run was not tested on the whole test split")
     run = _portable_run(run)
@@ -101,7 +101,7 @@ def check_run(folder: Path, runs: Path) -> Run:
 
 def _portable_run(run: Run) -> Run:
     config = {**run.config, "folder": None, "logger": {}}
-    # The jobs of a sweep share the run's name, and are numbered.
+    # The jobs of a sweep share the name of the run.
     name = config["run"] if run.name == config["run"] else f"{config['run']}-{run.name}"
     ten_crop = run.ten_crop
     if ten_crop is not None:
@@ -116,7 +116,7 @@ def _portable_run(run: Run) -> Run:
 
 
 def _portable(value: Any) -> Any:
-    """`value` with every absolute path in it replaced by the word PATH."""
+    """`value` with every absolute path replaced by PATH."""
     if isinstance(value, Mapping):
         return {key: _portable(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -13,12 +13,12 @@ from alexnet_lab.launch.planning import _print_finished, join, objective, plan, 
 
 
 def train(config: DictConfig) -> float | None:
-    """Start or continue the run that `config` describes and wait for its end.
+    """Start or continue the run that `config` describes, and wait for its end.
 
-    Returns the best val/top1, for a sweeper. Ends the program with the ranks' status when they failed.
+    Returns the best val/top1, for a sweeper. If a rank fails, the program ends with its exit status.
 
     Raises:
-        UserError: the folder is taken or locked, or the continued run was another one.
+        UserError: the folder is in use, or contains a different run.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -29,7 +29,7 @@ def train(config: DictConfig) -> float | None:
         status = join(todo) if started_from_outside() else start(todo)
     except (UserError, OmegaConfBaseException):
         with suppress(OSError):
-            folder.rmdir()  # Hydra made it; it goes when nothing is in it
+            folder.rmdir()  # Hydra has created it; only an empty folder is removed
         raise
     if status:
         sys.exit(status)

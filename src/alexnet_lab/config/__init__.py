@@ -1,1 +1,1 @@
-"""From the command line to checked settings: the schema, what builds the parts, messages for wrong input."""
+"""From the command line to checked settings: schema, building objects, messages for wrong input."""

@@ -1,4 +1,4 @@
-"""Turns an error of Hydra's or OmegaConf's into what is wrong and what would be right."""
+"""Turns errors of Hydra and OmegaConf into messages that name the mistake and the remedy."""
 
 import difflib
 import re
@@ -19,13 +19,13 @@ AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)'\n1\. "
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '(?P<group>[^']+)/(?P<option>[^'/]*)'")
 NOT_A_NAME = re.compile(r"Config group override must be a string or a list|argument of type '\w+' is not iterable")
 NO_NAMES = re.compile(r"^$|(^|[\[,])\s*(null|-?[\d.]+|true|false)\s*($|[\],])", re.IGNORECASE)
-"""Values of a group with something in them that is no name."""
+"""Values of a group that contain something other than names."""
 CHOSEN_TWICE = re.compile(r"Multiple values for (?P<group>[^. ]+)\.")
 DANGLING = re.compile(r"Interpolation key '(?P<key>[^']+)' not found")
 GROUP_IN_DEFAULTS = re.compile(r"^  - (?:override )?/?(\w+):", re.MULTILINE)
 LONGEST_LINE = 240
 EXTRAS = {"optuna": "optuna", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
-"""The extra of pyproject.toml that brings a plugin of Hydra's."""
+"""The extra of pyproject.toml that installs a plugin of Hydra."""
 ELSEWHERE = {
     **dict.fromkeys(("learning_rate", "learningrate"), "lr"),
     **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "nproc"), "devices"),
@@ -37,7 +37,7 @@ ELSEWHERE = {
     **dict.fromkeys(("name", "run_name", "exp_name"), "run"),
     **dict.fromkeys(("optim", "opt"), "optimizer"),
 }
-"""What other programs call our options."""
+"""Names that other programs use for our options."""
 NO_KEY = object()
 FORCED = re.compile(r"(?<=not supported: ')\+\+(?P<rest>[^']*)")
 THERE_ALREADY = re.compile(r"Could not append to config. An item is already at '(?P<key>[^']*)'")
@@ -62,11 +62,11 @@ def advice(error: BaseException, conf: str, command: str) -> str:
     if NOT_A_NAME.search(text):
         return _not_a_name(conf, command)
     if match := CHOSEN_TWICE.search(text):
-        return f"+{match['group']}: one is chosen already; to exchange it, leave the + out: {match['group']}=NAME"
+        return f"+{match['group']}: one is already chosen; to replace it, omit the +: {match['group']}=NAME"
     if match := FORCED.search(text):
-        return f"{match[0]}: leave the ++ out: {match['rest']}"
+        return f"{match[0]}: omit the ++: {match['rest']}"
     if match := THERE_ALREADY.search(text):
-        return f"{match['key']} exists already; to change it, leave the + out: {match['key']}=VALUE"
+        return f"{match['key']} already exists; to change it, omit the +: {match['key']}=VALUE"
     if match := DELETED.search(text):
         return _not_deleted(match["key"], conf, command)
     if match := UNKNOWN_GROUP.search(text):
@@ -75,21 +75,21 @@ def advice(error: BaseException, conf: str, command: str) -> str:
         if group in groups:
             own: Any = OmegaConf.load(Path(conf, f"{command}.yaml"))
             if keys := ", ".join(f"{group}.{key}" for key in own.get(group) or ()):
-                return f"this command takes keys of {group} only: {keys}"
-            return f"this command has no {group}; --help lists what it takes"
+                return f"this command takes only keys of {group}: {keys}"
+            return f"this command has no {group}; --help lists its options"
         return f"there is no option group {group!r}{did_you_mean(group, groups)}; groups: {', '.join(groups)}"
     return "\n".join(dict.fromkeys(line[:LONGEST_LINE] for line in text.splitlines() if line.strip()))
 
 
 def _not_deleted(key: str, conf: str, command: str) -> str:
-    """A key that was removed with ~ and cannot be."""
+    """The message for a key that cannot be removed with ~."""
     if nearest(key, conf, command) == key:
         return f"~{key}: {key} can be changed, but not removed"
     return f"~{key}: there is no option {key!r} to remove"
 
 
 def _message(error: BaseException) -> str:
-    """What the error says, with the key that it is about in front and without OmegaConf's internals."""
+    """The error's message, preceded by its key, without OmegaConf's internals."""
     if not isinstance(error, OmegaConfBaseException) or not error.full_key:
         return str(error)
     reason = str(error.msg or error).splitlines()[0]
@@ -100,7 +100,7 @@ def _message(error: BaseException) -> str:
 
 def _unknown_option(group: str, option: str, conf: str, command: str) -> str:
     if group.startswith("hydra/"):
-        remedy = f"; pip install -e '.[{EXTRAS[option]}]' brings it" if option in EXTRAS else ""
+        remedy = f"; to install it: pip install -e '.[{EXTRAS[option]}]'" if option in EXTRAS else ""
         return f"{group}={option}: there is no such plugin{remedy}"
     options = _options(group, conf)
     close = _close_choices(option, options)
@@ -111,7 +111,7 @@ def _unknown_option(group: str, option: str, conf: str, command: str) -> str:
 
 
 def _close_choices(option: str, options: Iterable[str]) -> list[str]:
-    """Those that begin with `option`, whatever the case, or else one that is very close."""
+    """The options that begin with `option`, ignoring case; if there are none, one that is very close."""
     lower = {name.lower(): name for name in options}
     word = option.lower()
     beginning = [word] if word in lower else [name for name in lower if name.startswith(word)]
@@ -119,13 +119,13 @@ def _close_choices(option: str, options: Iterable[str]) -> list[str]:
 
 
 def _not_a_name(conf: str, command: str) -> str:
-    """A group that was set to null or to a number; Hydra does not say which."""
+    """The message for a group that was set to null or a number; Hydra does not report which group."""
     groups = {*_groups(conf)} - {"hydra"}
-    taken = _taken(conf, command)
+    taken = _command_groups(conf, command)
     for argument in sys.argv[1:]:
         group, _, value = argument.partition("=")
         if group in groups - {*taken} and NO_NAMES.search(value):
-            return f"{argument}: this command takes keys of {group} only, as in {group}.KEY=...; --help lists them"
+            return f"{argument}: this command takes only keys of {group}, as in {group}.KEY=...; --help lists them"
         if group in taken and NO_NAMES.search(value):
             return f"{argument}: {group} takes a name\nchoose from: {', '.join(_options(group, conf))}"
     return "an option group takes a name, as in model=lenet; --help lists the groups and their names"
@@ -140,53 +140,53 @@ def _options(group: str, conf: str) -> list[str]:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """', did you mean ...?' where one of `words` is close to `word`, else ''."""
+    """', did you mean ...?' if one of `words` is close to `word`, otherwise ''."""
     close = difflib.get_close_matches(word, list(words), n=1)
     return f", did you mean {close[0]}?" if close else ""
 
 
 def _unknown_key(full: str, key: str, parent: DictConfig, conf: str, command: str) -> str:
-    """`full` is the key that does not exist, `key` its last part; `parent` is the composed node that lacks it."""
+    """The message for the missing key `full`, whose last part is `key`; `parent` is the composed node."""
     head = full.removesuffix(key)
     group = head.removesuffix(".")
-    groups = _taken(conf, command)
+    groups = _command_groups(conf, command)
     if full in groups:
-        return f"{full}: one is needed\nchoose from: {', '.join(_options(full, conf))}"
-    hint = _of_another_choice(group, key, parent, groups, conf)
-    if not hint and (meant := _meant(full, key, parent, head, groups)):
+        return f"{full} is missing\nchoose from: {', '.join(_options(full, conf))}"
+    hint = _other_choices_hint(group, key, parent, groups, conf)
+    if not hint and (meant := _closest_option(full, key, parent, head, groups)):
         hint = f", did you mean {meant}?"
-    addition = f"; one that is not printed is added with a +: +{full}=..." if group in groups and not hint else ""
+    addition = f"; to add a new one, put a + in front: +{full}=..." if group in groups and not hint else ""
     return f"there is no option {full!r}{hint}\n`--cfg job` prints every option{addition}"
 
 
 def nearest(word: str, conf: str, command: str) -> str:
-    """The option of `command` that is named `word`, or is closest to it: `trainer.max_epochs` for `epochs`; else ''."""
+    """The option of `command` named `word`, or the closest one: `trainer.max_epochs` for `epochs`; '' if none."""
     with initialize_config_dir(conf, version_base="1.3"):
         config = compose(command)
     node: Any = OmegaConf.to_container(config)
     for part in word.split("."):
         node = node.get(part, NO_KEY) if isinstance(node, dict) else NO_KEY
-    groups = _taken(conf, command)
+    groups = _command_groups(conf, command)
     if node is not NO_KEY or word in groups:
         return word
     head, dot, key = word.rpartition(".")
     parent = OmegaConf.select(config, head) if head else config
-    return _meant(word, key, parent, head + dot, groups) if isinstance(parent, DictConfig) else ""
+    return _closest_option(word, key, parent, head + dot, groups) if isinstance(parent, DictConfig) else ""
 
 
-def _taken(conf: str, command: str) -> list[str]:
-    """The groups that a command takes."""
+def _command_groups(conf: str, command: str) -> list[str]:
+    """The configuration groups of a command."""
     return GROUP_IN_DEFAULTS.findall(Path(conf, f"{command}.yaml").read_text())
 
 
-def _of_another_choice(group: str, key: str, parent: DictConfig, groups: Sequence[str], conf: str) -> str:
-    """Where `key` is an option of choices that were not made, or is a choice itself; else ''."""
+def _other_choices_hint(group: str, key: str, parent: DictConfig, groups: Sequence[str], conf: str) -> str:
+    """A hint if `key` is an option of other choices, or is itself a choice; otherwise ''."""
     if group in groups:
         if key in _options(group, conf):
             place = f" {group}.dir=FOLDER" if _declares(Path(conf, group, f"{key}.yaml"), "dir") else ""
-            return f"; it is a choice: {group}={key}{place}"
+            return f"; {key} is a choice: {group}={key}{place}"
         others = _choices_with(group, key, conf)
-        return f"; it is one of {others}" if others else ""
+        return f"; it belongs to {others}" if others else ""
     name = ELSEWHERE.get(key, key)
     if group or name == "defaults" or name in parent or name in groups or name in _owners(parent):
         return ""
@@ -196,8 +196,8 @@ def _of_another_choice(group: str, key: str, parent: DictConfig, groups: Sequenc
     return ""
 
 
-def _meant(full: str, key: str, parent: DictConfig, head: str, groups: Iterable[str]) -> str:
-    """The option that is closest to the unknown one; '' where none is close."""
+def _closest_option(full: str, key: str, parent: DictConfig, head: str, groups: Iterable[str]) -> str:
+    """The option closest to the unknown one; '' if none is close."""
     names = {str(name) for name in parent} - {"hydra"}
     if head:
         return _closest(full, key, {name: f"{head}{name}" for name in names}, 0.6)
@@ -207,7 +207,7 @@ def _meant(full: str, key: str, parent: DictConfig, head: str, groups: Iterable[
 
 
 def _closest(typed: str, key: str, names: Mapping[str, str], cutoff: float) -> str:
-    """The value of the name that is closest to `key`, or ''; never what was typed."""
+    """The full name of the closest option, or ''; never the typed one."""
     known = [name for name, full in names.items() if full != typed]
     if ELSEWHERE.get(key) in known:
         return names[ELSEWHERE[key]]
@@ -216,7 +216,7 @@ def _closest(typed: str, key: str, names: Mapping[str, str], cutoff: float) -> s
 
 
 def _owners(root: DictConfig) -> dict[str, str]:
-    """`lr` -> `optimizer.lr`: the options of the composed groups, each in the group that does not refer to another."""
+    """`lr` -> `optimizer.lr`: the options of the composed groups, except those that refer to another group."""
     raw: dict[Any, Any] = OmegaConf.to_container(root)  # type: ignore[assignment]
     groups = {head: node for head, node in raw.items() if head != "hydra" and isinstance(node, dict)}
     options = ((head, name, value) for head, node in groups.items() for name, value in node.items())
@@ -224,7 +224,7 @@ def _owners(root: DictConfig) -> dict[str, str]:
 
 
 def _choices_with(group: str, key: str, conf: str) -> str:
-    """`data=imagenet, data=imagenette`: the choices of `group` that have the option `key`."""
+    """The choices of `group` that have the option `key`: `data=imagenet, data=imagenette`."""
     return ", ".join(
         f"{group}={path.stem}" for path in sorted(Path(conf, group).glob("*.yaml")) if _declares(path, key)
     )
@@ -238,7 +238,7 @@ def _declares(path: Path, key: str) -> bool:
 
 
 def _causes(error: BaseException | None, hidden: bool = False) -> Iterable[BaseException]:
-    """`error` and what led to it; `hidden`: also what OmegaConf hides, as an error of a resolver."""
+    """`error` and its causes; `hidden`: also those that OmegaConf hides, such as errors of resolvers."""
     while error is not None:
         yield error
         error = error.__cause__ or (error.__context__ if hidden else None)

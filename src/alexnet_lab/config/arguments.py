@@ -1,7 +1,7 @@
-"""The command line before Hydra reads it: paths become absolute, and `~` is expanded.
+"""Rewrites the command line before Hydra reads it: paths become absolute, and `~` is expanded.
 
-A path that the user types is relative to the folder they are in; the program works in the project's root, so the path
-is made absolute here, once, for all ranks and jobs. Imports nothing heavy.
+A typed path is relative to the user's folder, but the program works in the project's root. So paths are made absolute
+here, once for all ranks and jobs. Imports nothing heavy.
 """
 
 import errno
@@ -24,13 +24,13 @@ PATHS = frozenset({
 })  # fmt: skip
 """The options that are paths, or lists of paths."""
 LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out"})
-"""Those of which at least one command takes several; `out` only in compare."""
+"""Path options that take a list in at least one command; `out` only in compare."""
 PATTERNS = frozenset({"images", "runs", "source"})
 OR_NAMES = frozenset({"baseline"})
-"""Options that can also be a name: a path only where something exists there."""
+"""Options that can also be a name: their value is a path only if that path exists."""
 WORDS = {"resume": ("auto",)}
 NAMES = frozenset({"run"})
-"""Options that are text even where Hydra reads a number: run=12."""
+"""Options that are text even if Hydra would read a number: run=12."""
 FOLDER_FLAGS = ("--config-dir", "-cd")
 ASSIGNMENT = re.compile(r"(?P<head>\+{0,2}(?P<key>[\w./@$-]+)=)(?P<text>.*)", re.DOTALL)
 TILDE = re.compile(r"(^|[\[,])(~[^\[\],'\"]*)")
@@ -38,23 +38,23 @@ ADDRESS = re.compile(r"wandb:|local:|[A-Za-z][\w+.-]*://")
 SQLITE = "sqlite:///"
 
 given: list[str] = []
-"""The arguments as the user typed them, each at the place that it has in `sys.argv[1:]`."""
+"""The arguments as typed, in the order of `sys.argv[1:]`."""
 
 
 def prepare(caller: Path) -> None:
-    """Rewrite `sys.argv` of a user who stands in the folder `caller`, and remember how they started the program."""
+    """Rewrite `sys.argv` for a user whose working folder is `caller`; keep the typed command line."""
     given[:] = sys.argv[1:]
     os.environ[HEAD], os.environ[CALLER] = command_head(), str(caller)
     sys.argv[1:] = rewritten(given, caller)
 
 
 def command_head() -> str:
-    """`python src/train.py`, as it was typed."""
+    """The start of the command line as typed: `python src/train.py`."""
     return shlex.join([sys.orig_argv[0], sys.argv[0]])
 
 
 def rewritten(arguments: Sequence[str], caller: Path) -> list[str]:
-    """The arguments with absolute paths; what Hydra cannot read is left to its own message."""
+    """The arguments with absolute paths; arguments that Hydra cannot read are unchanged, it reports them itself."""
     done: list[str] = []
     is_sweep = "-m" in arguments or "--multirun" in arguments
     for argument in arguments:
@@ -89,12 +89,12 @@ def _rewritten(found: re.Match[str], caller: Path, is_sweep: bool) -> str:
         _check_path(key, one, f"{head}{text}")
 
     def changed(item: Any, whole: str | None = None) -> Any:
-        """A path of the user's as an absolute one; numbers are text."""
+        """The user's path as an absolute path; numbers become text."""
         if item is None or (isinstance(item, bool) and key == "model.pretrained"):
             return item
         if isinstance(item, list):
             return [changed(one) for one in item]
-        item = getattr(item, "text", item)  # in Hydra's quotes
+        item = getattr(item, "text", item)  # a string in Hydra's quotes
         name = item if isinstance(item, str) else whole or str(item)
         return name if key in NAMES else absolute(name, key, caller)
 
@@ -107,18 +107,18 @@ def _rewritten(found: re.Match[str], caller: Path, is_sweep: bool) -> str:
 
 
 def _check_path(key: str, value: Any, argument: str) -> None:
-    """Raises UserError where the `value` of a path's `key` is no path, no list of paths, and not null."""
+    """Raises UserError if `value` is not a path, a list of paths or null."""
     items = value if isinstance(value, list) else [value]
     if isinstance(value, dict) or any(isinstance(item, list | dict) for item in items):
         raise UserError(f"{argument}: {key} takes a path{' or a list of paths' if key in LISTS else ''}")
     if key not in NAMES and any(getattr(item, "text", item) == "" for item in items):
         raise UserError(f"{argument}: the path is empty; name a file or a folder")
     if isinstance(value, list) and None in value:
-        raise UserError(f"{argument}: null is not a path; leave it out of the list")
+        raise UserError(f"{argument}: null is not a path; remove it from the list")
 
 
 def _text(value: Any) -> str:
-    """As Hydra reads it; interpolations of the user's stay what they are."""
+    """`value` in Hydra's syntax; interpolations are unchanged."""
     if isinstance(value, str):
         return quoted(value)
     return f"[{','.join(map(_text, value))}]" if isinstance(value, list) else written(value)
@@ -130,10 +130,10 @@ def _expanded(found: re.Match[str]) -> str:
 
 
 def absolute(text: str, key: str, caller: Path) -> str:
-    """A path as the user typed it, made absolute; addresses and words like `auto` stay.
+    """The typed path as an absolute path; addresses and words such as `auto` are unchanged.
 
     Raises:
-        UserError: a name in it is longer than the file system allows.
+        UserError: a name in the path is longer than the file system allows.
     """
     if text.startswith(SQLITE):
         place = text.removeprefix(SQLITE)
@@ -163,5 +163,5 @@ def _exists(path: str, key: str) -> bool:
 
 
 def _literal(path: str) -> str:
-    """A path in which OmegaConf finds no interpolation."""
+    """The path, escaped so that OmegaConf finds no interpolation."""
     return path.replace("${", r"\${")

@@ -1,8 +1,8 @@
-"""Which part of the configuration an exception of a library comes from.
+"""Finds the part of the configuration that caused an exception of a library.
 
-A callback, a logger or a profiler of a library may not fit the run that the configuration puts it into. That is the
-user's error, or what ended the run, and is reported in one line. The traceback is kept of all other exceptions, and of
-those of the user's own classes.
+A callback, logger or profiler of a library may not fit the configured run. Before training, that is a user's error;
+later, it ends the run. Both are reported in one line. All other exceptions, including those of the user's own classes,
+keep their traceback.
 """
 
 import traceback
@@ -19,7 +19,7 @@ MOST_LINES = 3
 
 @contextmanager
 def blaming(parts: Mapping[str, object], begun: Callable[[], bool]) -> Iterator[None]:
-    """Raise what `blamed` returns in place of an exception."""
+    """Replace exceptions by those of `blamed`."""
     try:
         yield
     except Exception as error:
@@ -30,10 +30,10 @@ def blaming(parts: Mapping[str, object], begun: Callable[[], bool]) -> Iterator[
 
 
 def blamed(error: BaseException, parts: Mapping[str, object], begun: bool) -> BaseException:
-    """What to raise in place of `error`, which may be `error` itself.
+    """The exception to raise in place of `error`, possibly `error` itself.
 
-    `parts` are the objects that the configuration names, by their keys. Before the training has begun, what lightning
-    refuses is a `UserError` too: settings of the trainer that do not fit the data, as a fraction of less than a batch.
+    `parts` are the objects built from the configuration, by key. Before training has begun, errors raised by lightning
+    are a `UserError`, too: trainer settings that do not fit the data, such as a fraction smaller than one batch.
     """
     if isinstance(error, (UserError, RunFailed, RunInterrupted)):
         return error
@@ -49,7 +49,7 @@ def blamed(error: BaseException, parts: Mapping[str, object], begun: bool) -> Ba
 
 
 def _part_that_raised(error: BaseException, parts: Mapping[str, object]) -> str:
-    """The part of a library in whose methods the exception was raised, unless it had called this project's code."""
+    """The library's part in whose methods the exception was raised, unless it had called code of this project."""
     names = {id(part): name for name, part in parts.items() if type(part).__module__.startswith(LIBRARIES)}
     found = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):

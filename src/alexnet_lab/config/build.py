@@ -1,4 +1,4 @@
-"""From configuration nodes to objects, with every key and value checked against the target's signature first."""
+"""Builds objects from configuration nodes, after checking every key and value against the target's signature."""
 
 import inspect
 import json
@@ -22,37 +22,37 @@ from alexnet_lab.errors import UserError, WrongOption
 OURS = "alexnet_lab."
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 LIBRARIES = ("lightning.", "torch.")
-"""Whose exceptions of any kind are refusals."""
+"""Packages whose exceptions of any type count as a wrong value."""
 REFUSALS = (ValueError, TypeError, RuntimeError, AssertionError, OSError, ImportError, MisconfigurationException)
-"""What is raised for a value that is not taken, by classes of the user's too."""
+"""Exceptions that mean a wrong value, also if raised by the user's classes."""
 OUT_OF_MEMORY = re.compile(r"allocat|overflow", re.IGNORECASE)
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a target that does not exist is reported below
 
 
 def build(settings: Mapping[str, Any], path: str, kind: type = object, **more: Any) -> Any:
-    """The object that the node `settings` describes, at `path` in the configuration; `more` are further arguments.
+    """Build the object that the node `settings` at `path` describes; `more` are additional arguments.
 
     Raises:
-        UserError: a key that the target does not have, a value of another type, or one that the target refuses; or
-            the target does not make a `kind`.
+        UserError: an unknown key, a value of the wrong type, a value that the target rejects, or an object that is
+            not a `kind`.
     """
     check(settings, path, more, kind)
-    made = _made(settings, path, more)
+    made = _instantiated(settings, path, more)
     _check_kind(made, path, settings, kind)
     return made
 
 
 def build_factory(settings: Mapping[str, Any], path: str, late: Sequence[str], kind: type) -> Callable[..., Any]:
-    """What makes the object that the node describes from the `late` arguments, given in this order.
+    """A factory of the object that the node describes; it takes the `late` arguments, in this order.
 
     Raises:
-        UserError: as of `build`; also the factory raises it.
+        UserError: see `build`; the factory raises it as well.
     """
     if isinstance(settings, Mapping) and settings.get("_partial_") is not True:
-        raise UserError(f"{path}._partial_ must be true: the run itself gives {', '.join(late)}")
+        raise UserError(f"{path}._partial_ must be true: the run itself passes {', '.join(late)}")
     check(settings, path, late, kind)
-    partial = _made(settings, path, {})
+    partial = _instantiated(settings, path, {})
 
     def factory(*arguments: Any) -> Any:
         try:
@@ -65,17 +65,17 @@ def build_factory(settings: Mapping[str, Any], path: str, late: Sequence[str], k
     return factory
 
 
-def _made(settings: Mapping[str, Any], path: str, more: Mapping[str, Any]) -> Any:
+def _instantiated(settings: Mapping[str, Any], path: str, more: Mapping[str, Any]) -> Any:
     try:
         return instantiate(dict(settings), **more, _convert_="all")
     except InstantiationException as error:
-        if error.__cause__ is None:  # a target that Hydra itself refuses, as os.system
+        if error.__cause__ is None:  # a target that Hydra itself rejects, such as os.system
             raise UserError(f"{path}: {' '.join(str(error).split())}") from error
         raise refusal(path, str(settings["_target_"]), error.__cause__) from error
 
 
 def refusal(path: str, target: str, error: BaseException) -> BaseException:
-    """What to raise when `target` raised `error`: a `UserError` where a value is to blame, and no defect of ours."""
+    """The exception to raise for an `error` of `target`: a `UserError` if a value is to blame rather than a defect."""
     if isinstance(error, UserError):
         return error
     too_large = isinstance(error, MemoryError | RuntimeError) and OUT_OF_MEMORY.search(str(error))
@@ -86,22 +86,22 @@ def refusal(path: str, target: str, error: BaseException) -> BaseException:
 
 
 def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = (), kind: type = object) -> None:
-    """Compare the keys and values of a node, and of the nodes in it, with what its target takes.
+    """Check the keys and values of a node and of nested nodes against the signatures of their targets.
 
-    `late` names what it is given besides; it makes a `kind`.
+    `late` names arguments that are passed in addition; the target must build a `kind`.
 
     Raises:
         UserError: see `build`.
     """
     target = str(settings.get("_target_") or "") if isinstance(settings, Mapping) else ""
     if not target:
-        raise UserError(f"{path}: there is no _target_ that says what to make")
+        raise UserError(f"{path}: _target_ is missing; it names the class or function to call")
     found = _target(target, path)
     if inspect.isclass(found) and not issubclass(found, kind):
         raise UserError(f"{path}: {target} is not a subclass of {kind.__name__}")
     parameters, hints = _signature(found, target, path)
     if missing := [name for name in late if name not in parameters and not _takes_any(parameters)]:
-        raise UserError(f"{path}: {target} does not take {', '.join(missing)}, which the run itself gives")
+        raise UserError(f"{path}: {target} does not take {', '.join(missing)}, which the run itself passes")
     known = [name for name in parameters if name not in late]
     for key, value in settings.items():
         if key in HYDRA_KEYS:
@@ -111,16 +111,16 @@ def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = (), kind
             raise WrongOption(lines, path, key, known)
         if isinstance(value, Mapping) and "_target_" in value:
             check(value, f"{path}.{key}", kind=_kind_of(hints.get(key)))
-        elif key in hints and (reason := _misfit(value, hints[key])):
+        elif key in hints and (reason := _mismatch(value, hints[key])):
             raise WrongOption(f"{path}.{key}: {value!r} does not fit: {reason}", path, key, known)
     if not settings.get("_partial_"):
         _check_complete(parameters, {*settings, *late}, path)
 
 
 def check_values(options: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
-    """Compare options of a command with the type hints `kinds`; raises UserError for the first that does not fit."""
+    """Check a command's options against the type hints `kinds`; raises UserError for the first mismatch."""
     for key, kind in kinds.items():
-        if reason := _misfit(options[key], kind):
+        if reason := _mismatch(options[key], kind):
             raise UserError(f"{key}: {options[key]!r} does not fit: {reason}")
 
 
@@ -130,20 +130,20 @@ def _check_kind(made: Any, path: str, settings: Mapping[str, Any], kind: type) -
 
 
 def _kind_of(hint: Any) -> type:
-    """The one class that a hint such as `Profiler | str | None` wants of a node; `object` where it wants several."""
+    """The class that a hint such as `Profiler | str | None` requires of a node; `object` if there are several."""
     wanted = {one for one in (get_args(hint) or (hint,)) if inspect.isclass(one) and one not in (str, type(None))}
     (kind,) = wanted if len(wanted) == 1 else {object}
     return kind if not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False) else object
 
 
 def check_origin(settings: Any, path: str, package: str) -> None:
-    """Refuse a configuration from a checkpoint that names anything but the factories of our own `package`.
+    """Refuse a configuration from a checkpoint that names anything but factories of our own `package`.
 
-    What counts is where the named thing was defined: a name that merely begins with our package's leads anywhere, as
-    `alexnet_lab.data.fashion_mnist_files.subprocess.run` does.
+    The place of the definition counts: a name inside our package can lead anywhere, as in
+    `alexnet_lab.data.fashion_mnist_files.subprocess.run`.
 
     Raises:
-        UserError: a `_target_` from elsewhere, or one that this version does not have.
+        UserError: a `_target_` from elsewhere, or one that does not exist in this version.
     """
     if isinstance(settings, Mapping):
         if "_target_" in settings:
@@ -165,7 +165,7 @@ def _definition(found: Any) -> str:
 def _target(name: str, path: str) -> Any:
     try:
         found = get_object(name)
-    except Exception as error:  # also what a module of the user's raises when it is imported
+    except Exception as error:  # a user's module may raise anything on import
         hint = _suggestion(name) or f" ({' '.join(str(error).split())})"
         raise UserError(f"{path}._target_: there is no {name}{hint}") from error
     if isinstance(found, ModuleType) or not callable(found):
@@ -174,11 +174,11 @@ def _target(name: str, path: str) -> Any:
 
 
 def _suggestion(name: str) -> str:
-    """A name of the same module that is close."""
+    """A hint with a similar name in the same module."""
     module, _, last = name.rpartition(".")
     try:
         return did_you_mean(last, vars(import_module(module)))
-    except Exception:  # there is no such module either, or it cannot be imported
+    except Exception:  # the module does not exist or cannot be imported
         return ""
 
 
@@ -189,8 +189,8 @@ def _signature(found: Any, target: str, path: str) -> tuple[Mapping[str, inspect
         hints = {}
     try:
         return inspect.signature(found).parameters, hints
-    except ValueError as error:  # of some that are written in C
-        raise UserError(f"{path}._target_: which options {target} takes is not known") from error
+    except ValueError as error:  # some classes written in C
+        raise UserError(f"{path}._target_: the options of {target} cannot be determined") from error
 
 
 def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
@@ -204,19 +204,19 @@ def _check_complete(parameters: Mapping[str, inspect.Parameter], given: set[str]
             raise UserError(f"{path}.{name} is missing")
 
 
-def _misfit(value: Any, hint: Any) -> str:
-    """Why `value` is not of the type `hint`; '' where it is, or where that cannot be told."""
+def _mismatch(value: Any, hint: Any) -> str:
+    """The reason why `value` does not have the type `hint`; '' if it does or if that cannot be determined."""
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticSchemaGenerationError, PydanticUserError, SchemaError):
         return ""
     try:
-        # As JSON, since YAML has no tuples either: a list is right where a tuple is wanted.
+        # As JSON, because YAML has no tuples either: a list is accepted for a tuple.
         found = adapter.validate_json(json.dumps(value), strict=True)
-        if isinstance(value, bool) and type(found) is int:  # Literal[1] takes True, which is equal
+        if isinstance(value, bool) and type(found) is int:  # Literal[1] accepts True, which equals 1
             return "Input should be a number"
     except ValidationError as error:
-        # Of a type that YAML cannot write, as a tensor, pydantic says only that it cannot check it.
+        # For a type that YAML cannot express, such as a tensor, pydantic only reports that it cannot check it.
         reasons = [detail["msg"] for detail in error.errors() if detail["type"] != "needs_python_object"]
-        return "; or ".join(list(dict.fromkeys(reasons))[:4]) or "a node with a _target_ is needed"
+        return "; or ".join(list(dict.fromkeys(reasons))[:4]) or "expected a node with a _target_"
     return ""

@@ -1,4 +1,4 @@
-"""Hydra's own flags, in any position of the command line; everything else is typed as KEY=VALUE.
+"""Allows Hydra's flags in any position of the command line; everything else is KEY=VALUE.
 
 Imports nothing heavy.
 """
@@ -20,18 +20,17 @@ NUMBER = re.compile(r"[\d.+e-]+")
 
 
 def in_front(words: Sequence[str], nearest: Callable[[str], str]) -> list[str]:
-    """The command line with the flags in front of the overrides: argparse takes overrides from one place only.
+    """The command line with flags before overrides: argparse accepts overrides in one place only.
 
     Args:
         words: the command line without the program.
-        nearest: the option that is closest to a name; empty where none is close.
+        nearest: returns the option closest to a name; empty if none is close.
 
     Raises:
-        UserError: a word with dashes is not a flag of Hydra's, or has a value that it does not take; or a
-            value has no key.
+        UserError: a word with dashes is not a flag of Hydra, a flag has a wrong value, or a value has no key.
     """
     if nameless := [word for word in words if NAMELESS.match(word)]:
-        raise UserError(f"{nameless[0]}: an argument is KEY=VALUE; --help lists the keys")
+        raise UserError(f"{nameless[0]}: arguments have the form KEY=VALUE; --help lists the keys")
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
     try:
@@ -52,7 +51,7 @@ def in_front(words: Sequence[str], nearest: Callable[[str], str]) -> list[str]:
 
 
 def _with_topic(words: Sequence[str]) -> list[str]:
-    """`--info` takes the next word for its topic, also an override: here it is given the topic that it has alone."""
+    """`--info` would take an override that follows as its topic, so it gets its default topic explicitly."""
     following = [*words, "="][1:]
     return [
         "--info=all" if word in ("--info", "-i") and ("=" in after or after.startswith(("-", "~"))) else word
@@ -65,7 +64,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _not_a_flag(parser: ArgumentParser, words: Sequence[str], nearest: Callable[[str], str]) -> UserError | None:
-    """The error for the first word that begins with dashes but is not a flag; None without such a word."""
+    """The error for the first word that begins with a dash but is not a flag; None if there is none."""
     takes_value = {name: action.nargs != 0 for action in parser._actions for name in action.option_strings}
     for word, after in zip(words, [*words, ""][1:], strict=True):
         flag, equals, value = word.partition("=")
@@ -77,5 +76,5 @@ def _not_a_flag(parser: ArgumentParser, words: Sequence[str], nearest: Callable[
         option = nearest(key)
         right = shlex.quote(f"{option}={value if NUMBER.fullmatch(value) else quoted(value)}")
         hint = f": {right}" if option else "; `--cfg job` prints every option"
-        return UserError(f"{word}: options are typed as KEY=VALUE, without dashes{hint}")
+        return UserError(f"{word}: options have the form KEY=VALUE, without dashes{hint}")
     return None

@@ -1,7 +1,7 @@
-"""The answer to `--help`: the text of the command's primary config and the groups below the configuration folders.
+"""The output of `--help`: the text in the command's primary config, and the groups of the configuration folders.
 
-Hydra's own answer composes the whole configuration, and copies every configuration source of every installed plugin
-for each group that it lists. Here nothing is composed and no plugin is loaded.
+Hydra's own help composes the whole configuration and copies the configuration sources of all installed plugins for
+each listed group. Here nothing is composed and no plugin is loaded.
 """
 
 import os
@@ -16,11 +16,11 @@ from alexnet_lab.errors import UserError
 
 
 def requested_help(conf: Path, config_name: str) -> str | None:
-    """The help of the command whose primary config is `conf/<config_name>.yaml`; None if Hydra is to answer.
+    """The help of the command whose primary config is `conf/<config_name>.yaml`; None to leave the help to Hydra.
 
-    `--config-dir` adds the groups of another folder, relative to the working folder. Overrides change nothing, so a
-    line with a wrong option gets its help, too. With `--config-path` or `--config-name` the help is that of another
-    primary config, which Hydra must compose.
+    `--config-dir` adds the groups of another folder, relative to the working folder. Overrides are ignored, so help is
+    also printed for a line with a wrong option. `--config-path` and `--config-name` ask for the help of another primary
+    config, which Hydra must compose.
 
     Raises:
         UserError: the folder of `--config-dir` does not exist.
@@ -41,7 +41,7 @@ def _text(primary: Path, groups: str) -> str:
 
 
 def list_groups(folders: Sequence[Path | str]) -> str:
-    """One line `group: option, option` for each group of options in any of `folders`, without Hydra's own groups."""
+    """One line `group: option, option` per group in `folders`, without Hydra's own groups."""
     options: dict[str, set[str]] = {}
     for group, names in (found for folder in folders for found in _groups(folder)):
         options.setdefault(group, set()).update(names)

@@ -1,4 +1,4 @@
-"""The keys of a command's configuration: those of its primary config, none missing and no others.
+"""Checks that a command's configuration has exactly the keys of its primary config.
 
 Imports nothing heavy.
 """
@@ -17,10 +17,10 @@ LIST_OF_CHOICES = re.compile(r"(model|data|optimizer|scheduler|trainer|checkpoin
 
 
 def check_keys(config: DictConfig, primary: Path) -> None:
-    """Compare the keys of a composed configuration with those that the file `primary` has; the groups check their own.
+    """Compare the keys of a composed configuration with those of the file `primary`; groups check their own keys.
 
     Raises:
-        UserError: a key was added with a + or removed with a ~, or a node has another value in its place.
+        UserError: a key was added with + or removed with ~, or a node was replaced by a value.
     """
     text = primary.read_text()
     own: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(text))  # type: ignore[assignment]
@@ -39,15 +39,15 @@ def _check_present(config: DictConfig, wanted: Mapping[str, Any], head: str) -> 
         if isinstance(default, dict) and default:
             node = config._get_node(key)
             if not isinstance(node, DictConfig) or node._is_none():
-                raise UserError(f"{head}{key}={node}: a node with the keys {', '.join(default)}, none of them removed")
+                raise UserError(f"{head}{key}={node}: {key} must keep its keys {', '.join(default)}")
             _check_present(node, default, f"{head}{key}.")
 
 
 def check_choices(overrides: Iterable[str]) -> None:
-    """Refuse model=[lenet,caffenet], whose files Hydra merges into one that is neither; raises UserError."""
+    """Refuse model=[lenet,caffenet], which Hydra would merge into a mixture of both; raises UserError."""
     for override in overrides:
         if found := LIST_OF_CHOICES.fullmatch(override):
             group, choices = found.groups()
             if not choices:
-                raise UserError(f"{override}: one {group} is needed; --help lists their names")
-            raise UserError(f"{override}: one {group} at a time; a sweep over them is -m {group}={choices}")
+                raise UserError(f"{override}: choose one {group}; --help lists the names")
+            raise UserError(f"{override}: choose one {group}, or sweep over several: -m {group}={choices}")

@@ -1,4 +1,4 @@
-"""Memory that ran out ends a command in one line with the remedies."""
+"""Reports running out of memory in one line with remedies."""
 
 import contextlib
 import re
@@ -15,7 +15,7 @@ _HOST = "DefaultCPUAllocator: can't allocate memory"
 
 @contextlib.contextmanager
 def remedies_when_full(error: type[Exception], remedies: str) -> Iterator[None]:
-    """Turns PyTorch's out-of-memory errors, of a GPU and of the host, into `error` with one line."""
+    """Turns PyTorch's out-of-memory errors, on a GPU or the host, into `error` with one line."""
     try:
         yield
     except RuntimeError as cause:
@@ -25,16 +25,16 @@ def remedies_when_full(error: type[Exception], remedies: str) -> Iterator[None]:
 
 
 def explained(cause: BaseException, error: type[Exception], remedies: str) -> BaseException:
-    """An `error` with the remedies in place of PyTorch's out-of-memory error; any other `cause` as it is."""
+    """An `error` with the remedies for an out-of-memory error of PyTorch; any other `cause` unchanged."""
     if isinstance(cause, torch.OutOfMemoryError) or (isinstance(cause, RuntimeError) and _HOST in str(cause)):
-        return error(f"out of memory: {_wanted(str(cause))}; what helps: {remedies}")
+        return error(f"out of memory: {_request(str(cause))}; possible remedies: {remedies}")
     return cause
 
 
-def _wanted(text: str) -> str:
-    """What the allocator could not give, from PyTorch's text."""
+def _request(text: str) -> str:
+    """The failed allocation, from PyTorch's message."""
     gpu = re.search(r"Tried to allocate (\S+ \w+)\. GPU (\d+) has a total capacity of (\S+ \w+)", text)
     if gpu:
-        return f"{gpu[1]} more were asked for on GPU {gpu[2]} of {gpu[3]}"
+        return f"allocating {gpu[1]} failed on GPU {gpu[2]} with {gpu[3]}"
     host = re.search(r"you tried to allocate (\d+) bytes", text)
-    return f"{int(host[1]) / 2**30:.2f} GiB more were asked for on the host" if host else "an allocation failed"
+    return f"allocating {int(host[1]) / 2**30:.2f} GiB failed on the host" if host else "an allocation failed"

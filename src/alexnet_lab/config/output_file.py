@@ -1,4 +1,4 @@
-"""The file that a command is to write its result to, checked before the work begins.
+"""Checks the output file of a command before the work begins.
 
 Imports nothing heavy.
 """
@@ -12,26 +12,26 @@ from alexnet_lab.errors import UserError
 
 
 def check_output(key: str, value: Any, suffixes: Sequence[str], makes_folder: bool = False) -> None:
-    """Check the file `value` that the option `key` names; None is no file.
+    """Check the file `value` of the option `key`; None means no file.
 
     Args:
-        suffixes: those that its name can have, in small letters.
-        makes_folder: whether the command makes the folder that the file is in.
+        suffixes: the allowed suffixes, in lower case.
+        makes_folder: whether the command creates the file's folder.
 
     Raises:
-        UserError: it is not the name of a file of these suffixes, or no file can be written there.
+        UserError: not a file name with one of the suffixes, or the file cannot be written.
     """
     if value is None:
         return
     if not isinstance(value, str):
-        raise UserError(f"{key}={value}: takes the name of one file")
+        raise UserError(f"{key}={value}: {key} takes the name of one file")
     path = Path(value)
     if path.is_dir():
-        raise UserError(f"{key}={value}: that is a folder; name a file in it")
+        raise UserError(f"{key}={value} is a folder; name a file in it")
     if path.suffix.lower() not in suffixes:
         raise UserError(f"{key}={value}: the name must end in {' or '.join(suffixes)}")
     if path.exists() and not path.is_file():
-        raise UserError(f"{key}={value}: not a plain file, and cannot be replaced by one")
+        raise UserError(f"{key}={value} is not a regular file and cannot be replaced")
     folder = next(one for one in path.parents if one.exists()) if makes_folder else path.parent
     if not folder.is_dir():
         raise UserError(f"{key}={value}: there is no folder {path.parent}")

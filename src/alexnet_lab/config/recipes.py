@@ -1,4 +1,4 @@
-"""Which file of `conf/experiment`, `conf/sweep` or `conf/debug` has set an option that does not fit.
+"""Finds the file of `conf/experiment`, `conf/sweep` or `conf/debug` that sets an option that does not fit.
 
 Imports nothing heavy.
 """
@@ -18,17 +18,17 @@ CHOICE = re.compile(r"\+?(experiment|sweep|debug)=\[?([^\]]+)\]?")
 
 @contextmanager
 def naming_recipes(overrides: Iterable[str], conf: Path = ROOT / "conf") -> Iterator[None]:
-    """Where a wrong option comes from a recipe that the `overrides` chose, report its file and what to do.
+    """If a wrong option comes from a recipe chosen in `overrides`, add the recipe's file and a remedy to the error.
 
     Raises:
-        UserError: as raised within, with the recipe.
+        UserError: the error raised inside, with the recipe.
     """
     try:
         yield
     except WrongOption as error:
         typed = {text.split("=")[0].lstrip("+~") for text in overrides}
         for path in _chosen(overrides, conf):
-            misfits = [key for key in _misfits(path, error) if f"{error.group}.{key}" not in typed]
+            misfits = [key for key in _mismatches(path, error) if f"{error.group}.{key}" not in typed]
             if misfits:
                 raise UserError(_report(error, path.relative_to(conf.parent), misfits, overrides)) from error
         raise
@@ -40,8 +40,8 @@ def _chosen(overrides: Iterable[str], conf: Path) -> Iterator[Path]:
         yield from (path for path in paths if path.is_file())
 
 
-def _misfits(path: Path, error: WrongOption) -> list[str]:
-    """The keys of the recipe's group that do not exist, and the wrong one itself; none if the recipe has not set it."""
+def _mismatches(path: Path, error: WrongOption) -> list[str]:
+    """The recipe's wrong keys in the group of the error; empty if the recipe does not set the reported key."""
     section = OmegaConf.to_container(OmegaConf.load(path)).get(error.group)  # type: ignore[union-attr]
     keys = [str(key) for key in section] if isinstance(section, Mapping) else []
     return [key for key in keys if key == error.key or key not in error.options] if error.key in keys else []
@@ -49,9 +49,9 @@ def _misfits(path: Path, error: WrongOption) -> list[str]:
 
 def _report(error: WrongOption, path: Path, misfits: list[str], overrides: Iterable[str]) -> str:
     group = error.group
-    chosen = next((f"leave {text} out, or " for text in overrides if text.startswith(f"{group}=")), "")
+    chosen = next((f"omit {text}, or " for text in overrides if text.startswith(f"{group}=")), "")
     changes = [f"{group}.{key}=..." if key in error.options else f"~{group}.{key}" for key in misfits]
     return (
         f"{str(error).splitlines()[0]}\n{path} sets {', '.join(f'{group}.{key}' for key in misfits)}, which "
-        f"the chosen {group} does not take: {chosen}change what does not fit: {' '.join(changes)}"
+        f"the chosen {group} does not take: {chosen}change the options that do not fit: {' '.join(changes)}"
     )

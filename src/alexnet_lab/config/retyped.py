@@ -1,4 +1,4 @@
-"""The command line as it should have been typed, for a word that Hydra cannot read: each line can be pasted.
+"""Corrected command lines for words that Hydra cannot read; each line can be pasted.
 
 Imports nothing heavy.
 """
@@ -19,26 +19,26 @@ from alexnet_lab.config.arguments import ASSIGNMENT, LISTS, NAMES, PATHS
 from alexnet_lab.config.run_names import check_name
 from alexnet_lab.errors import UserError
 
-OF_A_LOOSE_PATH = {
+PATH_OPTION = {
     "predict": "images",
     "prepare": "source",
     "compare": "runs",
     "results": "add",
     **dict.fromkeys(("evaluate", "export"), "checkpoint"),
 }
-"""By command, the option of a path that was typed without an option."""
+"""By command, the option of a path that was typed without a key."""
 TAKES_TEXT = ("logger.", "callbacks.", "hydra.")
-"""Beginnings of the options, other than paths and names, that can be any text."""
+"""Prefixes of options that can be any text, in addition to paths and names."""
 
 
 def unreadable(argument: str, reason: str, command_name: str) -> str:
-    """What to say of an argument that Hydra cannot read: the command line with quotes, or else Hydra's `reason`."""
+    """The message for an argument that Hydra cannot read: the quoted command line, otherwise Hydra's `reason`."""
     try:
         if (found := ASSIGNMENT.fullmatch(argument)) is None:
             if line := _with_path(argument, command_name):
-                return f"{argument}: an argument is KEY=VALUE; with the key of a path:\n{line}"
+                return f"{argument}: arguments have the form KEY=VALUE; with the key:\n{line}"
             if (line := _joined(argument)) is None:
-                return f"{argument}: an argument is KEY=VALUE; --help lists the keys"
+                return f"{argument}: arguments have the form KEY=VALUE; --help lists the keys"
         elif found["text"].startswith("[") and (whole := _list_of(argument)):
             line = whole
         elif not _takes_text(found["key"]) or (fixed := _as_text(argument)) is None:
@@ -53,7 +53,7 @@ def unreadable(argument: str, reason: str, command_name: str) -> str:
 
 
 def ambiguous(argument: str, conf: str, command_name: str) -> str:
-    """What to say of commas outside of a sweep: the command lines in which they are text, a list, or a sweep."""
+    """The message for a comma without -m: command lines in which it is text, a list, or a sweep."""
     head, _, text = argument.partition("=")
     key = head.lstrip("+")
     if key in NAMES:
@@ -79,7 +79,7 @@ def _takes_text(key: str) -> bool:
 
 
 def _takes_list(key: str, conf: str, command_name: str) -> bool:
-    """Whether `key` is a list of paths, or any file of `conf` gives it a list."""
+    """Whether `key` is a list of paths, or has a list as its value in a file of `conf`."""
     if key in PATHS:
         return key in LISTS and (key != "out" or command_name == "compare")
     group, _, rest = key.partition(".")
@@ -95,23 +95,23 @@ def _value(node: Any, key: str) -> Any:
 
 
 def _replaced(argument: str, new: str) -> str:
-    """The user's command line with `new` in place of an argument."""
+    """The user's command line with `argument` replaced by `new`."""
     words = sys.argv[1:]
     return _line({words.index(argument): new}) if argument in words else shlex.join([new])
 
 
 def _line(changed: Mapping[int, str]) -> str:
-    """The user's command line with other words at some places; a word that stays the same is as it was typed."""
+    """The user's command line with the words at some positions replaced; all other words are as typed."""
     words = zip(arguments.given, sys.argv[1:], strict=True)
     new = [typed if changed.get(place, read) == read else changed[place] for place, (typed, read) in enumerate(words)]
     return command(Path(sys.argv[0]).stem, *new)
 
 
 def _as_text(argument: str) -> str | None:
-    """An argument with its value in Hydra's quotes; None where Hydra can read it, or quotes do not help.
+    """The argument with its value in Hydra's quotes; None if Hydra can read it, or quotes do not help.
 
     Raises:
-        UserError: it is the name of a run, with characters that a name cannot have.
+        UserError: it is a run's name with invalid characters.
     """
     found = ASSIGNMENT.fullmatch(argument)
     if found is None or not re.search(r"\w", found["text"]) or _readable(argument):
@@ -139,11 +139,11 @@ def _readable(argument: str) -> bool:
 
 
 def _with_path(argument: str, command_name: str) -> str | None:
-    """The command line in which the words from `argument` on are paths of the command's own option.
+    """The command line with the words from `argument` on as paths of the command's path option.
 
-    None where the command has no such option, or the word is the rest of a path that the shell has cut at a space.
+    None if the command has no such option, or the word is part of a path that the shell has split at a space.
     """
-    key = OF_A_LOOSE_PATH.get(command_name)
+    key = PATH_OPTION.get(command_name)
     if key is None or argument not in sys.argv[1:]:
         return None
     place = sys.argv[1:].index(argument)
@@ -151,7 +151,7 @@ def _with_path(argument: str, command_name: str) -> str | None:
     cut = before and before["key"] in PATHS and not _exists(before["text"])
     if cut and before and (not _exists(argument) or _exists(f"{before['text']} {argument}")):
         return None
-    last = _end_of_loose(place)
+    last = _next_option(place)
     loose = [os.path.expanduser(word) for word in arguments.given[place:last]]
     if before and before["key"] == key:
         place, loose = place - 1, [before["text"], *loose]
@@ -164,12 +164,12 @@ def _with_path(argument: str, command_name: str) -> str | None:
 
 
 def _joined(argument: str) -> str | None:
-    """The command line in which `argument` belongs to the value in front of it, which the shell has cut at a space.
+    """The command line with `argument` joined to the value before it, which the shell has split at a space.
 
-    None where there is no such value, or the argument is a file by itself.
+    None if there is no such value, or the argument itself is an existing file.
 
     Raises:
-        UserError: the value is the name of a run, and names have no spaces.
+        UserError: the value is a run's name, and names have no spaces.
     """
     if argument not in sys.argv[1:] or _exists(argument):
         return None
@@ -177,7 +177,7 @@ def _joined(argument: str) -> str | None:
     first = next((n for n in range(place, -1, -1) if "=" in arguments.given[n]), None)
     if first is None or any(word.startswith("-") for word in arguments.given[first : place + 1]):
         return None
-    last = _end_of_loose(place)
+    last = _next_option(place)
     found = ASSIGNMENT.fullmatch(" ".join(arguments.given[first:last]))
     if found is None:
         return None
@@ -191,13 +191,13 @@ def _joined(argument: str) -> str | None:
 
 
 def _list_of(argument: str) -> str | None:
-    """The command line in which the list that begins with `argument` is whole: the shell has cut it at a space."""
+    """The command line with the whole list that begins with `argument`, which the shell has split at a space."""
     place = sys.argv[1:].index(argument) + 1 if argument in sys.argv[1:] else len(arguments.given)
-    return None if _end_of_loose(place) == place else _joined(arguments.given[place])
+    return None if _next_option(place) == place else _joined(arguments.given[place])
 
 
-def _end_of_loose(place: int) -> int:
-    """The place of the next option or flag."""
+def _next_option(place: int) -> int:
+    """The position of the next option or flag."""
     words = arguments.given
     return next((n for n in range(place, len(words)) if "=" in words[n] or words[n].startswith("-")), len(words))
 

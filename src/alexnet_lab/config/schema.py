@@ -26,7 +26,7 @@ class Effect(Enum):
 
 
 class CheckpointSettings(BaseModel):
-    """What is kept of a run, see `conf/checkpoints`."""
+    """Which checkpoints are kept, see `conf/checkpoints`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -35,15 +35,15 @@ class CheckpointSettings(BaseModel):
 
 
 def _not_zero(value: Any) -> Any:
-    """Of a limit, a number of batches or a fraction of them; numbers below 0 lightning refuses."""
+    """For a limit, a number or fraction of batches; lightning itself rejects negative numbers."""
     if type(value) in (int, float) and value == 0:
-        raise ValueError("0 leaves nothing to do")
+        raise ValueError("it must be above 0")
     return value
 
 
 def _off(value: Any) -> Any:
     if value:
-        raise ValueError("it records nothing; debug=fast_dev_run runs one batch of everything")
+        raise ValueError("such a run records nothing; debug=fast_dev_run runs one batch of everything")
     return value
 
 
@@ -54,7 +54,7 @@ def _works_here(value: Any, others: ValidationInfo) -> Any:
 
 
 def _without_xla(value: Any) -> Any:
-    """Of a profiler; lightning prints a traceback where there is no XLA."""
+    """For a profiler; lightning prints a traceback if XLA is not installed."""
     if value == "xla":
         raise ValueError("choose simple, advanced or pytorch")
     return value
@@ -94,7 +94,7 @@ class CallbackSettings(BaseModel):
 
 
 class TrainerSettings(BaseModel):
-    """What lightning's Trainer does not check by itself; all other values, and the types, are left to `build.check`."""
+    """Values that lightning's Trainer does not check itself; `build.check` checks all others, and the types."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -179,17 +179,17 @@ def _mark(field: FieldInfo) -> Effect:
 
 
 def check_run_settings(settings: Mapping[str, Any]) -> None:
-    """Compare a run's configuration with `RunSettings`; its groups are compared with what they make by `build`.
+    """Check a run's configuration against `RunSettings`; `build` checks the groups.
 
     Raises:
-        UserError: an unknown key, a missing one, a value that does not fit, or a number that is not finite.
+        UserError: an unknown or missing key, a wrong value, or a number that is not finite.
     """
     _validate(RunSettings, settings)
     _check_finite(settings, "")
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
-    """Compare the values of the group `trainer` with `TrainerSettings`; raises UserError as `check_run_settings`."""
+    """Check the group `trainer` against `TrainerSettings`; raises UserError, see `check_run_settings`."""
     _validate(TrainerSettings, settings, "trainer")
     _check_finite(settings, "trainer")
 

@@ -1,4 +1,4 @@
-"""Which of lightning's strategies a run can have: those whose ranks are processes that are started before them."""
+"""Supported strategies of lightning: those whose ranks are processes started beforehand."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -13,11 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from alexnet_lab.config.advice import did_you_mean
 
 POPEN = "popen"
-"""The start method of strategies whose processes are started from outside, as by torchrun."""
+"""The start method of strategies whose processes are started externally, as by torchrun."""
 
 
 GIVEN = ("self", "module", "device_ids", "output_device", "process_group", "device_mesh")
-"""Arguments of DistributedDataParallel that lightning gives."""
+"""Arguments of DistributedDataParallel that lightning passes."""
 NEEDS_TARGET = (
     "a strategy with options needs its class: "
     "'trainer.strategy={_target_: lightning.pytorch.strategies.DDPStrategy, process_group_backend: gloo}'"
@@ -26,11 +26,11 @@ BACKENDS = [*{*Backend.backend_list} - {"undefined", "fake"}]
 
 
 def works_here(strategy: Any, accelerator: Any = "auto") -> Any:
-    """`trainer.strategy` as it is: a registered name, or a node with a `_target_`; `accelerator` is the trainer's.
+    """Return `trainer.strategy` unchanged: a registered name, or a node with a `_target_`.
 
     Raises:
-        ValueError: it would start processes of its own by fork or spawn, or cut up the network or the optimizer; or
-            DDP does not have an option, or it cannot be used on this machine.
+        ValueError: it would start its own processes by fork or spawn, or shard the network or the optimizer; DDP has
+            no such option; or it cannot be used on this machine.
     """
     if isinstance(strategy, Mapping):
         if not strategy.get("_target_"):
@@ -51,7 +51,7 @@ def works_here(strategy: Any, accelerator: Any = "auto") -> Any:
 
 
 def _check_options(kind: type, options: Mapping[str, Any], accelerator: Any) -> None:
-    """What `build.check` cannot see: the options that are handed on to torch."""
+    """Check the options that lightning passes to torch, which `build.check` cannot see."""
     own = inspect.signature(kind).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own.values()):
         of_torch = inspect.signature(DistributedDataParallel).parameters
@@ -62,14 +62,14 @@ def _check_options(kind: type, options: Mapping[str, Any], accelerator: Any) -> 
             if isinstance(of_torch[key].default, bool) and not isinstance(options[key], bool):
                 raise ValueError(f"{key} must be true or false")
             if isinstance(options[key], str):
-                raise ValueError(f"{key} takes no text")
+                raise ValueError(f"{key} cannot be text")
     no_gpu = "" if torch.cuda.is_available() and accelerator != "cpu" else "needs a GPU; "
     if issubclass(kind, SingleDeviceStrategy) and str(options.get("device")).startswith("cuda") and no_gpu:
-        raise ValueError(f"device={options['device']} {no_gpu}leave device out")
+        raise ValueError(f"device={options['device']} {no_gpu}omit device")
     for part in filter(None, str(options.get("process_group_backend") or "").split(",")):
         backend = part.rpartition(":")[2]
         if backend not in BACKENDS or (backend == "nccl" and no_gpu):
-            reason = f"{no_gpu if backend == 'nccl' else ''}choose gloo, on GPUs nccl, or leave it out"
+            reason = f"{no_gpu if backend == 'nccl' else ''}choose gloo, on GPUs nccl, or omit it"
             raise ValueError(f"process_group_backend={part}: {reason}")
 
 
@@ -82,13 +82,13 @@ def _names() -> Iterable[str]:
 def _fits(kind: type | None, options: Mapping[str, Any]) -> bool:
     if kind is None or options.get("start_method", POPEN) != POPEN:
         return False
-    # Lightning's own kinds of DDP, as DeepSpeed's, are others than their parent.
+    # Subclasses of DDP in lightning, such as DeepSpeed's, behave differently.
     of_ddp = issubclass(kind, DDPStrategy) and not kind.__module__.startswith("lightning.")
     return of_ddp or kind in (DDPStrategy, SingleDeviceStrategy)
 
 
 def _kind(target: Any) -> type | None:
-    """The class that a node names; `build.check` reports a missing one."""
+    """The class that a node names; `build.check` reports a missing class."""
     try:
         found = get_object(str(target))
     except Exception:

@@ -1,4 +1,4 @@
-"""`trainer.max_time`, in every form that Lightning takes, as seconds."""
+"""`trainer.max_time` in seconds, from any form that Lightning accepts."""
 
 import re
 from datetime import timedelta
@@ -14,10 +14,10 @@ FORMS = "DD:HH:MM:SS (in YAML within quotes), {hours: 1, minutes: 30}, or a time
 
 
 def max_seconds(value: Any) -> float | None:
-    """The limit in seconds; None where there is none.
+    """The limit in seconds; None if there is no limit.
 
     Raises:
-        UserError: it has none of the forms, or is not above 0.
+        UserError: not a valid form, or not above 0.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""A run's trainer, as the configuration describes it and as a run needs it."""
+"""Builds the trainer of a run from the configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,15 @@ def make_trainer(
     loggers: list[Logger],
     writer: AtomicCheckpointIO,
 ) -> pl.Trainer:
-    """The trainer of the settings, which `writer` writes the checkpoints for; `trainer.max_time` is left to us.
+    """Build the trainer; `writer` writes its checkpoints. `trainer.max_time` is handled elsewhere.
 
     Raises:
-        UserError: as of `build`.
+        UserError: see `build`.
     """
-    # Convolutions on a GPU are timed and the fastest chosen; deterministic=true or benchmark=false turns that off.
+    # cuDNN times convolutions and chooses the fastest; deterministic=true or benchmark=false turns this off.
     torch.backends.cudnn.benchmark = True
     trainer: pl.Trainer = build(
-        {key: value for key, value in settings.items() if key != "max_time"},  # ours: of each start alone
+        {key: value for key, value in settings.items() if key != "max_time"},  # limits each start, not the whole run
         "trainer",
         pl.Trainer,
         callbacks=callbacks,
@@ -41,19 +41,19 @@ def make_trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    # Its handlers talk to the other ranks from within the signal, which hangs ranks that are elsewhere, and end the
-    # process with status 0. Ours begin with the training; before that a signal ends a rank, which has nothing to save.
+    # Lightning's handlers communicate with other ranks inside the signal handler, which can hang, and exit with status
+    # 0. Our handlers are installed when training begins; until then, a signal ends the rank, which has nothing to save.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    # With max_steps lightning takes every epoch that it continues after for an unfinished one, and skips the next.
+    # With max_steps, lightning would take the last finished epoch of a continued run as unfinished, and skip an epoch.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer
 
 
 def check_ranks(trainer: pl.Trainer) -> None:
-    """Raises UserError where other processes were started than the trainer is made for."""
+    """Raises UserError if the number of started processes differs from the trainer's."""
     started = distributed.ranks()
     if trainer.world_size != started:
         raise UserError(
-            f"{started} process(es) were started for a trainer of {trainer.world_size} (trainer.devices x "
-            "trainer.num_nodes); several take trainer=ddp or ddp_cpu, several nodes take torchrun or srun"
+            f"{started} process(es) were started, but the trainer needs {trainer.world_size} (trainer.devices x "
+            "trainer.num_nodes); use trainer=ddp or ddp_cpu for several, and torchrun or srun for several nodes"
         )

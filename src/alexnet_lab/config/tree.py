@@ -1,4 +1,4 @@
-"""The composed configuration as a tree on the terminal."""
+"""Prints the composed configuration as a tree."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from rich.tree import Tree
 
 
 def print_tree(settings: Mapping[str, Any]) -> None:
-    """Print what was composed, a branch per group, to standard output."""
+    """Print the configuration to standard output, one branch per group."""
     tree = Tree(Text(f"run {settings['run']}", style="bold"))
     _grow(tree, {key: value for key, value in settings.items() if key not in ("run", "overrides", "resume")})
     Console().print(tree)

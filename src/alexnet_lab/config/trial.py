@@ -1,4 +1,4 @@
-"""What is tried before the training, since it would otherwise fail only after its first step or at its very end."""
+"""Checks before training that would otherwise fail after the first step or at the end."""
 
 import os
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ OURS = ("alexnet_lab.", "lightning.")
 
 
 def try_step(optimizer: OptimizerFactory, target: str, device: torch.device) -> None:
-    """One step of a made-up parameter on the `device`: some settings an optimizer refuses only then.
+    """Make one optimizer step with a dummy parameter on `device`: some settings are rejected only then.
 
     Raises:
-        UserError: it does; `target` is what the optimizer is made of.
+        UserError: the optimizer, built by `target`, rejects its settings.
     """
     parameter = nn.Parameter(torch.zeros(2, 2, device=device))
     parameter.grad = torch.zeros_like(parameter)
@@ -32,12 +32,12 @@ def try_step(optimizer: OptimizerFactory, target: str, device: torch.device) -> 
 
 
 def check_monitored(callbacks: Mapping[str, pl.Callback], trainer: pl.Trainer) -> None:
-    """Refuse a callback that monitors a metric which no run has.
+    """Refuse a callback that monitors a metric that does not exist.
 
-    A callback of the user's may log metrics of its own; where there is one, nothing is refused.
+    If there is a user's callback, nothing is refused: it may log its own metrics.
 
     Raises:
-        UserError: with the metrics that there are.
+        UserError: lists the existing metrics.
     """
     if not all(type(callback).__module__.startswith(OURS) for callback in callbacks.values()):
         return
@@ -45,7 +45,7 @@ def check_monitored(callbacks: Mapping[str, pl.Callback], trainer: pl.Trainer) -
     known = [metric for metric in FIGURES if metric.startswith(splits)]
     for name, callback in callbacks.items():
         monitored = getattr(callback, "monitor", None)
-        # Lightning itself gives these two to a ModelCheckpoint.
+        # Lightning itself provides these two for a ModelCheckpoint.
         more = ("step", "epoch") if isinstance(callback, pl.callbacks.ModelCheckpoint) else ()
         if isinstance(monitored, str) and monitored not in (*known, *more):
             raise UserError(
@@ -54,10 +54,10 @@ def check_monitored(callbacks: Mapping[str, pl.Callback], trainer: pl.Trainer) -
 
 
 def check_folders(parts: Mapping[str, object]) -> None:
-    """Make the folders that callbacks and profilers write to.
+    """Create the folders that callbacks and profilers write to.
 
     Raises:
-        UserError: one cannot be made or written.
+        UserError: a folder cannot be created or written.
     """
     for name, part in parts.items():
         folder = getattr(part, "dirpath", None)
@@ -66,16 +66,16 @@ def check_folders(parts: Mapping[str, object]) -> None:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{name}.dirpath={folder} cannot be made: {error.strerror}") from error
+            raise UserError(f"{name}.dirpath={folder} cannot be created: {error.strerror}") from error
         if not os.access(folder, os.W_OK):
             raise UserError(f"{name}.dirpath={folder} cannot be written")
 
 
 def check_test(trainer: pl.Trainer, data: ImageDataModule) -> None:
-    """Refuse a fraction of the test's batches that is less than one; lightning looks at it after the training.
+    """Refuse a fraction of the test batches smaller than one batch; lightning would check it only after training.
 
     Raises:
-        UserError: with the least fraction.
+        UserError: names the smallest fraction.
     """
     limit = trainer.limit_test_batches
     if isinstance(limit, float) and 0 < limit < 1 and limit * (batches := len(data.test_dataloader())) < 1:

@@ -27,15 +27,15 @@ class Synthetic:
         self._stored_size = stored_size
         self._sizes = sizes
         self._seed = split_seed
-        self._made: dict[SplitName, Split] = {}
+        self._instantiated: dict[SplitName, Split] = {}
 
     def prepare(self) -> None:
         """Nothing to fetch."""
 
     def split(self, name: SplitName) -> Split:
-        if name not in self._made:
-            self._made[name] = self._make(list(self._sizes).index(name), self._sizes[name])
-        return self._made[name]
+        if name not in self._instantiated:
+            self._instantiated[name] = self._make(list(self._sizes).index(name), self._sizes[name])
+        return self._instantiated[name]
 
     def contents(self) -> dict[SplitName, Contents]:
         """Empty: the settings alone decide."""

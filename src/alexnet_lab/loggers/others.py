@@ -1,4 +1,4 @@
-"""The other loggers, and what all of them are told at a run's start and end."""
+"""The other loggers, and what all loggers receive at the start and the end of a run."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Finishable(Protocol):
-    """A logger whose run lasts until it is told, like `alexnet_lab.loggers.wandb.WandbRun`."""
+    """A logger whose run lasts until `finish`, such as `alexnet_lab.loggers.wandb.WandbRun`."""
 
     def finish(
         self,
@@ -27,7 +27,7 @@ class Finishable(Protocol):
 
 
 class NoLogger(Logger):
-    """Drops everything: for ranks other than 0, where callbacks ask for a logger too."""
+    """Drops everything; for ranks other than 0, where callbacks need a logger, too."""
 
     name = version = ""
 
@@ -39,7 +39,7 @@ class NoLogger(Logger):
 
 
 def tensorboard_logger(folder: str) -> TensorBoardLogger:
-    """TensorBoard event files in `folder/tensorboard`; a continued run adds to them."""
+    """TensorBoard event files in `folder/tensorboard`; a continued run appends to them."""
     _require("tensorboard", "tensorboard")
     return TensorBoardLogger(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
 
@@ -47,26 +47,26 @@ def tensorboard_logger(folder: str) -> TensorBoardLogger:
 def mlflow_logger(
     folder: str, experiment: str = "alexnet-lab", tracking_uri: str = "sqlite:///logs/mlflow.db"
 ) -> MLFlowLogger:
-    """An MLflow run named after `folder`, in a database that all runs share or on a server (`http://...`).
+    """An MLflow run named after `folder`, in a database shared by all runs or on a server (`http://...`).
 
-    MLflow's parameters cannot change, so a continued run is a further MLflow run of the same name.
+    MLflow's parameters cannot be changed, so a continued run is another MLflow run of the same name.
     """
     _require("mlflow", "mlflow")
     if tracking_uri.startswith("sqlite:"):
         _require("sqlalchemy", "mlflow")
         _require("alembic", "mlflow")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # a line per migration when the database is new
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # hides a line per migration of a new database
     try:
         if tracking_uri.startswith("sqlite:"):
             Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         return MLFlowLogger(experiment_name=experiment, run_name=Path(folder).name, tracking_uri=tracking_uri)
-    except Exception as error:  # MLflow has a kind of its own, which is not imported here
+    except Exception as error:  # MLflow's own exception class is not imported here
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"logger.mlflow.tracking_uri={tracking_uri}: {reason}") from error
 
 
 def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
-    """Give every logger the resolved, nested configuration and what else describes the run (revision, parameters)."""
+    """Log the resolved, nested configuration and further facts (revision, parameters) to every logger."""
     for logger in loggers:
         logger.log_hyperparams(dict(config))
 
@@ -78,9 +78,9 @@ def finish_loggers(
     summary: Mapping[str, Any] | None = None,
     checkpoint: Path | None = None,
 ) -> None:
-    """End every logger's run as finished or failed, see `WandbRun.finish`. Nothing can be logged after it.
+    """End every logger's run as finished or failed, see `WandbRun.finish`. Nothing can be logged afterwards.
 
-    A logger that cannot, as without its server, is reported and changes nothing of how the run ended.
+    A logger that fails, for example without its server, causes a warning and does not change the run's status.
     """
     for logger in loggers:
         try:
@@ -89,7 +89,7 @@ def finish_loggers(
             else:
                 logger.finalize("success" if succeeded else "failed")
         except Exception as error:
-            log.warning("%s: the end of the run is not recorded (%s)", type(logger).__name__, error, exc_info=True)
+            log.warning("%s: the end of the run was not recorded (%s)", type(logger).__name__, error, exc_info=True)
 
 
 def _require(package: str, extra: str) -> None:

@@ -1,7 +1,7 @@
-"""Weights & Biases as a logger that never asks, never waits for long and never ends a training.
+"""Weights & Biases as a logger that never prompts, never waits long and never stops training.
 
-With a login and a server that answers, the run is online; otherwise it is recorded offline below the run's folder and
-`wandb sync` uploads it later. A continued run carries on the same W&B run.
+With a login and a reachable server, the run is online. Otherwise it is recorded offline in the run's folder, and
+`wandb sync` uploads it later. A continued run continues the same W&B run.
 """
 
 import logging
@@ -27,24 +27,24 @@ from alexnet_lab.metric_names import FIGURES
 log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "online", "offline"]
-START_SECONDS = 15.0  # for the server to accept the run; wandb takes some 5 s more to give up
-FINISH_SECONDS = 30.0  # for the rest of the upload when the run has ended
+START_SECONDS = 15.0  # for the server to accept the run; wandb needs about 5 s more to give up
+FINISH_SECONDS = 30.0  # for the rest of the upload after the end of the run
 
 
 class WandbRun(WandbLogger):
-    """Lightning's W&B logger with a bounded start and end, silent but for a line when something is not as hoped.
+    """Lightning's W&B logger with limited time for start and end. It prints only problems, one line each.
 
-    The W&B run begins at the first use, on rank 0 only, and lasts over `fit` and `test` until `finish`.
+    The W&B run begins at the first use, on rank 0 only, and lasts through `fit` and `test` until `finish`.
     """
 
     def __init__(self, folder: Path, mode: Mode, keep_checkpoint: bool = False, **init: Any) -> None:
         super().__init__(save_dir=folder, **init)
-        del self._wandb_init["anonymous"]  # wandb warns of it
+        del self._wandb_init["anonymous"]  # wandb warns about it
         self._folder = folder
         self._mode = mode
         self._keep_checkpoint = keep_checkpoint
         self._broken = False
-        self._incomplete: Path | None = None  # the folder of an online run that could not be uploaded as a whole
+        self._incomplete: Path | None = None  # the folder of an online run whose upload is incomplete
         self._finished = False
 
     @property
@@ -52,7 +52,7 @@ class WandbRun(WandbLogger):
     def experiment(self) -> wandb.Run:
         """The W&B run, begun at the first call.
 
-        Raises `UserError` for names that W&B refuses, and with `mode=online` when there is no login or no answer.
+        Raises `UserError` for names that W&B rejects, and with `mode=online` if there is no login or no answer.
         """
         if self._experiment is None:
             run = _begin(self._folder, self._mode, self._wandb_init)
@@ -94,10 +94,10 @@ class WandbRun(WandbLogger):
         summary: Mapping[str, Any] | None = None,
         checkpoint: Path | None = None,
     ) -> None:
-        """End the W&B run within `FINISH_SECONDS`, then its process, and say how to upload what has not been.
+        """End the W&B run within `FINISH_SECONDS`, then its process; log the command that uploads the rest.
 
-        `best`: the best figures of the whole run by metric name; W&B itself knows those since a continuation only.
-        `summary`: further figures for it. `checkpoint`: what is uploaded beforehand, where that is asked for.
+        `best`: the best values of the whole run by metric; W&B itself has only those since the last continuation.
+        `summary`: further values for W&B's summary. `checkpoint`: uploaded first if `log_model` is set.
         """
         if self._experiment is None or self._finished:
             return
@@ -112,10 +112,10 @@ class WandbRun(WandbLogger):
             run.finish(exit_code)
         except TimeoutError:
             self._incomplete = Path(run.dir).parent
-            log.warning("W&B: not uploaded as a whole within %g s; it is kept in %s", FINISH_SECONDS, self._folder)
+            log.warning("W&B: the upload did not finish in %g s; the run is kept in %s", FINISH_SECONDS, self._folder)
         except Exception as error:
             self._incomplete = None if run.offline else Path(run.dir).parent
-            log.warning("W&B: the end of the run is not recorded (%s)", first_line(error))
+            log.warning("W&B: the end of the run was not recorded (%s)", first_line(error))
         finally:
             end_service(exit_code)
         if self.sync_command:
@@ -123,24 +123,24 @@ class WandbRun(WandbLogger):
 
     @property
     def sync_command(self) -> str | None:
-        """The command that uploads what is only on this machine; None if nothing is."""
+        """The command that uploads data that is only on this machine; None if there is none."""
         runs = [path for path in sorted(self._folder.glob("wandb/offline-run-*")) if not any(path.glob("*.synced"))]
         options = []
         if self._incomplete:
             runs.append(self._incomplete)
-            options.append("--include-online")  # wandb takes the folder of an online run for uploaded
+            options.append("--include-online")  # wandb assumes that the folder of an online run is uploaded
         if not runs:
             return None
         return shlex.join(["wandb", "sync", *options, *map(from_here, runs)])
 
     def _usable(self) -> bool:
-        _ = self.experiment  # outside of the caller's try: a failure to begin is the user's to know
+        _ = self.experiment  # outside of the caller's try block: failing to begin is an error for the user
         return not (self._broken or self._finished)
 
     def _give_up(self, error: Exception) -> None:
-        """Logging goes through wandb's own process, which may die; the training does not need it."""
+        """Stop logging. It goes through wandb's own process, which may die; training does not need it."""
         self._broken = True
-        log.warning("W&B: logging stopped, the training goes on (%s)", first_line(error))
+        log.warning("W&B: logging stopped, training continues (%s)", first_line(error))
 
 
 def wandb_logger(
@@ -157,9 +157,10 @@ def wandb_logger(
 ) -> WandbRun:
     """The W&B logger of the run in `folder`; nothing is started yet.
 
-    `auto` follows WANDB_MODE and `wandb offline`, is online with a login and an answering server, else offline;
-    `online` insists; `offline` needs neither. `entity` None is the account's default, `name` None the folder's name; a
-    tag that is None is none. `log_model` uploads the best checkpoint at the end of an online run.
+    `mode`: `auto` follows WANDB_MODE and `wandb offline`, then is online if there is a login and a reachable server,
+    otherwise offline. `online` requires both; `offline` needs neither. `entity` None is the account's default, `name`
+    None the name of the folder. Tags that are None are ignored. `log_model` uploads the best checkpoint at the end of
+    an online run.
     """
     return WandbRun(
         Path(folder),
@@ -184,8 +185,8 @@ def _begin(folder: Path, mode: Mode, init: Mapping[str, Any]) -> wandb.Run:
             return _init(folder, chosen, init)
         except wandb.errors.CommError as error:
             if mode == "online":
-                raise UserError(f"W&B: {first_line(error)}; logger.wandb.mode=auto goes on offline") from error
-            log.warning("W&B: the server did not take the run (%s), so it is recorded offline", first_line(error))
+                raise UserError(f"W&B: {first_line(error)}; logger.wandb.mode=auto would record offline") from error
+            log.warning("W&B: the server did not accept the run (%s); recording offline", first_line(error))
         for empty in set(folder.glob("wandb/run-*")) - before:
             shutil.rmtree(empty, ignore_errors=True)
         return _init(folder, "offline", init)
@@ -207,8 +208,8 @@ def _choose_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
     except wandb.errors.AuthenticationError as error:
         reason = first_line(error)
     if mode == "online":
-        raise UserError(f"W&B: {reason}; logger.wandb.mode=auto goes on offline")
-    log.info("W&B: %s, so the run is recorded offline", reason)
+        raise UserError(f"W&B: {reason}; logger.wandb.mode=auto would record offline")
+    log.info("W&B: %s; recording offline", reason)
     return "offline"
 
 
@@ -219,7 +220,7 @@ def _init(folder: Path, mode: Literal["online", "offline", "disabled"], init: Ma
         init_timeout=START_SECONDS,
         finish_timeout=FINISH_SECONDS,
         finish_timeout_raises=True,
-        x_transaction_log_flush_interval=1.0,  # seconds of figures that a kill can lose; wandb's default is 15
+        x_transaction_log_flush_interval=1.0,  # seconds of metrics that a kill can lose; wandb's default is 15
     )
     id_file = folder / "wandb" / "run_id"
     run_id = id_file.read_text().strip() if id_file.exists() else uuid.uuid4().hex[:8]
@@ -227,12 +228,12 @@ def _init(folder: Path, mode: Literal["online", "offline", "disabled"], init: Ma
     if mode == "online":
         log.info("W&B: %s", run.url)
     if mode != "disabled":
-        files.write(id_file, f"{run.id}\n")  # a sweep's agent may have given another
+        files.write(id_file, f"{run.id}\n")  # a sweep's agent may have set another id
     return run
 
 
 def _define_metrics(run: wandb.Run) -> None:
-    """Figures of an epoch are drawn over epochs, all others over optimizer steps; summaries keep the best."""
+    """Plot metrics of an epoch over epochs, all others over optimizer steps; summaries keep the best value."""
     run.define_metric("epoch")
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step")

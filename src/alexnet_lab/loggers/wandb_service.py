@@ -1,4 +1,4 @@
-"""W&B's own process, which every use of its library starts, and from which a command parts in bounded time."""
+"""W&B's own process: every use of the library starts it; it is ended within limited time."""
 
 import os
 import threading
@@ -8,17 +8,17 @@ from contextlib import contextmanager, suppress
 import wandb
 
 END_SECONDS = 20.0
-"""For the process to end, once it is told to."""
+"""Time limit for the process to end."""
 
 
 def without_reports() -> None:
-    """Have no reports of W&B's own errors sent: with the server away they hold up the end by 10 s and more."""
+    """Turn off W&B's error reports: without its server, they delay the end by 10 s and more."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 
 @contextmanager
 def service() -> Iterator[None]:
-    """Around questions to a server; their process is ended, unless a run is recorded by it."""
+    """A context for requests to the server. W&B's process is ended afterwards, unless it is recording a run."""
     without_reports()
     try:
         yield
@@ -28,14 +28,14 @@ def service() -> Iterator[None]:
 
 
 def end_service(exit_code: int = 0) -> None:
-    """End the process and the runs that it records, with `exit_code`, within `END_SECONDS`.
+    """End W&B's process and its runs, with `exit_code`, within `END_SECONDS`.
 
-    `wandb.teardown` alone, which wandb also calls when the program ends, waits without end for a process that hangs,
-    as it may do when a server has not answered. What is left behind ends after the program.
+    `wandb.teardown`, which wandb also calls at program exit, waits indefinitely if the process hangs, for example when
+    the server does not answer. A process that is still running then ends after this program.
     """
 
     def end() -> None:
-        with suppress(Exception, SystemExit):  # it has died; wandb would end the program with its status
+        with suppress(Exception, SystemExit):  # if the process has died, wandb would exit with its status
             wandb.teardown(exit_code)
 
     thread = threading.Thread(target=end, name="end of W&B", daemon=True)

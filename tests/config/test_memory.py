@@ -24,7 +24,9 @@ def test_full_gpu_is_reported_in_one_line_with_three_remedies() -> None:
 
 def test_full_host_memory_is_reported_in_one_line() -> None:
     with (
-        pytest.raises(UserError, match=r"^out of memory: [\d.]+ GiB failed on the host; .* a smaller batch_size$"),
+        pytest.raises(
+            UserError, match=r"^out of memory: allocating [\d.]+ GiB failed on the host; .* a smaller batch_size$"
+        ),
         remedies_when_full(UserError, "a smaller batch_size"),
     ):
         torch.empty(2**48, dtype=torch.uint8)

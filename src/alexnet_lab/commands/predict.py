@@ -110,7 +110,7 @@ def _check_options(options: dict[str, Any]) -> list[str]:
     given = options["images"]
     places = given if isinstance(given, list) else [given]
     if not places or not all(isinstance(place, str) for place in places):
-        raise UserError("name images: images=PATH, a file, a folder, a tar or zip archive, a pattern, or a list of these")
+        raise UserError("name images: images=PATH, a file, folder, tar or zip archive, pattern, or a list of these")
     check_values(options, {"accelerator": str, "precision": str | int | None})
     if options["protocol"] not in PROTOCOLS:
         raise UserError(

@@ -149,7 +149,7 @@ def test_checkpoints_evaluated_on_different_images_are_not_averaged(composed, tr
     ("second", "message"),
     [
         ("nowhere.ckpt", r"checkpoint=nowhere\.ckpt: there is no such file"),
-        (None, r"was trained on synthetic, .* on other; averaging requires the same images"),
+        (None, r"is from synthetic, .* from other; averaging requires the same images"),
     ],
 )
 def test_all_checkpoints_are_checked_before_any_is_evaluated(

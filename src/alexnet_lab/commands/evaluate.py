@@ -114,9 +114,7 @@ def _read_all(paths: Sequence[Path]) -> list[Checkpoint]:
     names = [checkpoint.settings["data"]["name"] for checkpoint in read]
     for path, name in zip(paths, names, strict=True):
         if name != names[0]:
-            raise UserError(
-                f"{paths[0]} was trained on {names[0]}, {path} on {name}; averaging requires the same images"
-            )
+            raise UserError(f"{paths[0]} is from {names[0]}, {path} from {name}; averaging requires the same images")
     return read
 
 

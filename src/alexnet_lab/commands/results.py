@@ -95,7 +95,7 @@ def check_run(folder: Path, runs: Path) -> Run:
         name = Path(other.source).name
         same = recipe_key(other.config) == recipe_key(run.config) and other.config["seed"] == run.config["seed"]
         if same and name != run.name:
-            raise UserError(f"add={folder}: seed {run.config['seed']} is recorded already, as {name}")
+            raise UserError(f"add={folder}: seed {run.config['seed']} is already recorded, as {name}")
     return run
 
 
@@ -111,7 +111,7 @@ def _portable_run(run: Run) -> Run:
             wanted["images"] = images
         if not wanted.items() <= ten_crop.items():
             text = ", ".join(f"{key} {value}" for key, value in wanted.items())
-            raise UserError(f"add={run.source}: {TEN_CROP} must be of {text}")
+            raise UserError(f"add={run.source}: {TEN_CROP} must have {text}")
     return replace(run, name=name, config=_portable(config), result=_portable(run.result), ten_crop=ten_crop)
 
 

@@ -24,7 +24,7 @@ CHOSEN_TWICE = re.compile(r"Multiple values for (?P<group>[^. ]+)\.")
 DANGLING = re.compile(r"Interpolation key '(?P<key>[^']+)' not found")
 GROUP_IN_DEFAULTS = re.compile(r"^  - (?:override )?/?(\w+):", re.MULTILINE)
 LONGEST_LINE = 240
-EXTRAS = {"optuna": "optuna", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """The extra of pyproject.toml that installs a plugin of Hydra."""
 ELSEWHERE = {
     **dict.fromkeys(("learning_rate", "learningrate"), "lr"),
@@ -99,6 +99,8 @@ def _message(error: BaseException) -> str:
 
 
 def _unknown_option(group: str, option: str, conf: str, command: str) -> str:
+    if group.startswith("hydra/sweeper/"):
+        return f"{group}={option}: there is no such {Path(group).name}\nchoose from: {', '.join(_options(group, conf))}"
     if group.startswith("hydra/"):
         remedy = f"; to install it: pip install -e '.[{EXTRAS[option]}]'" if option in EXTRAS else ""
         return f"{group}={option}: there is no such plugin{remedy}"

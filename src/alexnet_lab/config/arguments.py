@@ -21,6 +21,7 @@ from alexnet_lab.errors import UserError
 PATHS = frozenset({
     *("images", "out", "sheet", "source", "stream", "checkpoint", "runs", "baseline", "add", "resume", "data.dir"),
     *("model.pretrained", "logger.mlflow.tracking_uri", "hydra.run.dir", "hydra.sweep.dir"),
+    "hydra.sweeper.storage",
 })  # fmt: skip
 """The options that are paths, or lists of paths."""
 LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out"})
@@ -35,7 +36,8 @@ FOLDER_FLAGS = ("--config-dir", "-cd")
 ASSIGNMENT = re.compile(r"(?P<head>\+{0,2}(?P<key>[\w./@$-]+)=)(?P<text>.*)", re.DOTALL)
 TILDE = re.compile(r"(^|[\[,])(~[^\[\],'\"]*)")
 ADDRESS = re.compile(r"wandb:|local:|[A-Za-z][\w+.-]*://")
-SQLITE = "sqlite:///"
+FILE_ADDRESS = re.compile(r"(sqlite:///|journal:)(.+)", re.DOTALL)
+"""Addresses of a file."""
 
 given: list[str] = []
 """The arguments as typed, in the order of `sys.argv[1:]`."""
@@ -135,9 +137,8 @@ def absolute(text: str, key: str, caller: Path) -> str:
     Raises:
         UserError: a name in the path is longer than the file system allows.
     """
-    if text.startswith(SQLITE):
-        place = text.removeprefix(SQLITE)
-        return f"{SQLITE}{caller}/{place}" if place and not place.startswith("/") else text
+    if found := FILE_ADDRESS.fullmatch(text):
+        return f"{found[1]}{caller / Path(found[2]).expanduser()}"
     if not text or text in WORDS.get(key, ()) or ADDRESS.match(text) or text.startswith("${"):
         return text
     typed = os.path.expanduser(text)

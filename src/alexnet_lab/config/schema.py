@@ -184,17 +184,18 @@ def check_run_settings(settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: an unknown or missing key, a wrong value, or a number that is not finite.
     """
-    _validate(RunSettings, settings)
+    validate(RunSettings, settings)
     _check_finite(settings, "")
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
     """Check the group `trainer` against `TrainerSettings`; raises UserError, see `check_run_settings`."""
-    _validate(TrainerSettings, settings, "trainer")
+    validate(TrainerSettings, settings, "trainer")
     _check_finite(settings, "trainer")
 
 
-def _validate(schema: type[BaseModel], settings: Mapping[str, Any], *path: str) -> None:
+def validate(schema: type[BaseModel], settings: Mapping[str, Any], *path: str) -> None:
+    """Compare the node at `path` with `schema`; raises UserError as `check_run_settings`."""
     try:
         schema.model_validate(settings)
     except ValidationError as error:

@@ -63,7 +63,8 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     if config.resume is None or not (folder / folders.CONFIG).exists():
         return Plan(folder, settings)
     settings = resume.continued(folders.read_config(folder), overrides, str(folder))
-    finished = (result_file.read_result(folder / folders.RESULT) or {}).get("status") == "finished"
+    status = (result_file.read_result(folder / folders.RESULT) or {}).get("status")
+    finished = status in ("finished", "pruned")
     if config.resume == "auto" and finished:
         return None
     given = Path(str(config.resume))

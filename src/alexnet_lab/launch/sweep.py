@@ -18,7 +18,7 @@ from alexnet_lab import locks, machine
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunInterrupted, UserError
 from alexnet_lab.launch import ending, job, ownership, planning, snapshot, supervisor
 from alexnet_lab.launch.slots import Slot, Slots, gpus_of, usable_gpus
-from alexnet_lab.launch.sweep_job import Job, Process
+from alexnet_lab.launch.sweep_job import ENDED_WELL, Group, Job, Process, ended_state
 from alexnet_lab.launch.sweep_view import View
 from alexnet_lab.runs import folders, result_file
 from alexnet_lab.runs.metric_rows import read_rows
@@ -31,7 +31,7 @@ OF_THE_SWEEP = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERRO
 """Beginnings of variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
 NOT_FOR_JOBS = (*supervisor.FOREIGN, *OF_THE_SWEEP)
 USER_ERROR_BEGINS = "error: "
-MADE_BY_A_LAUNCH = {CODE, folders.LOCK, f"{folders.LOCK}{locks.MARKER}", "multirun.yaml"}
+MADE_BY_A_LAUNCH = {CODE, folders.LOCK, f"{folders.LOCK}{locks.MARKER}", "multirun.yaml", "optuna.journal"}
 
 unfinished: list[Job] = []
 """Jobs of this process's sweep that ended without being finished, see `exit_status`."""
@@ -78,7 +78,7 @@ class Sweep:
             if todo and not todo.continues and (folder / folders.CONFIG).exists():
                 raise ownership.taken(folder)
             gpus = self._gpus_of(todo.settings["trainer"]) if todo else 0
-            new = Job(folder, overrides, todo, gpus, state="waiting" if todo else "finished")
+            new = Job(folder, overrides, todo, gpus, state="waiting" if todo else ended_state(folder))
             new.steps_before = max((row.get("step", 0.0) for row in read_rows(folder / folders.METRICS)), default=0.0)
             self._jobs[folder] = new
         known = self._jobs[folder]
@@ -99,8 +99,10 @@ class Sweep:
         if {path.name for path in self.folder.iterdir()} <= MADE_BY_A_LAUNCH:
             ownership.discard(self.folder)
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Job], group: Group | None = None) -> None:
         """Run those of `jobs` that wait, until all have ended; a job that fails leaves the others alone.
+
+        `group`: where a search launches them as trials.
 
         Raises:
             RunInterrupted: Ctrl-C or a signal asked the sweep to stop; its jobs saved what they had.
@@ -109,7 +111,7 @@ class Sweep:
         todo = [one for one in dict.fromkeys(jobs) if one.state == "waiting"]
         processes: list[Process] = []
         stop = supervisor.StopRequests(processes)
-        view = View(self.folder, list(self._jobs.values()))
+        view = View(self.folder, list(self._jobs.values()) if group is None else jobs, group)
         try:
             while any(one.state in ("waiting", "running") for one in todo):
                 failed = self._fail_fast and any(one.state == "failed" for one in todo)
@@ -127,7 +129,7 @@ class Sweep:
                     _kill(one)
             stop.restore()
             view.close()
-        unfinished.extend(one for one in todo if one.state != "finished")
+        unfinished.extend(one for one in todo if one.state not in ENDED_WELL)
         if stop.requested:
             raise RunInterrupted
         if self._fail_fast and any(one.state == "failed" for one in todo):
@@ -194,8 +196,9 @@ class Sweep:
         self._slots.give_back(one.slot)
         one.ended = time.monotonic()
         result = result_file.read_result(one.folder / folders.RESULT) or {}
-        if status == FINISHED or result.get("status") == "finished":  # the end of a process may still go wrong
-            one.state = "finished"
+        recorded = result.get("status")
+        if status == FINISHED or recorded in ENDED_WELL:  # the end of a process may still go wrong
+            one.state = "pruned" if recorded == "pruned" else "finished"
         elif one.process.asked_to_stop and not one.reason:
             one.state, one.reason = "interrupted", "the sweep ended before"
         elif result.get("status") == "interrupted" and not one.reason:

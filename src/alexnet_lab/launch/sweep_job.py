@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,8 +12,13 @@ from alexnet_lab.errors import FAILED, RunFailed
 from alexnet_lab.launch import planning
 from alexnet_lab.launch.slots import Slot
 from alexnet_lab.launch.sweep_view import Seen
+from alexnet_lab.runs import folders, result_file
+from alexnet_lab.runs.metric_rows import read_rows
 
-State = Literal["waiting", "running", "finished", "failed", "interrupted", "skipped"]
+State = Literal["waiting", "running", "finished", "pruned", "failed", "interrupted", "skipped"]
+
+
+ENDED_WELL = ("finished", "pruned")
 
 
 class Process(subprocess.Popen[str]):
@@ -72,9 +77,33 @@ class Job:
     @property
     def failure(self) -> Exception | None:
         """What a sweeper is told in place of a value."""
-        return None if self.state == "finished" else RunFailed(f"{self.name} {self.state}: {self.reason}")
+        return None if self.state in ENDED_WELL else RunFailed(f"{self.name} {self.state}: {self.reason}")
 
     @property
     def objective(self) -> float | None:
         """The best val/top1."""
         return planning.objective(self.folder)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs that a search launches together, as trials."""
+
+    first: int
+    """The number of the first trial."""
+    shared: Sequence[str]
+    """Overrides that all trials of the search have."""
+    prunes: Callable[[Job, Mapping[int, float]], bool] | None
+    """Whether a trial ends now, given its val/top1 by epoch; None where trials run to their end."""
+
+
+def ended_state(folder: Path) -> State:
+    """The state of a job that ended well in an earlier start."""
+    status = (result_file.read_result(folder / folders.RESULT) or {}).get("status")
+    return "pruned" if status == "pruned" else "finished"
+
+
+def top1_by_epoch(folder: Path) -> dict[int, float]:
+    """The last val/top1 of each epoch, from 0, that `metrics.csv` has."""
+    rows = read_rows(folder / folders.METRICS)
+    return {int(row["epoch"]): row["val/top1"] for row in rows if "val/top1" in row}

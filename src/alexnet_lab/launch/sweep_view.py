@@ -17,27 +17,29 @@ from alexnet_lab.runs import folders
 from alexnet_lab.runs.metric_rows import read_rows
 
 if TYPE_CHECKING:
-    from alexnet_lab.launch.sweep_job import Job, State
+    from alexnet_lab.launch.sweep_job import Group, Job, State
 
 REFRESH_SECONDS = 1.0
 LINE_SECONDS = 60.0
 COLUMNS = ("job", "overrides", "state", "epoch", "val/top1", "time", "left")
-OTHER_STATES: tuple["State", ...] = ("failed", "interrupted", "skipped", "running", "waiting")
-COLORS = {"running": "yellow", "finished": "green", "failed": "red", "interrupted": "magenta"}
+OTHER_STATES: tuple["State", ...] = ("pruned", "failed", "interrupted", "skipped", "running", "waiting")
+COLORS = {"running": "yellow", "finished": "green", "pruned": "cyan", "failed": "red", "interrupted": "magenta"}
 
 
 class View:
     """Shows `jobs`: on a terminal a table that is drawn each second; elsewhere a line of each job that starts or ends,
-    and one a minute of each job that runs."""
+    and one a minute of each job that runs. Of the `group` of a search it leaves the final table to the search."""
 
-    def __init__(self, folder: Path, jobs: "Sequence[Job]") -> None:
+    def __init__(self, folder: Path, jobs: "Sequence[Job]", group: "Group | None" = None) -> None:
         self._folder = folder
         self._jobs = jobs
+        self._group = group
         self._states = {job.name: "waiting" for job in jobs}
         self._drawn_at = 0.0
         self._said_at = time.monotonic()
         self._live: Any = None
-        print(f"sweep {folder.name}: {len(jobs)} jobs in {folder}", flush=True)
+        if group is None:
+            print(f"sweep {folder.name}: {len(jobs)} jobs in {folder}", flush=True)
         if sys.stdout.isatty():
             from rich.live import Live
 
@@ -62,7 +64,8 @@ class View:
         else:
             self._live.stop()
         console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(table(self._folder, self._jobs))
+        if self._group is None:
+            console.print(table(self._folder, self._jobs))
         failed = [job for job in self._jobs if job.state == "failed"]
         for reason in dict.fromkeys(job.reason for job in failed):
             jobs = [job for job in failed if job.reason == reason]
@@ -91,8 +94,10 @@ class View:
                 print("  ".join([head, *parts]), flush=True)
 
     def _heads(self) -> "Iterable[tuple[str, Job]]":
-        for number, (job, label) in enumerate(zip(self._jobs, labels(self._jobs), strict=True), 1):
-            yield f"[{number}/{len(self._jobs)}] {label}", job
+        shared = self._group.shared if self._group else ()
+        for number, (job, label) in enumerate(zip(self._jobs, labels(self._jobs, shared), strict=True)):
+            place = f"trial {self._group.first + number}:" if self._group else f"[{number + 1}/{len(self._jobs)}]"
+            yield f"{place} {label}", job
 
 
 def table(folder: Path, jobs: "Sequence[Job]") -> Any:
@@ -118,9 +123,10 @@ def counts(jobs: "Sequence[Job]") -> str:
     return f"{states['finished']} of {len(jobs)} jobs finished{''.join(others)}"
 
 
-def labels(jobs: "Sequence[Job]") -> list[str]:
+def labels(jobs: "Sequence[Job]", shared: Sequence[str] = ()) -> list[str]:
     """What tells each job from the others: its overrides but for those that all share."""
-    common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs)) if len(jobs) > 1 else set()
+    several = len(jobs) > 1 and not shared
+    common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs)) if several else set(shared)
     return [" ".join(text for text in job.overrides if text not in common) or job.name for job in jobs]
 
 

@@ -5,7 +5,7 @@ Hydra imports this module at each start, so at its top it imports nothing but Hy
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,8 @@ class ProcessLauncher(Launcher):
 
     def __init__(self, **options: Any) -> None:
         self._options = options
+        self._shared: Sequence[str] | None = None
+        self._prunes: Callable[[int, Mapping[int, float]], bool] | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take the sweep's folder; `UserError` when another launcher works in it, or a batch could end the sweep."""
@@ -89,12 +91,26 @@ class ProcessLauncher(Launcher):
         self._sweep = Sweep(Path(config.hydra.sweep.dir).absolute(), **self._options)
         self._loader = _loader_of(hydra_context, self._sweep.code / "conf")
 
+    def take_groups(self, shared: Sequence[str], prunes: Callable[[int, Mapping[int, float]], bool] | None) -> None:
+        """For a search, which launches groups of trials that have the overrides `shared` in common.
+
+        `prunes` answers whether the trial at this place of its group ends now, given its val/top1 by epoch.
+        """
+        self._shared, self._prunes = shared, prunes
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run one job per list of overrides; those that failed are returned as such, with their reason."""
+        from alexnet_lab.launch.sweep_job import Group
+
         setup_globals()
         composed = [self._compose(list(overrides), initial_job_idx + n) for n, overrides in enumerate(job_overrides)]
         returns, jobs = zip(*composed, strict=True)
-        self._sweep.run(jobs)
+        prunes = self._prunes
+        if self._shared is None:
+            self._sweep.run(jobs)
+        else:
+            group = Group(initial_job_idx, self._shared, prunes and (lambda job, seen: prunes(jobs.index(job), seen)))
+            self._sweep.run(jobs, group)
         for returned, job in zip(returns, jobs, strict=True):
             returned.status = JobStatus.FAILED if job.failure else JobStatus.COMPLETED
             returned.return_value = job.failure or job.objective

@@ -1,4 +1,5 @@
-"""`hydra/sweeper=jobs`: a list of named jobs, each a list of overrides, for what is no product of values.
+"""`hydra/sweeper=jobs`: a list of named jobs, each a list of overrides, for what is no product of values; and
+`hydra/sweeper=optuna`, see `alexnet_lab.launch.search`.
 
 Hydra imports this module at each start, so it imports nothing but Hydra.
 """
@@ -70,6 +71,54 @@ class JobsSweeper(Sweeper):
         for returned in returns:
             _ = returned.return_value  # raises where there is none
         return returns
+
+
+class OptunaSweeper(Sweeper):
+    """Searches `params`, and what the command line varies, for the best val/top1.
+
+    The settings are those of `conf/hydra/sweeper/optuna.yaml`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """Take any settings; `setup` checks them."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Check the settings and set the launcher up; `UserError` when one is wrong or Optuna is missing."""
+        from alexnet_lab.launch.search import checked
+
+        self._config = config
+        self._settings = checked(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
+        self._loader = hydra_context.config_loader
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Run all trials and return how each ended; raise as the first that failed did."""
+        from alexnet_lab.errors import UserError
+        from alexnet_lab.launch.search import Search
+        from alexnet_lab.launch.search_space import space_of
+        from hydra_plugins.alexnet_lab_launcher.launcher import ProcessLauncher
+
+        settings, launcher = self._settings, self._launcher
+        ours = launcher if isinstance(launcher, ProcessLauncher) else None
+        if settings.pruner and not ours:
+            raise UserError("hydra.sweeper.pruner works with hydra/launcher=processes only")
+        params = [f"{key}={value}" for key, value in (settings.params or {}).items()]
+        space = space_of([*params, *arguments], self._loader)
+        for example in space.examples():
+            self._compose(example)
+        folder = Path(self._config.hydra.sweep.dir).absolute()
+        at_once = settings.n_jobs or self._config.hydra.launcher.get("jobs_at_once", 1)
+        search = Search(settings, space, folder, at_once, resumes=self._config.resume == "auto")
+        OmegaConf.save(self._config, folder / "multirun.yaml")
+        if ours:
+            ours.take_groups(space.fixed, search.prunes if settings.pruner else None)
+        return search.run(launcher.launch, self._compose)
+
+    def _compose(self, overrides: list[str]) -> None:
+        """Raise as Hydra does where a trial's configuration does not exist."""
+        self._loader.load_sweep_config(self._config, overrides)
 
 
 def _key(override: str) -> Any:

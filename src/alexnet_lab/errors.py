@@ -37,6 +37,10 @@ class RunInterrupted(Exception):
     """
 
 
+class RunPruned(RunInterrupted):
+    """The search that the run belongs to has ended it early, and it saved its state; the message says after what."""
+
+
 def printable(text: str) -> str:
     """Text with escapes for what is not valid text, or what controls a terminal, as names of files may contain."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

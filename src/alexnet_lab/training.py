@@ -18,6 +18,8 @@ from alexnet_lab.callbacks.checkpoints import Checkpoints
 from alexnet_lab.callbacks.finite_loss import FiniteLoss
 from alexnet_lab.callbacks.foreign import check_callbacks
 from alexnet_lab.callbacks.heartbeat import Heartbeat
+from alexnet_lab.callbacks.pruning import Pruning
+from alexnet_lab.callbacks.question import question_of_sweep
 from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.config import trial
@@ -30,7 +32,7 @@ from alexnet_lab.config.time_limit import max_seconds
 from alexnet_lab.config.trainer import check_ranks, make_trainer
 from alexnet_lab.config.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
-from alexnet_lab.errors import RunFailed, RunInterrupted
+from alexnet_lab.errors import RunFailed, RunInterrupted, RunPruned
 from alexnet_lab.loggers.others import finish_loggers, log_config
 from alexnet_lab.models.two_towers import TwoTowers
 from alexnet_lab.runs import failure, folders, metric_rows, result_file, run_facts, start_note
@@ -74,6 +76,8 @@ def train(
     stopwatch = Stopwatch(started)
     kept = {**settings["checkpoints"], "max_seconds": max_seconds(settings["trainer"].get("max_time"))}
     checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **kept)
+    question = question_of_sweep()
+    pruning = [Pruning(question, checkpoints, progress)] if question else []
     left_out = leave_out_unreadable(data, folder)
     writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing.facts(), **left_out})
     if distributed.local_rank() == 0:
@@ -95,7 +99,7 @@ def train(
         on_exception=lambda trainer, _, error: record_failure(error),  # before any other rank notices
         on_validation_batch_end=checkpoints.validated,
     )
-    called = [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints]
+    called = [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints, *pruning]
     trainer = make_trainer(here["trainer"], folder, called, list(loggers.values()), writer)
     check_ranks(trainer)
     parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers
@@ -120,6 +124,9 @@ def train(
             start_note.training_begins(folder)  # also where nothing was left to train
             _test(settings, trainer, classifier, data, checkpoints)
         status = "finished"
+    except RunPruned as stopped:
+        start_note.training_begins(folder)
+        status, reason = "pruned", str(stopped)
     except RunInterrupted as stopped:
         status, reason = "interrupted", str(stopped)
         raise
@@ -189,7 +196,7 @@ def _end(
     finally:
         finish_loggers(
             loggers,
-            status == "finished",
+            status in ("finished", "pruned"),
             best=figures["best"],
             summary={name: {**facts, **figures}[name] for name in summary},
             checkpoint=checkpoints.best if checkpoints.best.exists() else None,

@@ -53,7 +53,7 @@ class Checkpoints(Checkpoint):
         self._max_seconds = math.inf if max_seconds is None else max_seconds
         self._deadline = math.inf
         self._has_advanced = False  # in this start: a step or a validation is done
-        self._stop_requested = False
+        self.stop_requested = False
         self._others_are_validated = False
         self._cut_at = -1
         self._group: Any = None
@@ -100,7 +100,7 @@ class Checkpoints(Checkpoint):
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stop_requested = True
+        self.stop_requested = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -213,7 +213,7 @@ class Checkpoints(Checkpoint):
 
     def _request(self, trainer: pl.Trainer) -> int:
         now = time.monotonic()
-        if self._stop_requested:
+        if self.stop_requested:
             return STOP
         # A start that does less than a step, or less than a validation, would be followed by others like it.
         if now > self._deadline and self._has_advanced and trainer.state.fn == "fit" and not self._is_complete(trainer):
@@ -222,7 +222,10 @@ class Checkpoints(Checkpoint):
 
     def _agree(self, trainer: pl.Trainer) -> int:
         """What all ranks do now: the strongest request of any of them."""
-        request = self._request(trainer)
+        return self.strongest(self._request(trainer))
+
+    def strongest(self, request: int) -> int:
+        """The largest `request` of all ranks; every rank calls this at the same place."""
         if self._group is None:
             return request
         shared = torch.tensor(request)

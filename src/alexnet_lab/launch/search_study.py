@@ -199,17 +199,18 @@ class Pruning:
         for one in self._before:
             one.system_attrs = {**one.system_attrs, **one.user_attrs.get(RUNGS, {})}
         self._trials: dict[int, optuna.Trial] = {}
+        self._pruned: set[int] = set()
 
     def decides(self, number: int, values: Mapping[int, float]) -> bool:
         """Whether the trial ends after the last of its `values`, val/top1 by epoch from 0."""
         if number not in self._trials:
             self._trials[number] = self._copy(number)
         trial = self._trials[number]
-        pruned = False
         for epoch in sorted(values.keys() - trial.study.trials[-1].intermediate_values.keys()):
             trial.report(values[epoch], epoch)
-            pruned = trial.should_prune()
-        return pruned
+            if trial.should_prune():
+                self._pruned.add(number)
+        return number in self._pruned
 
     def rungs(self, number: int) -> dict[str, Any]:
         """What successive halving keeps of a trial that has ended, for decisions about later ones."""

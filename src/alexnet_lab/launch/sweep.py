@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_lab import locks, machine
+from alexnet_lab.callbacks import question
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunInterrupted, UserError
 from alexnet_lab.launch import ending, job, ownership, planning, snapshot, supervisor
 from alexnet_lab.launch.slots import Slot, Slots, gpus_of, usable_gpus
-from alexnet_lab.launch.sweep_job import ENDED_WELL, Group, Job, Process, ended_state
+from alexnet_lab.launch.sweep_job import ENDED_WELL, Group, Job, Process, ended_state, top1_by_epoch
 from alexnet_lab.launch.sweep_view import View
 from alexnet_lab.runs import folders, result_file
 from alexnet_lab.runs.metric_rows import read_rows
@@ -27,7 +28,9 @@ CODE = ".code"
 POLL_SECONDS = 0.1
 SAVE_SECONDS = 20.0
 """What a job that took too long is given to save what it has."""
-OF_THE_SWEEP = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERROR")
+QUESTION = ".question"
+"""In the folder of a trial, while it runs."""
+OF_THE_SWEEP = (question.VARIABLE, "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERROR")
 """Beginnings of variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
 NOT_FOR_JOBS = (*supervisor.FOREIGN, *OF_THE_SWEEP)
 USER_ERROR_BEGINS = "error: "
@@ -109,6 +112,7 @@ class Sweep:
             RunFailed: a job failed and `fail_fast` is set.
         """
         todo = [one for one in dict.fromkeys(jobs) if one.state == "waiting"]
+        self._prunes = group.prunes if group else None
         processes: list[Process] = []
         stop = supervisor.StopRequests(processes)
         view = View(self.folder, list(self._jobs.values()) if group is None else jobs, group)
@@ -149,6 +153,7 @@ class Sweep:
                 one.slot = self._slots.take(one.gpus)
                 if one.slot is None:
                     return
+                one.question = question.Question(one.folder / QUESTION) if self._prunes else None
                 processes.append(self._start(one, one.slot))
 
     def _start(self, one: Job, slot: Slot) -> Process:
@@ -158,6 +163,9 @@ class Sweep:
         paths = (str(self.code / "src"), environment.get("PYTHONPATH"))
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         environment |= {supervisor.LIFELINE: str(self._lifeline)}
+        if one.question:
+            one.question.path.unlink(missing_ok=True)
+            environment[question.VARIABLE] = str(one.question.path)
         if slot.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         with (one.folder / folders.JOB_LOG).open("a") as log:
@@ -189,12 +197,18 @@ class Sweep:
             one.reason = f"did not end within hydra.launcher.job_timeout={self._timeout:g} s"
             one.process.terminate()
             one.kill_at = now + SAVE_SECONDS
+        elif one.question and (epoch := one.question.asked()) is not None:
+            assert self._prunes is not None
+            seen = {number: top1 for number, top1 in top1_by_epoch(one.folder).items() if number <= epoch}
+            one.question.answer(self._prunes(one, seen))
 
     def _conclude(self, one: Job, status: int) -> None:
         assert one.slot is not None
         assert one.process is not None
         self._slots.give_back(one.slot)
         one.ended = time.monotonic()
+        if one.question:
+            one.question.path.unlink(missing_ok=True)
         result = result_file.read_result(one.folder / folders.RESULT) or {}
         recorded = result.get("status")
         if status == FINISHED or recorded in ENDED_WELL:  # the end of a process may still go wrong

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from alexnet_lab import machine
+from alexnet_lab.callbacks.question import Question
 from alexnet_lab.errors import FAILED, RunFailed
 from alexnet_lab.launch import planning
 from alexnet_lab.launch.slots import Slot
@@ -66,6 +67,8 @@ class Job:
     """When a job that took too long is killed; times are those of `time.monotonic`."""
     process: Process | None = field(default=None, repr=False)
     slot: Slot | None = None
+    question: Question | None = None
+    """Where a pruner is asked about it."""
     seen: Seen | None = field(default=None, repr=False)
     """What the table read of its figures last."""
 

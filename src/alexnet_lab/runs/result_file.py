@@ -17,7 +17,7 @@ from typing import Any, Literal
 from alexnet_lab import files, locks
 from alexnet_lab.errors import RunFailed, UserError, cannot_be_written
 
-Status = Literal["finished", "failed", "interrupted", "refused"]
+Status = Literal["finished", "failed", "interrupted", "pruned", "refused"]
 """`refused`: a user's error before training began; there for the moment until the start is undone."""
 LOCK = ".lock"
 KILLED = "the process was killed (out of memory?)"

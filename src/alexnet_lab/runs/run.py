@@ -17,9 +17,9 @@ from typing import Any, Literal
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs import folders, metric_rows, result_file
 
-Status = Literal["finished", "failed", "interrupted", "unfinished"]
+Status = Literal["finished", "failed", "interrupted", "pruned", "unfinished"]
 """`unfinished`: the run is still running, or the record of its end is damaged."""
-STATUSES: tuple[Status, ...] = ("finished", "failed", "interrupted")
+STATUSES: tuple[Status, ...] = ("finished", "failed", "interrupted", "pruned")
 Rows = Sequence[Mapping[str, float]]
 TEN_CROP = "ten_crop.json"
 """The file of `evaluate.py protocol=ten_crop out=RUN/ten_crop.json`."""

@@ -20,6 +20,7 @@ from alexnet_lab.config.keys import check_choices
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import ending, naming, ownership, resume, slots, slurm, starting, supervisor
 from alexnet_lab.runs import folders, result_file
+from alexnet_lab.runs.run import read_run
 
 CLAIM_SECONDS = 60.0
 
@@ -62,9 +63,10 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     settings = _resolved(config, folder, overrides)
     if config.resume is None or not (folder / folders.CONFIG).exists():
         return Plan(folder, settings)
-    settings = resume.continued(folders.read_config(folder), overrides, str(folder))
-    status = (result_file.read_result(folder / folders.RESULT) or {}).get("status")
-    finished = status in ("finished", "pruned")
+    run = read_run(folder)
+    run.check_readable()
+    settings = resume.continued(dict(run.config), overrides, str(folder))
+    finished = run.status in ("finished", "pruned")
     if config.resume == "auto" and finished:
         return None
     given = Path(str(config.resume))
@@ -198,6 +200,4 @@ def _usable_gpus(trainer: Mapping[str, Any]) -> int:
 
 def objective(folder: Path) -> float | None:
     """The best val/top1 of the run in `folder`, as it is recorded."""
-    result = result_file.read_result(folder / folders.RESULT) or {}
-    best: float | None = result.get("best", {}).get("val/top1")
-    return best
+    return read_run(folder).figures.get("best_val/top1")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet_lab.callbacks.pace import clock
 from alexnet_lab.launch import ending
 from alexnet_lab.runs import folders
-from alexnet_lab.runs.metric_rows import read_rows
+from alexnet_lab.runs.metric_rows import best_metrics, read_rows
 
 if TYPE_CHECKING:
     from alexnet_lab.launch.sweep_job import Group, Job, State
@@ -157,7 +157,7 @@ def figures(rows: Sequence[dict[str, float]]) -> Figures:
     per_epoch = [row["step"] / (row["epoch"] + 1) for row in trained if "train/loss" in row]
     return Figures(
         epoch=max((int(row["epoch"]) for row in trained if "epoch" in row), default=None),
-        best=max((row["val/top1"] for row in trained if "val/top1" in row), default=None),
+        best=best_metrics(trained).get("val/top1"),
         step=max((row["step"] for row in trained if "step" in row), default=0.0),
         steps_per_epoch=per_epoch[-1] if per_epoch else None,
     )

@@ -1,1 +1,1 @@
-"""What a run leaves, and how it is read back."""
+"""The files of a run: writing and reading them, and grouping runs."""

@@ -1,4 +1,4 @@
-"""The forms that a network is exported in: writing the file, and reading it back as a function.
+"""The export formats: writing a network to a file, and reading it back as a function.
 
 N images, C channels, S the network's input size, K classes.
 """
@@ -28,7 +28,7 @@ Network = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Exported:
-    """What is written, whatever the form."""
+    """The content of every format."""
 
     net: nn.Module
     checkpoint: Checkpoint
@@ -53,7 +53,7 @@ class Form:
     packages: tuple[str, ...] = ()
 
     def check_packages(self) -> None:
-        """UserError with the remedy where some are missing."""
+        """Raise UserError with the remedy if packages are missing."""
         if missing := [name for name in self.packages if importlib.util.find_spec(name) is None]:
             raise UserError(f"this format needs {', '.join(missing)}: pip install -e '.[export]'")
 
@@ -110,7 +110,7 @@ def _read_state_dict(path: Path) -> Network:
 
 
 def _quietly(function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
-    """The call without the exporter's warnings about torch's own insides."""
+    """The result of the call, without the exporter's warnings about the internals of torch."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Records why a run failed, as the rank knows it that failed first.
+"""Records why a run failed: the reason of the rank that failed first.
 
 Imports nothing heavy.
 """
@@ -15,12 +15,12 @@ from alexnet_lab.runs import folders, result_file, start_note
 
 LOST_CONNECTION = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|remote process exited")
 OTHERS_SECONDS = 3.0
-"""How long a rank that lost another one waits for that one's reason."""
+"""How long a rank that lost its connection waits for another rank to record the reason."""
 PEER_GONE = "another rank ended without recording a reason; was it killed (out of memory?)"
 
 
 def record_failure(folder: Path, error: BaseException | str, **facts: Any) -> bool:
-    """Write `result.json` unless another rank has; False when it cannot be written."""
+    """Write `result.json` unless another rank did; False if it cannot be written."""
     if _lost_another_rank(error):
         deadline = time.monotonic() + OTHERS_SECONDS
         while not (folder / folders.RESULT).exists() and time.monotonic() < deadline:
@@ -33,13 +33,13 @@ def record_failure(folder: Path, error: BaseException | str, **facts: Any) -> bo
 
 
 def status_after(folder: Path, error: BaseException | str) -> int:
-    """The exit status of a rank that `error` ended."""
+    """The exit status of a rank that ended with `error`."""
     is_refused = isinstance(error, UserError) and not start_note.training_has_begun(folder)
     return USER_ERROR if is_refused else FAILED
 
 
 def failure_of(folder: Path, error: BaseException | str) -> dict[str, Any]:
-    """What `result.json` records of a run that `error` ended."""
+    """The entries of `result.json` for a run that ended with `error`."""
     text = result_file.describe(error)
     if _lost_another_rank(error):
         text = f"{PEER_GONE}: {text}"
@@ -53,6 +53,6 @@ def failure_of(folder: Path, error: BaseException | str) -> dict[str, Any]:
 
 
 def _lost_another_rank(error: BaseException | str) -> bool:
-    """Whether the error follows from the end of another rank, which may have had the reason."""
+    """Whether the error is a lost connection, so that another rank may have the reason."""
     several = distributed.ranks() > 1
     return several and isinstance(error, RuntimeError) and LOST_CONNECTION.search(str(error)) is not None

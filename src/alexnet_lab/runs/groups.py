@@ -165,7 +165,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _shared(texts: Sequence[str]) -> str:
-    """The beginning that all have in common."""
+    """The common beginning."""
     letters = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*texts, strict=False))
     return "".join(column[0] for column in letters)
 
@@ -182,6 +182,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]
 
 
 def setting_text(value: Any) -> str:
+    """A setting's value as it is compared and shown: text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(_plain(value), default=str)
 
 

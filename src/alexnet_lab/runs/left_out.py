@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def leave_out_unreadable(data: ImageDataModule, folder: Path) -> dict[str, list[str]]:
-    """Leave out the images that the run in `folder` leaves out; `left_out` of its checkpoints, where they need that.
+    """Leave out the images that the run in `folder` leaves out; returns the entry for its checkpoints, if any.
 
     Raises:
-        UserError: the record of them is damaged.
+        UserError: their record is damaged.
     """
     dataset = data.dataset
     if not isinstance(dataset, Photographs) or not dataset.images.skips_unreadable:
@@ -31,13 +31,13 @@ def leave_out_unreadable(data: ImageDataModule, folder: Path) -> dict[str, list[
 
 
 def leave_out(data: ImageDataModule, names: list[str]) -> None:
-    """Leave out the images that a checkpoint says its run left out."""
+    """Leave out the images that are recorded in a checkpoint."""
     if isinstance(data.dataset, Photographs):
         data.dataset.images.leave_out(names)
 
 
 def _names_left_out(folder: Path, find: Callable[[], list[Unread]]) -> list[str]:
-    """Rank 0 of a new run calls `find` and records the result; other ranks wait for that, a continued run reads it."""
+    """Rank 0 of a new run calls `find` and records the result; other ranks and continued runs read it."""
     path = folder / folders.LEFT_OUT
     if not path.exists() and distributed.rank() == 0:
         found = [image._asdict() for image in find()]
@@ -48,7 +48,7 @@ def _names_left_out(folder: Path, find: Callable[[], list[Unread]]) -> list[str]
         log.info("written: %s", path)
     elif path.exists():
         log.info("unreadable images are left out as at the run's start: %s", path)
-    # However long rank 0 takes: when it fails, all ranks are ended.
+    # No time limit: if rank 0 fails, all ranks are ended.
     while not path.exists():
         time.sleep(0.2)
     try:

@@ -1,6 +1,6 @@
-"""`result.json`: how a run ended, in figures, and what it ran on.
+"""`result.json`: the status, metrics, time, versions and hardware of a run that ended.
 
-Imports nothing heavy, since the supervisor writes it too when a rank dies without a word.
+Imports nothing heavy, since the process that starts the ranks also writes it, when a rank was killed.
 """
 
 import errno
@@ -18,42 +18,42 @@ from alexnet_lab import files, locks
 from alexnet_lab.errors import RunFailed, UserError, cannot_be_written
 
 Status = Literal["finished", "failed", "interrupted", "pruned", "refused"]
-"""`refused`: a user's error before training began; there for the moment until the start is undone."""
+"""`refused`: a user's error before training began, until the start is undone."""
 LOCK = ".lock"
 KILLED = "the process was killed (out of memory?)"
 NO_END = {"status": "failed", "error": KILLED}
-"""How a run ended whose process could not record it."""
+"""The result of a run whose process was killed before it could record one."""
 RESERVE, RESERVE_BYTES = ".reserve", 65536
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 REVISION = "revision.json"
-"""In a copy of the project: what `git_revision` said of the original."""
+"""In a copy of the project: the `git_revision` of the original."""
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "wandb", "torchmetrics", "numpy")
 
 
 def write_result(path: Path, status: Status, **figures: Any) -> None:
-    """Write `result.json` at once, replacing an older one; RunFailed when it cannot be written, see `reserve`."""
+    """Write `result.json`, replacing an older one atomically; raises RunFailed if the disk refuses, see `reserve`."""
     _write(files.write, path, _json(status, figures))
 
 
 def write_first(path: Path, status: Status, **figures: Any) -> None:
-    """As `write_result`, unless there is one: of several ranks the first to fail knows the reason."""
+    """As `write_result`, unless the file exists: the first rank that fails has the reason."""
     with suppress(FileExistsError):
         _write(files.create, path, _json(status, figures))
 
 
 def reserve(path: Path) -> None:
-    """Set some room on the disk aside, so that `result.json` can be written when a run has filled the disk."""
+    """Reserve disk space, so that `result.json` can be written after a run has filled the disk."""
     with suppress(OSError):
-        (path.parent / RESERVE).write_bytes(os.urandom(RESERVE_BYTES))  # file systems compress zeros away
+        (path.parent / RESERVE).write_bytes(os.urandom(RESERVE_BYTES))  # some file systems compress zeros
 
 
 def describe(error: BaseException | str) -> str:
-    """What `result.json` says of an exception: its message, and its type where it is a defect."""
+    """An exception as `result.json` records it: its message, with the type if it is a defect."""
     return str(error) if isinstance(error, (RunFailed, UserError, str)) else f"{type(error).__name__}: {error}"
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """The recorded result, or None where there is none."""
+    """The recorded result; None if the file does not exist. Raises UserError if it is damaged."""
     if not path.exists():
         return None
     try:
@@ -66,7 +66,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def read_end(path: Path) -> dict[str, Any] | None:
-    """How a run ended: its result; `KILLED` where its process left none; None while a process writes the folder."""
+    """The result of a run that ended; `NO_END` if it was killed; None while a process works in its folder."""
     result = read_result(path)
     return NO_END if result is None and not is_running(path.parent) else result
 
@@ -77,7 +77,7 @@ def is_running(folder: Path) -> bool:
 
 
 def git_revision(root: Path) -> dict[str, Any] | None:
-    """The commit and whether tracked files differ from it; None outside a git checkout."""
+    """The commit, and whether tracked files differ from it; None outside a git checkout."""
     if (root / REVISION).exists():
         noted: dict[str, Any] | None = json.loads((root / REVISION).read_text())
         return noted
@@ -89,8 +89,8 @@ def git_revision(root: Path) -> dict[str, Any] | None:
 
 
 def versions() -> dict[str, str]:
-    """Python's and the main packages' versions."""
-    from importlib.metadata import PackageNotFoundError, version  # here: it costs more than the rest of this module
+    """The versions of Python and the main packages."""
+    from importlib.metadata import PackageNotFoundError, version  # here, since it is slow to import
 
     found = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -102,7 +102,7 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name as the system tells it."""
+    """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -111,7 +111,7 @@ def processor() -> str:
 
 
 def _finite(value: Any) -> Any:
-    """`value` with None for the numbers that JSON does not have: NaN and the infinities."""
+    """`value` with None for NaN and infinities, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -126,7 +126,7 @@ class Run:
     def check_readable(self) -> None:
         """Raise UserError if a file of the run is damaged."""
         if self.damage:
-            raise UserError(f"{self.source}: {'; '.join(self.damage)}")
+            raise UserError("\n".join(f"{self.source}/{line}" for line in self.damage))
 
     @cached_property
     def _finite(self) -> Rows:

@@ -1,4 +1,4 @@
-"""What a run records about itself besides its metrics: the network's size, versions, hardware."""
+"""The entries of `result.json` besides the metrics: the network's size, versions, hardware."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from alexnet_lab.runs import result_file
 
 
 def known_before(net: nn.Module, layers: Sequence[LayerRow]) -> dict[str, Any]:
-    """What is known before the run begins; the network is still contiguous and not compiled."""
+    """The entries known before the run begins; the network must be contiguous and not compiled."""
     return {
         "parameters": count_parameters(net),
         "macs": total_macs(layers),

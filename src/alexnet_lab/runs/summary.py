@@ -1,4 +1,4 @@
-"""What a run prints at its end: the metrics beside the recipe's published ones, the time, and the paths."""
+"""Prints the end of a run: its metrics and the published ones of its recipe, the time, and the paths."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from alexnet_lab.runs.recipe import NOT_MEASURED, not_comparable, published_text
 
 
 def print_summary(folder: Path) -> None:
-    """Print the recorded result of the run in `folder`, and below it the paths, whole."""
+    """Print the recorded result of the run in `folder` as a table, and the paths below it."""
     result = result_file.read_result(folder / folders.RESULT)
     assert result is not None
     config = folders.read_config(folder) if (folder / folders.CONFIG).exists() else {"overrides": []}
@@ -35,7 +35,7 @@ def print_summary(folder: Path) -> None:
 def _metrics(
     result: Mapping[str, Any], published: Mapping[str, Any], comparable: bool
 ) -> Iterable[tuple[str, str, str]]:
-    """The test's metrics and all published ones; these are in brackets where they are not comparable."""
+    """The test metrics and all published ones, which are in brackets if they are not comparable."""
     final, best = result["final"], result["best"]
     for name in dict.fromkeys([*("test/top1", "test/top5", "test/loss"), *published]):
         theirs = published_text(published.get(name))
@@ -55,7 +55,7 @@ def _facts(result: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
 
 
 def _about_published(folder: Path, recipe: Mapping[str, Any], different: list[str]) -> Iterable[str]:
-    """Where the published metrics are from, whether they compare, and how those over ten views are measured."""
+    """The source of the published metrics, whether they are comparable, and how to measure those over ten views."""
     published = recipe.get("published")
     if not published:
         return

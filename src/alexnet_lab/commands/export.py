@@ -63,7 +63,7 @@ def export(config: DictConfig) -> Comparison:
     net = checkpoint.network().to(memory_format=torch.contiguous_format)
     inputs, about = _inputs(checkpoint, preprocessing, options["images"])
     with files.replacing(out) as unfinished:
-        form.write(Exported(net, checkpoint, preprocessing), unfinished)
+        form.write(Exported(net, checkpoint.settings["model"], preprocessing), unfinished)
         comparison = compare(net, form.read(unfinished), inputs, about)
         if not comparison.agrees:
             raise UserError(f"the exported network differs from the checkpoint; no file was written: {comparison}")

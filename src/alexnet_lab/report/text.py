@@ -13,6 +13,7 @@ from rich.table import Table
 from alexnet_lab.report.intervals import Difference
 from alexnet_lab.report.table import Comparison
 from alexnet_lab.runs.groups import Group, Sample
+from alexnet_lab.runs.recipe import published_text
 from alexnet_lab.runs.run import Run
 
 METHODS = {
@@ -51,7 +52,7 @@ def rows(comparison: Comparison, joint: str = " ") -> Iterator[list[str]]:
         for figure in comparison.figures:
             cells.append(sample_text(group.samples.get(figure.key), figure.text, joint))
             if figure.key in comparison.stated:
-                cells.append(_published(comparison.published[group.name].get(figure.key), joint))
+                cells.append(published_text(comparison.published[group.name].get(figure.key), f"{joint}± "))
             if figure.key in comparison.compared:
                 cells.append(difference_text(comparison, group, figure.key, joint))
         yield cells + [group.settings.get(key, "") for key in comparison.settings]
@@ -181,13 +182,6 @@ def _part(titles: Sequence[tuple[str, bool]], cells: Sequence[Sequence[str]], co
     for row in cells:
         table.add_row(*(escape(row[column]) for column in columns))
     return table
-
-
-def _published(figure: Any, joint: str) -> str:
-    if not figure:
-        return ""
-    deviation = figure.get("deviation")
-    return f"{figure['value']}" + (f"{joint}± {deviation}" if deviation is not None else "")
 
 
 def _line(cells: Any) -> str:

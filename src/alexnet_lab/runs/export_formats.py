@@ -31,7 +31,8 @@ class Exported:
     """The content of every format."""
 
     net: nn.Module
-    checkpoint: Checkpoint
+    model: dict[str, Any]
+    """The settings of the network."""
     preprocessing: Preprocessing
 
     def example(self) -> Tensor:
@@ -99,7 +100,7 @@ def _read_torch_export(path: Path) -> Network:
 
 def _write_state_dict(exported: Exported, path: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in exported.net.state_dict().items()}
-    facts = {"model": exported.checkpoint.settings["model"], "preprocessing": exported.preprocessing.facts()}
+    facts = {"model": exported.model, "preprocessing": exported.preprocessing.facts()}
     torch.save({"state_dict": state, **facts}, path)
 
 

@@ -22,7 +22,7 @@ def command(config: Mapping[str, Any]) -> str:
 
 def changes(config: Mapping[str, Any]) -> list[str]:
     """The run's overrides that change its recipe."""
-    return [text for text in config["overrides"] if _is_change(*_key_and_value(text))]
+    return [text for text in config.get("overrides", []) if _is_change(*_key_and_value(text))]
 
 
 def not_comparable(config: Mapping[str, Any]) -> list[str]:
@@ -46,9 +46,9 @@ def mean(values: Sequence[float], digits: int = 4, sign: str = "-") -> str:
     return f"{text} +- {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
-def published_text(figure: Mapping[str, Any] | None) -> str:
+def published_text(figure: Mapping[str, Any] | None, joint: str = " +- ") -> str:
     """A published metric, as `0.803 +- 0.016`; empty for None."""
-    if figure is None:
+    if not figure:
         return ""
     deviation = figure.get("deviation")
-    return f"{figure['value']}" + (f" +- {deviation}" if deviation is not None else "")
+    return f"{figure['value']}" + (f"{joint}{deviation}" if deviation is not None else "")

@@ -12,14 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs import folders, metric_rows, result_file
 
 Status = Literal["finished", "failed", "interrupted", "pruned", "unfinished"]
 """`unfinished`: the run is still running, or the record of its end is damaged."""
-STATUSES: tuple[Status, ...] = ("finished", "failed", "interrupted", "pruned")
 Rows = Sequence[Mapping[str, float]]
 TEN_CROP = "ten_crop.json"
 """The file of `evaluate.py protocol=ten_crop out=RUN/ten_crop.json`."""
@@ -72,7 +71,7 @@ class Run:
 
     @property
     def status(self) -> Status:
-        return next((status for status in STATUSES if status == self.result.get("status")), "unfinished")
+        return next((status for status in get_args(Status) if status == self.result.get("status")), "unfinished")
 
     @property
     def error(self) -> str | None:

@@ -9,26 +9,23 @@ from rich.table import Table
 
 from alexnet_lab.callbacks.pace import speed
 from alexnet_lab.command_line import command, from_here, override
-from alexnet_lab.runs import folders, result_file
+from alexnet_lab.runs import folders
 from alexnet_lab.runs.recipe import NOT_MEASURED, not_comparable, published_text
+from alexnet_lab.runs.run import Run, read_run
 
 
 def print_summary(folder: Path) -> None:
     """Print the recorded result of the run in `folder` as a table, and the paths below it."""
-    result = result_file.read_result(folder / folders.RESULT)
-    assert result is not None
-    config = folders.read_config(folder) if (folder / folders.CONFIG).exists() else {"overrides": []}
-    recipe = config.get("recipe") or {}
-    published = recipe.get("published") or {}
-    different = not_comparable(config)
-    title = f"run {folder.name}: {result['status']}"
+    run = read_run(folder)
+    result, published, different = run.result, run.published, not_comparable(run.config)
+    title = f"run {run.name}: {run.status}"
     table = Table("", "this run", *["published"] * bool(published), title=title, show_header=bool(published))
     table.title_justify = "left"
     for label, ours, theirs in [*_metrics(result, published, not different), *_facts(result)]:
         table.add_row(label, ours, *[theirs] * bool(published))
     console = Console()
     console.print(table)
-    for line in [*_about_published(folder, recipe, different), *_paths(folder, result)]:
+    for line in [*_about_published(run, different), *_paths(folder, result)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -54,16 +51,15 @@ def _facts(result: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
     yield "parameters, MACs", f"{result['parameters']:,}, {result['macs']:,}", ""
 
 
-def _about_published(folder: Path, recipe: Mapping[str, Any], different: list[str]) -> Iterable[str]:
+def _about_published(run: Run, different: list[str]) -> Iterable[str]:
     """The source of the published metrics, whether they are comparable, and how to measure those over ten views."""
-    published = recipe.get("published")
-    if not published:
+    if not run.published:
         return
-    yield f"published: {recipe['source']}"
+    yield f"published: {run.config['recipe']['source']}"
     if different:
         yield f"(not comparable: this run is the recipe with {' '.join(different)})"
-    checkpoint = folder / folders.LAST
-    if any(name.startswith("ten_crop/") for name in published) and checkpoint.exists():
+    checkpoint = Path(run.source, folders.LAST)
+    if any(name.startswith("ten_crop/") for name in run.published) and checkpoint.exists():
         ten_crop = override("checkpoint", from_here(checkpoint)), "protocol=ten_crop"
         yield f"ten_crop/ is measured by: {command('evaluate', *ten_crop)}"
 

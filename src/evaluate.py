@@ -1,4 +1,4 @@
-"""Measure a checkpoint: `python src/evaluate.py checkpoint=PATH [split=val] [trainer=gpu] [data.dir=FOLDER]`."""
+"""Evaluate a checkpoint: `python src/evaluate.py checkpoint=PATH [split=val] [trainer=gpu] [data.dir=FOLDER]`."""
 
 from omegaconf import DictConfig
 

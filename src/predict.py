@@ -1,4 +1,4 @@
-"""Name what is on images: `python src/predict.py checkpoint=PATH images=PATH_OR_GLOB [out=FILE.json|FILE.csv]`."""
+"""Classify images: `python src/predict.py checkpoint=PATH images=PATH_OR_GLOB [out=FILE.json|FILE.csv]`."""
 
 from omegaconf import DictConfig
 

@@ -1,4 +1,4 @@
-"""Fetch and check a dataset: `python src/prepare.py data=NAME`."""
+"""Download, convert and check a dataset: `python src/prepare.py data=NAME`."""
 
 from omegaconf import DictConfig
 

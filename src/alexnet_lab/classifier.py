@@ -159,7 +159,7 @@ class ImageClassifier(pl.LightningModule):
         self._begin_evaluation()
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """As `validation_step`."""
+        """See `validation_step`."""
         return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:

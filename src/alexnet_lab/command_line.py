@@ -1,4 +1,4 @@
-"""Command lines as they are typed: quoted for the shell and for Hydra, so that every printed one can be pasted.
+"""Writes command lines quoted for the shell and for Hydra, so that every printed line can be pasted.
 
 Imports nothing heavy.
 """
@@ -29,25 +29,25 @@ def command(name: str, *overrides: str) -> str:
 
 
 def from_here(path: Path) -> str:
-    """A path as the user can type it: relative to their folder where it is below that, else absolute."""
+    """The path as the user can type it: relative if it is inside their working folder, otherwise absolute."""
     here = os.environ.get(CALLER) or os.getcwd()
     return os.path.relpath(path, here) if Path(os.path.abspath(path)).is_relative_to(here) else os.path.abspath(path)
 
 
 def typed(key: str, value: Any) -> str:
-    """`key=value` as it is typed in a shell: `'run="a, b"'`."""
+    """`key=value`, quoted for the shell: `'run="a, b"'`."""
     return shlex.quote(override(key, value))
 
 
 def override(key: str, value: Any) -> str:
-    """`key=value` as Hydra reads it, before the shell's quoting: `run="a, b"`."""
+    """`key=value` in Hydra's syntax, without the shell's quoting: `run="a, b"`."""
     return f"{key}={written(value)}"
 
 
 def written(value: Any) -> str:
     """A value in Hydra's grammar: text, a path, a number, a truth value, None, or a list or dict of these."""
     if isinstance(value, str | os.PathLike):
-        # What OmegaConf would take for an interpolation is escaped.
+        # Escape text that OmegaConf would read as an interpolation.
         return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", os.fspath(value)))
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}:{written(item)}' for key, item in value.items())}}}"
@@ -57,7 +57,7 @@ def written(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text in Hydra's quotes, where it needs them; interpolations are kept."""
+    """Text in Hydra's quotes if necessary; interpolations are kept."""
     if PLAIN.fullmatch(text):
         return text
     # Backslashes count as escapes only in front of a quote.

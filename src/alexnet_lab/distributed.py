@@ -1,4 +1,4 @@
-"""Which of several ranks this process is.
+"""The rank of this process, and the number of ranks.
 
 Imports nothing heavy.
 """
@@ -8,22 +8,22 @@ from typing import Any
 
 
 def rank() -> int:
-    """The rank of this process, as torchrun, srun or the supervisor has set it; 0 where it is the only one."""
+    """The rank of this process, set by torchrun, srun or the supervisor; 0 if it is the only one."""
     return int(os.environ.get("RANK", "0"))
 
 
 def local_rank() -> int:
-    """The rank of this process among those on this machine."""
+    """The rank of this process on this machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def ranks() -> int:
-    """How many processes train together, on all machines."""
+    """The number of processes that train together, on all machines."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def replica(trainer: Any) -> tuple[int, int]:
-    """Which copy of the network this process trains, and how many copies there are. They divide each batch.
+    """The index of the network's copy that this process trains, and the number of copies, which share each batch.
 
     With DDP, rank and world size; the processes of lightning strategies that cut up the network see the same samples.
     """

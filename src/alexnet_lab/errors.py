@@ -1,4 +1,4 @@
-"""How a command can end: exit statuses, the exceptions that are not defects, and text that is safe to print."""
+"""Exit statuses, exceptions that are not defects, and text that is safe to print."""
 
 from collections.abc import Collection, Sequence
 
@@ -22,16 +22,16 @@ class WrongOption(UserError):
 
 
 class RunFailed(RuntimeError):
-    """The run cannot go on although the program works as it should, as when the loss becomes infinite."""
+    """The run cannot continue although the program is correct, for example because the loss is infinite."""
 
 
 def cannot_be_written(path: object, error: OSError) -> RunFailed:
-    """What to raise when the system refused to write `path`, as on a full disk."""
+    """The exception for a `path` that the system cannot write, for example on a full disk."""
     return RunFailed(f"{path} cannot be written: {error.strerror or error}")
 
 
 class RunInterrupted(Exception):
-    """The run stopped before its end, saved its state and can be continued; the message is the reason.
+    """The run stopped early, saved its state and can be continued; the message is the reason.
 
     `signal` (Ctrl-C, SIGTERM) or `max_time` (`trainer.max_time` has passed since the start).
     """
@@ -42,11 +42,11 @@ class RunPruned(RunInterrupted):
 
 
 def printable(text: str) -> str:
-    """Text with escapes for what is not valid text, or what controls a terminal, as names of files may contain."""
+    """The text with invalid and control characters escaped; names of files may contain both."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def names_of(names: Collection[str], shown: int = 5) -> str:
-    """The first few, and how many more."""
+    """The first few names, and the number of others."""
     text = printable(", ".join([*names][:shown]))
     return f"{text} and {len(names) - shown:,} more" if len(names) > shown else text

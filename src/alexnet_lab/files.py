@@ -1,4 +1,4 @@
-"""Writing files on any file system: whole, or exclusively.
+"""Writes files atomically or exclusively, on any file system.
 
 NFS, FUSE, SMB and exFAT lack some of hard links, fsync, chmod and renaming over a file; nothing here needs them.
 Imports nothing heavy.
@@ -15,24 +15,24 @@ from typing import Any
 from alexnet_lab.locks import ASIDE, MARKER, UNFINISHED, beside, hold_marker
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The project's folder, which has `conf` and `docs` in it."""
+"""The project's folder, which contains `conf` and `docs`."""
 
 NO_SYNC = {
     getattr(errno, name)
     for name in ("EINVAL", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOTTY", "EPERM", "EACCES", "EBADF", "EISDIR", "EROFS")
     if hasattr(errno, name)
 }
-"""Errors of fsync where a file system or a folder does not offer it; all others mean lost data."""
+"""Errors of fsync that mean that the file system does not support it; all others mean lost data."""
 CREATE_SECONDS = 5.0
 """How long `create` waits for another process that creates the same file."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file whole: the block gets the path of a new file, which is renamed to `path` when the block ends.
+    """Write a file atomically: the block writes to a new file, which is renamed to `path` at the end of the block.
 
-    Readers see the old content or the new content at any time, also after a power failure. When the block raises, the
-    new file is removed. A symbolic link stays, and the file that it names is replaced.
+    Readers see either the old or the new content, also after a power failure. If the block raises, the new file is
+    removed. A symbolic link is kept; the file that it points to is replaced.
     """
     path = path.resolve() if path.is_symlink() else path
     unfinished = beside(path, UNFINISHED)
@@ -49,18 +49,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Replace the content of `path` at once, see `replacing`; text is written as UTF-8."""
+    """Replace the content of `path` atomically, see `replacing`; text is written as UTF-8."""
     with replacing(path) as unfinished:
         unfinished.write_bytes(content if isinstance(content, bytes) else encoded(content))
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8, and the original bytes of file names that are not valid UTF-8."""
+    """UTF-8; file names that are not valid UTF-8 keep their original bytes."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def create(path: Path, content: str) -> None:
-    """Write a file that must not exist yet; of several processes, one creates it. It appears whole.
+    """Write a file that must not exist yet, atomically; if several processes try, only one creates it.
 
     Raises:
         FileExistsError: it exists, or another process has just created it.
@@ -73,12 +73,12 @@ def create(path: Path, content: str) -> None:
 
 
 def reason_of(error: OSError) -> str:
-    """Why the system refused to make a file or a folder."""
+    """The reason why the system could not create a file or a folder."""
     return "not a folder" if error.errno in (errno.EEXIST, errno.ENOTDIR) else error.strerror or str(error)
 
 
 def try_to_write(path: Path) -> None:
-    """Create a file in the folder of `path` and remove it; OSError where that folder takes none."""
+    """Create and remove a file in the folder of `path`; raises OSError if that is not possible."""
     path = path.resolve() if path.is_symlink() else path
     probe = beside(path, UNFINISHED)
     try:
@@ -89,12 +89,12 @@ def try_to_write(path: Path) -> None:
 
 
 def print_written(path: Path) -> None:
-    """Tell the user where a file is that they asked for."""
+    """Print the path of a file that the user has asked for."""
     print(f"written: {path.absolute()}")
 
 
 def sync(descriptor: int) -> None:
-    """Flush a file to the disk, where the file system offers that."""
+    """Flush a file to the disk if the file system supports it."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -103,7 +103,7 @@ def sync(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk: those of files that were created or renamed."""
+    """Flush a folder's entries to the disk, after files were created or renamed."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -117,24 +117,24 @@ def sync_folder(folder: Path) -> None:
 def rename_folder(source: Path, target: Path) -> None:
     """Rename a finished folder to `target`, which does not exist or is an empty folder."""
     with suppress(FileNotFoundError):
-        target.rmdir()  # some file systems rename to a free name only
+        target.rmdir()  # some file systems cannot rename over an existing folder
     os.rename(source, target)
     sync_folder(target.parent)
 
 
 def tidy(folder: Path) -> None:
-    """Remove what killed processes were writing into `folder`; only the process that holds its lock may do so."""
+    """Remove unfinished files of killed processes from `folder`; only the process that holds its lock may do so."""
     for path in folder.glob(f"*{UNFINISHED}"):
         with suppress(OSError):
             path.unlink()
-    for path in folder.glob(f".*{ASIDE}"):  # of `move_over`, killed in the middle
+    for path in folder.glob(f".*{ASIDE}"):  # left by a kill during `move_over`
         original = folder / path.name[1:].rsplit(".", 2)[0]
         with suppress(OSError):
             path.unlink() if original.exists() else os.rename(path, original)
 
 
 def copy_tree(source: Path, target: Path, ignore: Callable[[Any, list[str]], set[str]] | None = None) -> None:
-    """Copy a folder to a new one, with times and permissions where the file system takes them."""
+    """Copy a folder to a new one, with times and permissions if the file system supports them."""
     target.mkdir(parents=True, exist_ok=True)
     names = sorted(path.name for path in source.iterdir())
     for name in sorted({*names} - (ignore(source, names) if ignore else set())):
@@ -148,13 +148,13 @@ def copy_tree(source: Path, target: Path, ignore: Callable[[Any, list[str]], set
 
 
 def move_over(source: Path, target: Path) -> None:
-    """Rename a file to `target`, whose old content is gone then; in the same folder, it needs no space on the disk."""
+    """Rename a file to `target`, replacing its content; within one folder, this needs no disk space."""
     try:
         os.replace(source, target)
     except OSError:
         if not target.is_file():
             raise
-        # Some file systems rename to a free name only.
+        # Some file systems cannot rename over an existing file.
         aside = beside(target, ASIDE)
         os.rename(target, aside)
         try:

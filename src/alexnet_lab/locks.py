@@ -1,4 +1,4 @@
-"""Locks between processes and machines, also where a file system has no flock.
+"""Locks between processes and machines, also on file systems without flock.
 
 Imports nothing heavy.
 """
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 MARKER = ".held"
 RELEASED = "filelock/released"
-"""What filelock writes into a marker that it cannot remove."""
+"""The text that filelock writes into a marker that it cannot remove."""
 UNFINISHED, ASIDE = ".writing", ".old"
 
 
 def lock(path: Path, what: str) -> AbstractContextManager[Any]:
-    """Hold the lock file `path` until the returned lock is closed or this process ends, however it ends.
+    """Hold the lock file `path` until the returned lock is closed or this process ends, even by a kill.
 
     Without flock, the lock is a marker file beside `path`. The next process takes over the marker of a dead process of
     this machine; of another machine's it cannot see whether it is dead.
@@ -56,7 +56,7 @@ def lock(path: Path, what: str) -> AbstractContextManager[Any]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock `path`; nothing is written, and the folder may be read-only.
+    """Whether a process holds the lock `path`. Writes nothing; the folder may be read-only.
 
     A marker that another machine left counts as held, since nobody here can see whether its process is dead.
     """
@@ -76,7 +76,7 @@ def is_held(path: Path) -> bool:
 
 
 def _no_flock(folder: Path) -> str | None:
-    """Why flock cannot be used in `folder`; None where it works. Only a try shows it, and errors differ by system."""
+    """The reason why flock cannot be used in `folder`; None if it works. Errors differ by system, so it is tried."""
     try:
         import fcntl
     except ImportError as error:
@@ -96,7 +96,7 @@ def _no_flock(folder: Path) -> str | None:
 
 
 def hold_marker(marker: Path, what: str, seconds: float) -> AbstractContextManager[Any]:
-    """Create the file `marker`, which is the lock while it exists; wait `seconds` for another process to remove it."""
+    """Create the file `marker`, which is the lock; wait up to `seconds` for another process to remove its marker."""
     from filelock import SoftFileLock, Timeout
 
     for patience in (0.0, seconds):
@@ -112,7 +112,7 @@ def hold_marker(marker: Path, what: str, seconds: float) -> AbstractContextManag
 
 
 def _is_abandoned(record: str) -> bool:
-    """Whether the process that wrote `record` has released the lock, or is dead for sure.
+    """Whether the process that wrote `record` has released the lock, or is certainly dead.
 
     filelock removes such a marker by itself, but only where two names can be exchanged, which NFS, SMB and FUSE refuse.
     """
@@ -129,13 +129,13 @@ def _is_abandoned(record: str) -> bool:
 
 
 def _holder(record: str) -> tuple[str, str]:
-    """Process number and machine out of a marker of filelock's."""
+    """Process id and machine from a marker of filelock."""
     number, host, *_ = [*record.splitlines(), "", ""]
     return number, host
 
 
 def _host() -> str:
-    """This machine as filelock records it: the host's name, and in a container its PID namespace."""
+    """This machine in filelock's notation: the host name, and in a container its PID namespace."""
     first = 0xEFFFFFFC  # of the machine itself
     namespace = first
     with suppress(OSError):
@@ -144,7 +144,7 @@ def _host() -> str:
 
 
 def _take_away(marker: Path, record: str) -> None:
-    """Remove a dead process's marker; of several processes that try, one removes it."""
+    """Remove the marker of a dead process; if several processes try, only one removes it."""
     aside = beside(marker, ASIDE)
     with suppress(OSError):
         os.rename(marker, aside)
@@ -170,5 +170,5 @@ def _read(path: Path) -> str:
 
 
 def beside(path: Path, ending: str) -> Path:
-    """A new hidden name in the same folder; cut, since file systems allow 255 bytes."""
+    """A new hidden name in the same folder, shortened because file systems allow 255 bytes."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}{ending}")

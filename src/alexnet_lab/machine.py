@@ -1,4 +1,4 @@
-"""What not every machine offers: the cores of a process, ending with its parent, a terminal for any text.
+"""Functions that depend on the operating system: cores, ending with the parent process, output of any text.
 
 Imports nothing heavy.
 """
@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
+PR_SET_PDEATHSIG = 1  # from Linux's <sys/prctl.h>
 
 
 def cores() -> list[int]:
@@ -24,14 +24,14 @@ def cores() -> list[int]:
 
 
 def use_cores(numbers: Sequence[int]) -> None:
-    """Keep this process and its children on these cores, where the system can do so."""
+    """Pin this process and its children to these cores, if the system supports it."""
     if hasattr(os, "sched_setaffinity"):
-        with suppress(OSError):  # cores that a container has lost since
+        with suppress(OSError):  # a container may have lost cores since
             os.sched_setaffinity(0, numbers)
 
 
 def end_with_parent() -> None:
-    """Have the system kill this process when its parent ends, where the system can do so."""
+    """Let the system kill this process when its parent ends, if the system supports it."""
     import ctypes
 
     with suppress(OSError, AttributeError):
@@ -39,14 +39,14 @@ def end_with_parent() -> None:
 
 
 def print_any_text() -> None:
-    """Escape what the terminal's encoding lacks, as in names of files, in place of an error."""
+    """Escape characters that the terminal's encoding lacks, for example in file names, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def start_of(process: int) -> str:
-    """When a process started, in clock ticks since the system's start; empty where the system does not say."""
+    """The start time of a process in clock ticks since boot; empty if the system does not report it."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -54,10 +54,10 @@ def start_of(process: int) -> str:
 
 
 def has_ended(process: subprocess.Popen[Any]) -> bool:
-    """Whether a child process has ended. It is not reaped, so that its number stays taken, where the system can do so.
+    """Whether a child process has ended. If the system supports it, the child is not reaped and keeps its id.
 
     Raises:
-        ChildProcessError: something else has reaped it.
+        ChildProcessError: other code has reaped it.
     """
     if hasattr(os, "waitid"):
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -12,12 +12,12 @@ from torch.nn.functional import cross_entropy, nll_loss
 
 
 def place_of_sums(device: torch.device) -> torch.device:
-    """Where the float64 sums of a network on `device` are kept: on the CPU for Apple's GPU, which has no float64."""
+    """The device for float64 sums: `device` itself, or the CPU for Apple's GPU, which has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """`logits`, as float32 where they are float16 or bfloat16."""
+    """`logits`, converted to float32 if they are float16 or bfloat16."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
@@ -68,7 +68,7 @@ class ClassificationMetrics(torchmetrics.Metric):
         return torch.stack([self.loss_sum, self.top1.double(), self.top5.double(), self.count.double()]).cpu()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> torch.nn.Module:
-        """Called by `Module.to`, `half` and the like: take over the device, not the dtype."""
+        """Called by `Module.to`, `half` and similar: change the device, not the dtype."""
         self._device = fn(torch.empty(0, device=self._device)).device
         place = place_of_sums(self._device)
         for name, default in self._defaults.items():
@@ -77,7 +77,7 @@ class ClassificationMetrics(torchmetrics.Metric):
         return self
 
     def compute(self) -> dict[str, float]:
-        """`loss`, `top1`, `top5` (fractions of 1) over all ranks, and `count`; empty when there were no samples."""
+        """`loss`, `top1`, `top5` (fractions of 1) over all ranks, and `count`; empty if there were no samples."""
         count = int(self.count)
         if count == 0:
             return {}

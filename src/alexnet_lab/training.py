@@ -1,4 +1,4 @@
-"""One run on one rank: build what the configuration names, train, test, record. Read it top to bottom."""
+"""One run on one rank: build the configured objects, train, test, record. Read it top to bottom."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -60,8 +60,8 @@ def train(
 
     Raises:
         UserError: something in the settings is wrong; nothing was trained.
-        RunFailed: the training cannot go on.
-        RunInterrupted: somebody asked it to stop.
+        RunFailed: training cannot continue.
+        RunInterrupted: a signal or a time limit stopped it.
     """
     check_run_settings(settings)
     step = steps_done(checkpoint, settings["trainer"]) if checkpoint else 0
@@ -186,7 +186,7 @@ def _end(
     checkpoints: Checkpoints,
     facts: dict[str, Any],
 ) -> None:
-    """Record how the run ended, and hand its figures and best checkpoint to the loggers."""
+    """Record how the run ended, and pass its metrics and best checkpoint to the loggers."""
     figures = _figures(folder, stopwatch, checkpoints)
     summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second", "images")
     try:

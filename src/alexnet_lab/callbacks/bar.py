@@ -14,7 +14,7 @@ REFRESH_SECONDS = 0.2
 NARROW = 70
 """Columns below which there is no room for the bar itself."""
 NARROW_FORMAT = "{desc} {percentage:.0f}% {remaining} left{postfix}, {rate_fmt}"
-"""The most important first, since a bar is cut at the terminal's width."""
+"""Most important first, because the bar is cut off at the terminal's width."""
 
 
 def columns() -> int | None:

@@ -1,1 +1,1 @@
-"""The published networks, one module each: a factory from numbers to an `nn.Module` from images to logits."""
+"""The published networks, one module each: a function that returns an `nn.Module` from images to logits."""

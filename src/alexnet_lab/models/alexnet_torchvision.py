@@ -34,7 +34,7 @@ from alexnet_lab.models.pretrained import load_pretrained
 
 
 class MeanOverBins(nn.AdaptiveAvgPool2d):
-    """torchvision's pool, which changes nothing at the native size: then it is left out.
+    """torchvision's pool, which is the identity at the native size and is then left out.
 
     At other sizes it becomes two matrix products where determinism is asked for, since PyTorch has no deterministic
     gradient of the pool on a GPU.

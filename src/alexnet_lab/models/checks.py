@@ -6,7 +6,7 @@ from alexnet_lab.errors import UserError
 
 
 def check_common(in_channels: int, num_classes: int, image_size: int, smallest: int, dropout: float) -> None:
-    """What every network takes; `smallest`: the smallest side whose last pool still has an output. Raises UserError."""
+    """Check the common parameters; `smallest`: the smallest side whose last pool has an output. Raises UserError."""
     _check_at_least("in_channels", in_channels, 1)
     _check_at_least("num_classes", num_classes, 1)
     _check_at_least("image_size", image_size, smallest)

@@ -1,4 +1,4 @@
-"""What the networks are built of: named rows, padding, pools, activations and initialisers."""
+"""Building blocks of the networks: named rows, padding, pools, activations and initialisers."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -53,12 +53,12 @@ def row(number: int, *layers: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def sequence(*rows: tuple[str, nn.Module]) -> nn.Sequential:
-    """The rows one after the other, their names the names of the submodules."""
+    """The rows in sequence; their names become the names of the submodules."""
     return nn.Sequential(OrderedDict(rows))
 
 
 def overhang_pad(side: int, kernel: int = 11, stride: int = 4, *, centred: bool = False) -> nn.Module:
-    """Zeros that complete a convolution's last window, so that its output is rounded up: 224 -> 227, 227 as is.
+    """Zero padding that completes the last window of a convolution: 224 -> 227; 227 is unchanged.
 
     They go to the right and the bottom, where the 2012 code's windows overhang; `centred` spreads them over all four
     sides, the odd one right and bottom, as the Keras article does.
@@ -75,7 +75,7 @@ def max_pool(overlapping: bool = True) -> nn.MaxPool2d:
 
 
 def output_side(layers: Iterable[nn.Module], side: int) -> int:
-    """Side of the square map that `layers`, in sequence, make of a square one; other kinds of layers keep the size."""
+    """The side of the square output of `layers` for a square input; layers of other types keep the size."""
     for layer in layers:
         match layer:
             case nn.ZeroPad2d(padding=(left, right, _, _)):
@@ -90,7 +90,7 @@ def output_side(layers: Iterable[nn.Module], side: int) -> int:
 
 
 def gaussian_(layer: nn.Module, std: float, bias: float = 0.0) -> None:
-    """Weights from N(0, std), biases constant; leaves layers that are neither convolution nor linear alone."""
+    """Weights from N(0, std), constant biases; changes only convolutions and linear layers."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.normal_(layer.weight, std=std)
         assert layer.bias is not None
@@ -98,7 +98,7 @@ def gaussian_(layer: nn.Module, std: float, bias: float = 0.0) -> None:
 
 
 def xavier_uniform_(layer: nn.Module) -> None:
-    """Weights uniform in +-sqrt(6 / (fan in + fan out)), biases as they are; leaves other layers alone."""
+    """Weights uniform in +-sqrt(6 / (fan in + fan out)), biases unchanged; leaves other layers unchanged."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(layer.weight)
 

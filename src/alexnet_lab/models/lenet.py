@@ -1,4 +1,4 @@
-"""LeNet as "Dive into Deep Learning" has it, the small network to compare with.
+"""LeNet as in "Dive into Deep Learning", the small network for comparison.
 
     layer   out    kernel      side       parameters
     conv1     6    5x5 pad 2   28                156   sigmoid

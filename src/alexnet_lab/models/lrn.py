@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PIECE = {"cpu": 1 << 19}
-"""Numbers that are worked on at a time, by kind of device: 2 MiB for each of five buffers."""
+"""Numbers processed at a time, by device type: 2 MiB for each of five buffers."""
 LARGE_PIECE = 1 << 26
-"""On other devices without a kernel, and in float64: it only bounds the memory."""
+"""For other devices without a kernel, and for float64: it only limits the memory."""
 
 
 class _Constants(NamedTuple):
@@ -73,7 +73,7 @@ class LocalResponseNorm(nn.Module):
 
 
 def _composed(x: Tensor, constants: _Constants) -> Tensor:
-    """The same, composed of PyTorch operations, which compilers can fuse and exporters support."""
+    """The same function made of PyTorch operations, which compilers can fuse and exporters support."""
     size, alpha, beta, k, groups = constants
     wide = x.to(_wide(x))
     squares = wide.square().unflatten(1, (groups, -1))  # [N, groups, c, H, W]
@@ -84,13 +84,13 @@ def _composed(x: Tensor, constants: _Constants) -> Tensor:
 
 
 def _kernels_for(x: Tensor) -> ModuleType | None:
-    """`lrn_kernels` where x is on a GPU, in half or single precision."""
+    """`lrn_kernels` if x is on a GPU, in half or single precision; otherwise None."""
     return _kernels() if x.is_cuda and x.dtype != torch.float64 else None
 
 
 @cache
 def _kernels() -> ModuleType | None:
-    """Imported when it is first needed, since it imports Triton; None where Triton is not installed."""
+    """Import the kernels at first use, because they import Triton; None if Triton is not installed."""
     if find_spec("triton") is None:
         return None
     from alexnet_lab.models import lrn_kernels
@@ -124,7 +124,7 @@ class _LocalResponseNorm(torch.autograd.Function):
         The second sum is over the channels whose windows hold this one.
         """
         (x,) = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: the gradient is to be differentiated in turn
+        if torch.is_grad_enabled():  # create_graph=True: the gradient itself will be differentiated
             return torch.autograd.grad(_composed(x, ctx.constants), x, grad, create_graph=True)[0], None
         beta = ctx.constants.beta
         x = _dense(x)
@@ -167,11 +167,11 @@ class _Workspace:
         self.direct = x.new_empty((self.most, self.channels, self.inner), dtype=self.dtype)
 
     def pieces(self, *maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """The rows [r, c, I] of maps [N, C, H, W], piece by piece."""
+        """The rows [r, c, I] of maps [N, C, H, W], in chunks."""
         return zip(*(_rows(tensor, self.constants.groups).split(self.most) for tensor in maps), strict=True)
 
     def channels_of(self, buffer: Tensor, rows: Tensor) -> Tensor:
-        """What a flat buffer holds of the rows' channels, [r, c, I]."""
+        """The channels of the rows in a flat buffer, as a view [r, c, I]."""
         held = buffer[: len(rows) * self.pitch * self.inner]
         return held.view(len(rows), self.pitch, self.inner)[:, : self.channels]
 

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 1024
-"""Pixels times channels of a program. On an H200, with WARPS, the fastest of 128 to 2048 for both memory formats."""
+"""Pixels times channels per program. On an H200, the fastest of 128 to 2048 for both memory formats, with WARPS."""
 WARPS = 8
 
 
@@ -114,7 +114,7 @@ def _backward(
         if shift != 0:
             near = channel + shift
             held = (near >= 0) & (near < width)
-            index = tl.where(held & (tl.arange(0, tile)[:, None] >= 0), near, 0)  # [P, C], as gather wants it
+            index = tl.where(held & (tl.arange(0, tile)[:, None] >= 0), near, 0)  # [P, C], as gather requires
             shared += tl.where(held, tl.gather(term, index, 1), 0.0)
     result = direct - 2 * beta * weight * value * shared
     tl.store(dx + address, result.to(dx.dtype.element_ty), mask=inside)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 PUBLISHED = "alexnet-owt-7be5be79.pth"
 """torchvision's IMAGENET1K_V1, 233 MiB; the 8 hex digits begin the file's SHA-256."""
 RESIZABLE = {"features.0", "classifier.6"}
-"""The layers whose shape depends on the number of input channels and of classes."""
+"""The layers whose shape depends on the number of input channels or classes."""
 
 
 def load_pretrained(net: nn.Module, source: bool | str) -> None:

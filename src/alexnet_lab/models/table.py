@@ -1,4 +1,4 @@
-"""A network's layer table as the articles print it, and its parameter and multiply-accumulate counts.
+"""The layer table of a network in the form used by papers, with counts of parameters and multiply-accumulates.
 
 Shapes: C channels, H W height and width; without the batch.
 """
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer as it was run. `None` or an empty tuple: the layer has no such thing."""
+    """One executed layer. `None` or an empty tuple: the layer has no such property."""
 
     name: str
-    """In the state dict, `conv1` or `features.0`."""
+    """The name in the state dict, such as `conv1` or `features.0`."""
     kind: str
-    """The layer's class, `Conv2d`."""
+    """The layer's class, such as `Conv2d`."""
     kernel: tuple[int, ...]
     """(height, width)."""
     stride: tuple[int, ...]
     padding: tuple[int, ...]
-    """(height, width); of a padding layer (left, right, top, bottom)."""
+    """(height, width); for a padding layer (left, right, top, bottom)."""
     groups: int | None
     output: tuple[int, ...]
     """(C, H, W), or (features,)."""
@@ -49,7 +49,7 @@ def run_once(net: nn.Module, in_channels: int, image_size: int) -> tuple[list[La
 
     def record(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):  # another network's layer may give several
+            if isinstance(output, Tensor):  # a layer of a user's network may return several
                 rows.append(_row(name, layer, output))
 
         return hook
@@ -68,7 +68,7 @@ def run_once(net: nn.Module, in_channels: int, image_size: int) -> tuple[list[La
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Numbers that training may change, shared ones once."""
+    """The number of trainable parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -121,7 +121,7 @@ def _row(name: str, layer: nn.Module, output: Tensor) -> LayerRow:
 
 
 def _kind(layer: nn.Module) -> str:
-    """PyTorch's name, also of a subclass that computes the same in another way; else the layer's own."""
+    """PyTorch's class name, also for a subclass that computes the same differently; otherwise the layer's own."""
     names = (kind.__name__ for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules."))
     name = next(names)
     return type(layer).__name__ if name == "Module" else name
@@ -133,7 +133,7 @@ def _numbers(layer: nn.Module, attribute: str) -> tuple[int, ...]:
 
 
 def _short(numbers: tuple[int, ...]) -> str:
-    """One number for all sides when they are equal."""
+    """A single number if all sides are equal."""
     return str(numbers[0]) if len(set(numbers)) == 1 else ",".join(map(str, numbers))
 
 

@@ -35,7 +35,7 @@ READ_BOTH = ("conv3", "fc6", "fc7", "fc8")
 
 
 def has_towers(net: nn.Module) -> bool:
-    """Whether nothing crosses the towers of `net` but the inputs of conv3, fc6, fc7 and fc8."""
+    """Whether the towers of `net` exchange data only at the inputs of conv3, fc6, fc7 and fc8."""
     layers = dict(net.named_children())
     groups = {name: layer.groups for name, layer in layers.items() if isinstance(layer, nn.Conv2d)}
     norms = {layer.groups for layer in layers.values() if isinstance(layer, LocalResponseNorm)}
@@ -43,7 +43,7 @@ def has_towers(net: nn.Module) -> bool:
 
 
 def keep_tower(net: nn.Module, tower: int) -> nn.Sequential:
-    """Tower 0 or 1 of `net`, which is cut up and must not be used any more.
+    """Keep only tower 0 or 1 of `net`, which is split and must not be used afterwards.
 
     It takes the whole images [N, channels, S, S] and returns the logits of all classes [N, K], the same in both
     processes, which must call it together: the default process group has one process for each tower. Layers keep their
@@ -63,12 +63,12 @@ def keep_tower(net: nn.Module, tower: int) -> nn.Sequential:
 
 
 def is_tower(net: nn.Module) -> bool:
-    """Whether `keep_tower` made it."""
+    """Whether `keep_tower` returned it."""
     return any(isinstance(layer, JoinLogits) for layer in net.children())
 
 
 def part_of(whole: Tensor, tower: int) -> Tensor:
-    """A tower's half of the rows, a copy; of an odd number tower 0 has one more. A scalar belongs to both."""
+    """A copy of a tower's half of the rows; tower 0 has one more of an odd number. A scalar belongs to both."""
     return whole.tensor_split(TOWERS)[tower].clone() if whole.dim() else whole
 
 
@@ -76,7 +76,7 @@ def whole_of(part: Tensor) -> Tensor:
     """The reverse of `part_of`, on the host, in the part's memory format; both processes must call it together."""
     if not part.dim():
         return part
-    # Fused optimizers pair the numbers of a weight and its state by their places in memory.
+    # Fused optimizers match the elements of a weight and its state by position in memory.
     last = part.dim() == 4 and not part.is_contiguous() and part.is_contiguous(memory_format=torch.channels_last)
     memory_format = torch.channels_last if last else torch.contiguous_format
     rows = [torch.zeros((), dtype=torch.int64, device=part.device) for _ in range(TOWERS)]
@@ -89,7 +89,7 @@ def whole_of(part: Tensor) -> Tensor:
 
 
 class Join(nn.Module):
-    """Both towers' channels one after the other, [N, C / 2, ...] -> [N, C, ...], for a layer that reads both."""
+    """The channels of both towers, concatenated: [N, C / 2, ...] -> [N, C, ...], for a layer that reads both."""
 
     def forward(self, x: Tensor) -> Tensor:
         # With the channels last a tower's maps are one block, and a channels_last map is not copied for that.
@@ -105,7 +105,7 @@ class JoinLogits(nn.Module):
         self.num_classes = num_classes
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (0, -(-self.num_classes // TOWERS) - x.shape[1]))  # equal widths can be exchanged
+        padded = F.pad(x, (0, -(-self.num_classes // TOWERS) - x.shape[1]))  # both towers must have the same width
         joined: Tensor = _Exchange.apply(padded.contiguous(), True)
         return joined[:, : self.num_classes]
 
@@ -135,7 +135,7 @@ class _Exchange(torch.autograd.Function):
 
 
 def _cut(layer: nn.Module, tower: int) -> None:
-    """Leave in the layer what belongs to one tower."""
+    """Remove the other tower's part from the layer."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         assert layer.bias is not None
         layer.weight = nn.Parameter(part_of(layer.weight.detach(), tower))

@@ -1,4 +1,4 @@
-"""The two-GPU mode of 2012 as a strategy of lightning's: `trainer=two_towers`, one tower in each of two processes."""
+"""The two-GPU mode of 2012 as a lightning strategy: `trainer=two_towers`, one tower in each of two processes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,7 +27,7 @@ class TwoTowers(DDPStrategy):
         super().__init__()
 
     def check(self, net: nn.Module, compiled: bool) -> None:
-        """Raises UserError where the two-tower mode cannot train `net`, which is still whole."""
+        """Raises UserError if the two-tower mode cannot train `net`, which is not yet split."""
         if self.world_size != TOWERS:
             raise UserError(
                 f"trainer.devices={self.world_size}: two_towers needs 2, one per tower; trainer=ddp takes any number"
@@ -46,7 +46,7 @@ class TwoTowers(DDPStrategy):
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        """One copy of the network, whichever process asks."""
+        """The network has one copy, in all processes."""
         return {"num_replicas": 1, "rank": 0}
 
     def setup_environment(self) -> None:
@@ -55,7 +55,7 @@ class TwoTowers(DDPStrategy):
             self._module.net = keep_tower(self._net, self.global_rank)
 
     def setup(self, trainer: pl.Trainer) -> None:
-        Strategy.setup(self, trainer)  # DDP's own would copy rank 0's weights to the other tower
+        Strategy.setup(self, trainer)  # DDP's method would copy rank 0's weights to the other tower
 
     def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
         return model
@@ -65,16 +65,16 @@ class TwoTowers(DDPStrategy):
         self.precision_plugin.clip_grad_by_norm = _clip_by_norm_of_both  # type: ignore[method-assign]
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The whole network's; collective."""
+        """The state of the whole network; collective."""
         return {name: whole_of(part) for name, part in super().lightning_module_state_dict().items()}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Takes this tower's part of the whole network's state."""
+        """Load this tower's part of the whole network's state."""
         parts = {name: part_of(whole, self.global_rank) for name, whole in checkpoint["state_dict"].items()}
         super().load_model_state_dict({"state_dict": parts}, strict)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """That of a single process's optimizer; collective."""
+        """The state as of a single process's optimizer; collective."""
         state: dict[str, Any] = super().optimizer_state(optimizer)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for number, of_parameter in state["state"].items():
@@ -83,7 +83,7 @@ class TwoTowers(DDPStrategy):
         return {**state, "state": _each_tensor(state["state"], whole_of)}
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Takes this tower's part of the whole network's state."""
+        """Load this tower's part of the whole network's state."""
         parts = [
             {**state, "state": _each_tensor(state["state"], lambda whole: part_of(whole, self.global_rank))}
             for state in checkpoint["optimizer_states"]
@@ -103,7 +103,7 @@ class TwoTowers(DDPStrategy):
 
 
 def _each_tensor(state: Mapping[int, Any], change: Callable[[Tensor], Tensor]) -> dict[int, dict[str, Any]]:
-    """An optimizer's state by parameter with its tensors changed."""
+    """An optimizer's state by parameter, with a function applied to its tensors."""
     return {
         number: {name: change(value) if isinstance(value, Tensor) else value for name, value in values.items()}
         for number, values in state.items()

@@ -1,4 +1,4 @@
-"""The schedule of 2012: it watches the validation error.
+"""The schedule of 2012, driven by the validation error.
 
 Source: Krizhevsky, Sutskever, Hinton, NIPS 2012, section 5, which leaves open what counts as an improvement.
 """

@@ -110,6 +110,6 @@ class SGD2012(Optimizer):
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor | None) -> Tensor:
-    """`value` in the parameter's memory format: the fused kernel pairs numbers by their place in memory."""
+    """`value` in the parameter's memory format: the fused kernel matches elements by position in memory."""
     assert value is not None
     return value if value.stride() == parameter.stride() else torch.empty_like(parameter).copy_(value)

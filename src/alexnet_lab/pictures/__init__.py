@@ -1,1 +1,1 @@
-"""Drawings as Pillow images, and the callback that draws them during a run."""
+"""Pictures of a run as Pillow images, and the callback that draws them."""

@@ -1,4 +1,4 @@
-"""The pictures of a run: the network's input, its filters, its predictions and its confusions.
+"""The callback that draws the pictures of a run: network input, filters, predictions and confusion matrix.
 
 Shapes: N images of a batch, M kept ones, C channels, S the network's input size, D features, K classes.
 """
@@ -28,33 +28,33 @@ from alexnet_lab.pictures.tiles import batch_picture
 log = logging.getLogger(__name__)
 
 SHOWN = 8
-"""Images with their most probable classes."""
+"""Number of images in `predictions`."""
 IN_BATCH = 32
 MOST_CLASSES = 100
 """Largest number of classes for which a confusion matrix is readable."""
 
 
 class Pictures(pl.Callback):
-    """Writes PNGs to `folder`, and gives them to every logger that takes images, as `pictures/NAME`.
+    """Writes PNGs to `folder` and logs them as `pictures/NAME` to every logger that accepts images.
 
-    `batch` is the first training batch after augmentation. The others show the network at the training's end, from its
-    last validation without a further pass over data: conv1's `filters`, `predictions`, `neighbours` by the last hidden
-    layer's outputs (fc7), and the `confusion` matrix, of all ranks, where there are no more than 100 classes.
+    `batch` is the first training batch after augmentation. The others show the network at the end of training, using
+    its last validation: the `filters` of conv1, `predictions`, `neighbours` by the outputs of the last hidden layer
+    (fc7), and, for at most 100 classes, the `confusion` matrix over all ranks.
 
-    At most `images` validation images are kept, as uint8 on the device, of all parts of the split. A picture that
-    cannot be made is left out with a warning; training continues.
+    At most `images` validation images are kept, as uint8 on the device, spread over the split. A picture that cannot be
+    drawn is left out with a warning; training continues.
     """
 
     def __init__(self, folder: str, images: int = 400) -> None:
         self._folder = Path(folder)
         self._limit = images
         self._kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # images, logits, labels, features
-        self._room = images  # how many more are kept
+        self._room = images  # number of images that can still be kept
         self._counts: Tensor | None = None  # int64 [K, K], true class, predicted class
         self._features: Tensor | None = None  # [N, D] of the batch
         self._hook: Any = None
         self.seconds = 0.0
-        """Spent here so far."""
+        """Time spent in this callback, in s."""
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -96,7 +96,7 @@ class Pictures(pl.Callback):
                 self._keep(trainer, outputs, batch, batch_idx)
 
     def _count(self, logits: Tensor, labels: Tensor) -> None:
-        """On every rank, for the counts of all are added up."""
+        """Count the confusions, on every rank: the counts are summed over ranks."""
         number = logits.shape[1]
         if number > MOST_CLASSES:
             return
@@ -106,7 +106,7 @@ class Pictures(pl.Callback):
         self._counts.view(-1).index_add_(0, cells, torch.ones_like(cells))
 
     def _keep(self, trainer: pl.Trainer, logits: Tensor, batch: Batch, batch_idx: int) -> None:
-        """Keep a few images of every batch, or of every n-th batch; nothing here waits for the device."""
+        """Keep a few images of every batch or every n-th batch, without waiting for the device."""
         batches = int(trainer.num_val_batches[0])
         if batch_idx % max(1, batches // self._limit):
             return
@@ -122,7 +122,7 @@ class Pictures(pl.Callback):
             self._hook = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # On all ranks, since some strategies and the counts need every rank.
+        # On all ranks: some strategies, and the sum of the counts, are collective.
         state = trainer.strategy.lightning_module_state_dict()
         counts = self._counts_of_all(trainer)
         if self._wanted(trainer):
@@ -149,7 +149,7 @@ class Pictures(pl.Callback):
             some = torch.linspace(0, len(labels) - 1, min(SHOWN, len(labels))).long()
             best = predictions_picture(images[some], logits[some].float().softmax(1), labels[some], classes)
             self._show(trainer, "predictions", best)
-        # A compiled network does not call the hook, so its features are missing.
+        # A compiled network does not call the hook, so there are no features.
         if kept and self._features is not None and len(labels) > 1:
             with self._harmless("neighbours"):
                 self._show(trainer, "neighbours", neighbours_picture(images, features, labels, classes))
@@ -166,7 +166,7 @@ class Pictures(pl.Callback):
     def _show(self, trainer: pl.Trainer, name: str, picture: Image) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{name}.png"
-        picture.save(path, compress_level=1)  # a third of the default's time
+        picture.save(path, compress_level=1)  # takes a third of the default's time
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image(f"pictures/{name}", [str(path)], step=trainer.global_step)
@@ -177,7 +177,7 @@ class Pictures(pl.Callback):
         try:
             yield
         except Exception as error:
-            # A full disk is a line; anything else is a defect and shows where it is.
+            # A full disk is reported in one line; anything else is a defect and gets a traceback.
             defect = not isinstance(error, OSError)
             log.warning("pictures: %s is left out (%s: %s)", name, type(error).__name__, error, exc_info=defect)
         finally:
@@ -190,7 +190,7 @@ def _preprocessing(trainer: pl.Trainer) -> Preprocessing:
 
 
 def _pixels(images: Tensor, facts: Preprocessing) -> Tensor:
-    """The network's input, float [N, C, S, S], as pixels uint8 [N, C, S, S]: the normalisation undone."""
+    """The pixels, uint8 [N, C, S, S], of the network's input, float [N, C, S, S]: undoes the normalisation."""
     images = images.detach().float()
     mean = images.new_tensor(facts.mean).view(-1, 1, 1)
     if facts.mean_image is not None:

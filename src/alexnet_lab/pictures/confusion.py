@@ -1,4 +1,4 @@
-"""What was taken for what.
+"""The confusion matrix.
 
 Shapes: K classes.
 """
@@ -12,18 +12,18 @@ from torch import Tensor
 from alexnet_lab.pictures.lettering import INK, PALE, PAPER, Font, fitting, font
 
 LARGEST, SMALLEST, WHOLE = 56, 12, 1000
-"""Pixels: a cell's side, and about that of all cells."""
+"""Largest and smallest side of a cell, and approximate side of the matrix, in pixels."""
 NUMBERED = 30
-"""A cell's side from which on its number is written in."""
+"""Smallest side of a cell that shows its number."""
 LONGEST_NAME, MARGIN, TITLE = 150, 16, 28
 RIGHT, WRONG = "#2f6fb7", "#d1495b"
 EMPTY = (245, 246, 248)
 
 
 def confusion_picture(counts: Tensor, classes: Sequence[str]) -> Image.Image:
-    """int64 [K, K], counts[true, predicted]: a row per true class, shaded by the share of its images.
+    """The matrix of `counts[true, predicted]`, int64 [K, K]: a row per true class, shaded by the share of its images.
 
-    The shade grows with the square root of the share, so that rare errors are seen too.
+    The shade grows with the square root of the share, so that rare errors are visible.
     """
     number = len(classes)
     cell = max(SMALLEST, min(LARGEST, WHOLE // number))
@@ -47,7 +47,7 @@ def confusion_picture(counts: Tensor, classes: Sequence[str]) -> Image.Image:
 
 
 def _write_names(picture: Image.Image, classes: Sequence[str], cell: int, start: int, room: int, letters: Font) -> None:
-    """The true classes at the left, the predicted ones above, from the bottom up."""
+    """Write the true classes on the left, and the predicted classes at the top, rotated."""
     draw = ImageDraw.Draw(picture)
     for place, name in enumerate(classes):
         text, middle = fitting(draw, name, room - 14, letters), start + place * cell + cell // 2 - 1

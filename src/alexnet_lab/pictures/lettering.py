@@ -1,4 +1,4 @@
-"""Text on pictures: Pillow's own typeface, and what fits into a line."""
+"""Text on pictures: Pillow's default font, and shortening a text to fit a line."""
 
 from functools import lru_cache
 
@@ -10,12 +10,12 @@ PAPER, INK, PALE = "#ffffff", "#1b1b1b", "#6b7280"
 
 @lru_cache
 def font(size: int) -> Font:
-    """Pillow's default typeface, `size` in pixels."""
+    """Pillow's default font; `size` in pixels."""
     return ImageFont.load_default(size)
 
 
 def fitting(draw: ImageDraw.ImageDraw, text: str, room: float, letters: Font) -> str:
-    """The text in one line, its end cut off where it is longer than `room` pixels."""
+    """The text in one line, shortened to at most `room` pixels."""
     text = " ".join(text.split())
     if draw.textlength(text, letters) <= room:
         return text

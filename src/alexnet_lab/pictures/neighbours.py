@@ -1,6 +1,6 @@
-"""Images and those whose features are the nearest, as in the paper's figure 4 on the right.
+"""Images and their nearest neighbours in feature space, as in the paper's figure 4 on the right.
 
-Shapes: N images, C channels, S their side, D features.
+Shapes: N images, C channels, S image size, D features.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from alexnet_lab.pictures.lettering import INK, PALE
 from alexnet_lab.pictures.tiles import rows_of_tiles
 
 WRONG = "#b42318"
-"""Of the name of a neighbour of another class."""
+"""Text colour for a neighbour of a different class."""
 
 
 def nearest(features: Tensor, queries: Tensor, number: int) -> Tensor:
-    """int64 [Q, number]: of each query (int64 [Q], an index) the others by Euclidean distance, the nearest first.
+    """int64 [Q, number]: the nearest other images of each query by Euclidean distance, nearest first.
 
-    features: float [N, D], N > number; sums of squares over all features, none of them weighted (paper, section 6.1).
+    features: float [N, D], N > number, unweighted (paper, section 6.1). queries: int64 [Q], indices of images.
     """
     features = features.float()
     distances = torch.cdist(features[queries], features)
@@ -28,7 +28,7 @@ def nearest(features: Tensor, queries: Tensor, number: int) -> Tensor:
 
 
 def chosen_queries(labels: Tensor, number: int) -> Tensor:
-    """int64 [at most number]: the first image of each class, as long as there are classes, in the order of images."""
+    """int64 [at most number]: the first image of each class, in the order of the images."""
     first = {int(label): index for index, label in reversed(list(enumerate(labels.tolist())))}
     return torch.tensor(sorted(first.values())[:number], dtype=torch.int64)
 
@@ -36,7 +36,7 @@ def chosen_queries(labels: Tensor, number: int) -> Tensor:
 def neighbours_picture(
     images: Tensor, features: Tensor, labels: Tensor, classes: Sequence[str], queries: int = 5, neighbours: int = 6
 ) -> Image.Image:
-    """uint8 [N, C, S, S], float [N, D] and int64 [N]: a row per query, which stands at its left."""
+    """uint8 [N, C, S, S], float [N, D] and int64 [N]: a row per query, with the query on the left."""
     asked = chosen_queries(labels, queries)
     found = nearest(features, asked, min(neighbours, len(images) - 1))
     of = labels.tolist()

@@ -1,4 +1,4 @@
-"""Images with the most probable classes of a network, as in the paper's figure 4 on the left."""
+"""Validation images with their most probable classes, as in the paper's figure 4 on the left."""
 
 from collections.abc import Sequence
 

@@ -7,16 +7,16 @@ from PIL import Image, ImageDraw, ImageOps
 from alexnet_lab.pictures.lettering import INK, PAPER, fitting, font
 
 SIDE = 256
-"""Of an image on the sheet, pixels; the bars below are as wide."""
+"""Side of an image on the sheet, and width of its bars, in pixels."""
 GAP = 24
 CAPTION = 34
 BAR = 26
-"""From the top of a bar to that of the next."""
+"""Distance from one bar to the next."""
 PADDING = 6
 TEXT_SIZE, CAPTION_SIZE = 15, 18
 
 TRACK, RIGHT, OTHER = "#f3f4f6", "#f2a39b", "#a9c4e4"
-"""Behind a bar; the bar of the true class; that of another."""
+"""Colours: background of a bar, bar of the true class, bar of another class."""
 
 
 def sheet(
@@ -25,14 +25,13 @@ def sheet(
     truths: Sequence[str | None],
     columns: int = 4,
 ) -> Image.Image:
-    """One RGB picture of all images, each above its classes and their probabilities.
+    """One RGB picture of all images, each with its classes and their probabilities below.
 
     Args:
-        images: of any mode and size; the centre square is shown.
-        rows: for each image its classes with probabilities in [0, 1], the most probable first.
-        truths: for each image the class that it belongs to, which is written below it and whose bar is red; None where
-            that is not known.
-        columns: images beside each other; the sheet is no wider than the images need.
+        images: any mode and size; the centre square is shown.
+        rows: per image, classes with probabilities in [0, 1], most probable first.
+        truths: per image, the true class, which is written below the image and has a red bar; None if unknown.
+        columns: largest number of images per row.
     """
     assert images
     assert len(images) == len(rows) == len(truths)
@@ -48,7 +47,7 @@ def sheet(
 
 
 def _square(image: Image.Image) -> Image.Image:
-    """Small images are enlarged without blurring, so that their pixels can be seen."""
+    """The centre square; small images are enlarged without blurring, so that pixels stay visible."""
     small = max(image.size) <= SIDE // 4
     resampling = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
     return ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), resampling)

@@ -1,6 +1,6 @@
-"""Small images side by side with a word below each.
+"""Small images in rows, with a word below each.
 
-Shapes: N images, C channels, S their side.
+Shapes: N images, C channels, S image size.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from torch import Tensor
 from alexnet_lab.pictures.lettering import INK, PAPER, fitting, font
 
 SIDE = 112
-"""Of a tile at most, pixels."""
+"""Largest side of a tile in pixels."""
 GAP, CAPTION, TEXT_SIZE = 12, 20, 13
 
 
 def picture_of(image: Tensor) -> Image.Image:
-    """uint8 [C, S, S] as RGB, or grey unless C is 3."""
+    """uint8 [C, S, S] as an RGB image; grey if C is not 3."""
     if image.shape[0] != 3:
         return Image.fromarray(image.float().mean(0).byte().numpy()).convert("RGB")
     return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
 
 
 def tile(image: Tensor) -> Image.Image:
-    """uint8 [C, S, S] at most `SIDE` wide; small images are enlarged by a whole number, so that pixels stay sharp."""
+    """uint8 [C, S, S], at most `SIDE` wide; small images are enlarged by an integer factor to keep pixels sharp."""
     picture = picture_of(image)
     if picture.width <= SIDE // 2:
         side = picture.width * (SIDE // picture.width)
@@ -32,9 +32,9 @@ def tile(image: Tensor) -> Image.Image:
 
 
 def rows_of_tiles(rows: Sequence[Sequence[tuple[Tensor, str, str]]], apart: int = 0) -> Image.Image:
-    """Rows of (image uint8 [C, S, S], word below it, the word's colour), all images of one size.
+    """Draw rows of (image uint8 [C, S, S], word below it, colour of the word); all images have the same size.
 
-    apart: pixels by which the first column stands off the others.
+    apart: extra distance between the first column and the others, in pixels.
     """
     side = tile(rows[0][0][0]).width
     width, height = side + GAP, side + CAPTION + GAP
@@ -51,6 +51,6 @@ def rows_of_tiles(rows: Sequence[Sequence[tuple[Tensor, str, str]]], apart: int 
 
 
 def batch_picture(images: Tensor, words: Sequence[str], columns: int = 8) -> Image.Image:
-    """uint8 [N, C, S, S], N > 0, each above its word, in rows of `columns`."""
+    """uint8 [N, C, S, S], N > 0, with a word below each image, in rows of `columns`."""
     tiles = [(image, word, INK) for image, word in zip(images, words, strict=True)]
     return rows_of_tiles([tiles[start : start + columns] for start in range(0, len(tiles), columns)])

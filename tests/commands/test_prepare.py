@@ -35,7 +35,7 @@ def test_synthetic_images_need_no_preparation(composed, capsys) -> None:
     shown = capsys.readouterr().out
     assert "512 images, stored as 3 x 32 x 32" in shown
     assert "3: class 0, class 1, class 2" in shown
-    assert "there is nothing to prepare" in shown
+    assert "nothing to prepare" in shown
 
 
 def test_wrong_value_is_refused(composed) -> None:

@@ -138,8 +138,8 @@ def test_what_is_left_out_is_one_line_per_reason_with_the_most_frequent_suffixes
     assert left_out.lines() == [
         "left out (not images that Pillow can decode): 1,200 .heic, 2 .doc, 1 without suffix",
         "left out (by their names, not opened): 3 .txt",
-        "left out (links that lead nowhere): a, b",
-        "left out (links to a folder that they are in): c",
+        "left out (broken links): a, b",
+        "left out (links to a folder that contains them): c",
     ]
     (many,) = LeftOut(Counter({f".{letter}": 1 for letter in "abcdefghijk"})).lines()
     assert many.endswith(".g, 1 .h, 3 with other suffixes")

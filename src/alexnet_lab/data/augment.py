@@ -1,4 +1,4 @@
-"""Image operations for a whole batch at once, each sample by its own numbers. Pure functions, on any device.
+"""Image operations on a whole batch, with separate parameters per sample. Pure functions, on any device.
 
 N images, C channels, H W stored size, S output size. Pixels are floats in [0, 1] where nothing else is said.
 """
@@ -17,7 +17,7 @@ LUMA = (0.2989, 0.587, 0.114)
 
 @lru_cache(maxsize=64)
 def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """float32 [C, 1, 1], copied to the device once: a copy in every step would make the host wait for a GPU."""
+    """float32 [C, 1, 1], copied to the device once: a copy per step would make the host wait for the GPU."""
     return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
 
 
@@ -25,7 +25,7 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
     """Mirrors the `chosen`, bool [N], of images [N, C, H, W] of any type."""
     mirrored, chosen = images.flip(3), chosen[:, None, None, None]
     if images.dtype == torch.uint8:
-        # Exchanges the bits that differ: a third of the time of `where` on a CPU.
+        # Swaps the differing bits: takes a third of the time of `where` on a CPU.
         return images ^ ((images ^ mirrored) & chosen.to(torch.uint8).neg())
     return torch.where(chosen, mirrored, images)
 
@@ -46,7 +46,7 @@ def resize_boxes(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 def _resize_each(images: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Image by image: five times as fast on a CPU as the products, which also compute what the boxes leave out."""
+    """Image by image: on a CPU five times as fast as the products, which also process pixels outside the boxes."""
     resized = torch.empty((*images.shape[:2], size, size))
     for place, (top, left, height, width) in enumerate(boxes.tolist()):
         box = images[place, None, :, top : top + height, left : left + width].contiguous().float()
@@ -84,9 +84,9 @@ def rotate_and_scale(pixels: Tensor, degrees: Tensor | None, factor: Tensor | No
     angle = number if degrees is None else degrees.to(pixels.dtype).deg2rad()
     factor = number + 1 if factor is None else factor.to(pixels.dtype)
     cos, sin = angle.cos() / factor, angle.sin() / factor
-    # From output to input: the inverse of what happens to the picture; y points down.
+    # From output to input: the inverse of the transformation of the picture; y points down.
     theta = torch.stack([torch.stack([cos, -sin, number], 1), torch.stack([sin, cos, number], 1)], 1)
-    if len(pixels) == 0:  # affine_grid refuses it
+    if len(pixels) == 0:  # affine_grid rejects it
         return pixels
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)

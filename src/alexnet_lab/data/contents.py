@@ -1,4 +1,4 @@
-"""Which images a checkpoint was trained and measured on, and what to do where the data has changed since."""
+"""The images that a checkpoint was trained and evaluated on, and a check whether the data has changed since."""
 
 import hashlib
 import logging
@@ -13,16 +13,16 @@ log = logging.getLogger(__name__)
 
 
 class Contents(NamedTuple):
-    """The source's images that a split is made of, in plain values for the checkpoint."""
+    """The images of a split, in plain values for the checkpoint."""
 
     images: int
     identity: str
-    """`KIND:DIGEST`; two of one kind are equal where the images are the same."""
+    """`KIND:DIGEST`; two of the same kind are equal if the images are the same."""
     is_held_out: bool = False
-    """Whether the split is only a part of them, which is drawn by row: another image shifts the rows."""
+    """Whether the split is a part of these images, chosen by row: an additional image would shift the rows."""
 
     def differs(self, other: "Contents") -> bool:
-        """Whether these are certainly other images; identities of different kinds are not comparable."""
+        """Whether the images certainly differ; identities of different kinds are not comparable."""
         comparable = self.identity.partition(":")[0] == other.identity.partition(":")[0]
         return self.images != other.images or (comparable and self.identity != other.identity)
 
@@ -42,7 +42,7 @@ def check_unchanged(before: Mapping[str, Any], images: int, now: Mapping[SplitNa
         now: the contents of each split now; empty for data that cannot change.
 
     Raises:
-        UserError: other images would be held out, so images that were trained on would be validated on.
+        UserError: different images would be held out, so the run would be validated on training images.
     """
     then = {split: Contents(*value) for split, value in before.get("contents", {}).items()}
     changed = [split for split in now if split in then and now[split].differs(then[split])]

@@ -20,7 +20,7 @@ class Split(NamedTuple):
     """Sample i of the split is `images[rows[i]]`, so that two splits can share one array."""
 
     images: NDArray[np.uint8] | WindowedImages
-    """[M, C, H, W]: small ones as one array, large ones as what windows are cut out of."""
+    """[M, C, H, W]: one array for small images, otherwise an object that returns windows."""
     labels: NDArray[np.int64]
     """[M], in [0, num_classes)"""
     rows: NDArray[np.int64]
@@ -32,7 +32,7 @@ class Split(NamedTuple):
 
 
 class ImageDataset(Protocol):
-    """What `ImageDataModule` is given."""
+    """The interface that `ImageDataModule` uses."""
 
     @property
     def spec(self) -> DataSpec: ...
@@ -44,17 +44,17 @@ class ImageDataset(Protocol):
         """One of the splits, loaded at the first call."""
 
     def contents(self) -> Mapping[SplitName, Contents]:
-        """Which images each split is made of; empty where the settings alone decide that."""
+        """The images of each split; empty if the settings alone determine them."""
 
     def places(self) -> list[str]:
-        """Lines that name the places of its files."""
+        """Lines that name the locations of the files."""
 
 
 def held_out_rows(num_samples: int, val_size: int, split_seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows for training and the `val_size` rows held out for validation, each ascending, by the arguments alone.
+    """The rows for training and the `val_size` rows held out for validation, ascending; depends only on the arguments.
 
     Raises:
-        UserError: nothing would be left for training or for validation, or the seed is negative.
+        UserError: no images would be left for training or validation, or the seed is negative.
     """
     if split_seed < 0:
         raise UserError(f"data.split_seed must not be negative, got {split_seed}")

@@ -25,7 +25,7 @@ ATTEMPTS = 10
 
 
 class Purpose(IntEnum):
-    """One stream of numbers for each; the values are part of what a seed means and never change."""
+    """One stream of random numbers per purpose; the values never change, because they determine what a seed yields."""
 
     CROP = 0
     FLIP = 1
@@ -47,15 +47,15 @@ class Augmentation:
     crop_size: int
     """Side of the window that `random` and `centre` cut out of the stored image, in its pixels."""
     flip: float
-    """Probability."""
+    """Probability of mirroring."""
     rotation: float
-    """Greatest angle, degrees."""
+    """Largest angle, in degrees."""
     scaling: float
-    """Greatest part by which the image grows or shrinks."""
+    """Largest fraction by which the image grows or shrinks."""
     jitter: float
-    """Greatest part by which brightness, contrast and saturation change."""
+    """Largest fraction by which brightness, contrast and saturation change."""
     colour_std: float
-    """Standard deviation of the amounts of the principal components; 0 draws none."""
+    """Standard deviation of the amounts of the principal components; 0 turns colour noise off."""
     colour_until_epoch: int | None = None
     """The first epoch without colour noise, counted from 0; None: all epochs have it."""
 
@@ -71,7 +71,7 @@ class Augmentation:
             raise UserError(f"data.crop_size must be at least 1, got {self.crop_size}")
 
     def has_colour(self, epoch: int) -> bool:
-        """Whether amounts of colour are drawn in `epoch`."""
+        """Whether colour noise is drawn in `epoch`."""
         return self.colour_std > 0 and (self.colour_until_epoch is None or epoch < self.colour_until_epoch)
 
     def for_evaluation(self) -> "Augmentation":
@@ -80,7 +80,7 @@ class Augmentation:
 
 
 class Views(NamedTuple):
-    """The window that the host cuts out of each stored image, and the draws for the device."""
+    """The window that the host crops from each stored image, and the random draws for the device."""
 
     corners: NDArray[np.int64]
     """[N, 2], top and left."""
@@ -90,14 +90,14 @@ class Views(NamedTuple):
 
     @classmethod
     def whole(cls, number: int, stored: tuple[int, int]) -> "Views":
-        """All of each of `number` images."""
+        """The whole of each of `number` images."""
         return cls(np.zeros((number, 2), np.int64), stored)
 
 
 def draw(
     augmentation: Augmentation, stored: tuple[int, int], seed: int, epoch: int, samples: NDArray[np.int64]
 ) -> Views:
-    """The views of `samples`, int64 [N], out of images of `stored` height and width."""
+    """Draw the views of `samples`, int64 [N], from images of `stored` height and width."""
     key = (seed, epoch, samples)
     drawn: dict[str, torch.Tensor] = {}
     if augmentation.crop == "random_resized":

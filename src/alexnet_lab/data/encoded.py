@@ -1,4 +1,4 @@
-"""Images that are decoded when they are needed: from a JPEG store, or from the image files of a folder.
+"""Images decoded on demand: from a JPEG store, or from the image files of a folder.
 
 H W stored size.
 """
@@ -26,7 +26,7 @@ EXIF = b"Exif\0\0"
 
 
 class StoredJpegs:
-    """The JPEGs of a store: a tenth of the bytes of pixels, but 0.25 ms of processor time per image to decode."""
+    """The JPEGs of a store: a tenth of the bytes of uint8 pixels, but decoding takes 0.25 ms of CPU time per image."""
 
     dtype = np.dtype(np.uint8)
 
@@ -39,9 +39,9 @@ class StoredJpegs:
 
     def window(self, row: int, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         try:
-            image = decode_square(torch.from_numpy(self._jpegs[row].copy()))  # writeable: torch insists
+            image = decode_square(torch.from_numpy(self._jpegs[row].copy()))  # torch requires a writeable array
         except RuntimeError as error:
-            reason = re.sub(r"^decode_jpeg, \S+, ", "", str(error))  # without the place in torchvision
+            reason = re.sub(r"^decode_jpeg, \S+, ", "", str(error))  # without the location in torchvision's source
             raise UserError(
                 f"{self._jpegs.path}: image {row} is damaged ({reason}); to find all of them: {self._jpegs.check}"
             ) from error
@@ -49,11 +49,11 @@ class StoredJpegs:
 
 
 class ImageFiles:
-    """Files of any size and kind, each scaled to 256 x 256 as `prepare` does, again in every epoch.
+    """Image files of any size and format, scaled to 256 x 256 like `prepare` does, again in every epoch.
 
     Args:
         transparency: see `to_square`.
-        name: what messages call image `row`, such as its path in an archive; by default the file on disk.
+        name: the name of image `row` in messages, such as its path in an archive; by default the file on disk.
     """
 
     dtype = np.dtype(np.uint8)
@@ -86,7 +86,7 @@ class ImageFiles:
 
 
 def decode_square(jpeg: Tensor) -> Tensor:
-    """uint8 [3, 256, 256] of a JPEG of that size, uint8 [bytes]; RuntimeError for one that is damaged or of another.
+    """Decode a JPEG, uint8 [bytes], to uint8 [3, 256, 256]; RuntimeError if it is damaged or has another size.
 
     A third faster than PIL; both use libjpeg-turbo.
     """
@@ -97,7 +97,7 @@ def decode_square(jpeg: Tensor) -> Tensor:
 
 
 def fast_square(data: bytes) -> Tensor | None:
-    """`to_square` of a grey or RGB JPEG, uint8 [3, 256, 256], or None where `to_square` itself is to decide.
+    """`to_square` for a grey or RGB JPEG, uint8 [3, 256, 256]; None if `to_square` itself must decide.
 
     Torch's resize is 5 times as fast as PIL's, from which it differs by a grey level in rounding (by 2 in one of 400
     photographs).
@@ -107,7 +107,7 @@ def fast_square(data: bytes) -> Tensor | None:
         return None
     shorter = min(size)
     if max(size[0] * size[1], SIZE * size[0] // shorter * (SIZE * size[1] // shorter)) > MAX_PIXELS:
-        return None  # before it is decoded: it may be a decompression bomb
+        return None  # checked before decoding: it may be a decompression bomb
     try:
         if EXIF in data and orientation_turn(Image.open(io.BytesIO(data))) is not None:
             return None  # torch reads an orientation of any type as if it were a 16-bit number

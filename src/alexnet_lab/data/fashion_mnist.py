@@ -35,7 +35,7 @@ class FashionMnist:
     """The three splits; validation is held out of the training images, or is the test split.
 
     Args:
-        folder: where the files are looked for first, and kept when they had to be fetched.
+        folder: searched first for the files; downloaded files are written to it.
         validate_on: `split` holds `val_size` training images out by `split_seed`; `test` trains on all 60,000.
     """
 
@@ -53,7 +53,7 @@ class FashionMnist:
         self._loaded: dict[str, Split] = {}
 
     def prepare(self) -> None:
-        """Fetches the files when neither the folder nor the system has them; see `fashion_mnist_files.prepare`."""
+        """Downloads the files if neither the folder nor the system has them; see `fashion_mnist_files.prepare`."""
         files.prepare(self._folder)
 
     def split(self, name: SplitName) -> Split:
@@ -63,7 +63,7 @@ class FashionMnist:
         return self._load("train")._replace(rows=self._train_rows[name])
 
     def contents(self) -> dict[SplitName, Contents]:
-        """Empty: the settings alone decide."""
+        """Empty: the settings alone determine the images."""
         return {}
 
     def places(self) -> list[str]:

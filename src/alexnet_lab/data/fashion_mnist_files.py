@@ -1,4 +1,4 @@
-"""Where Fashion-MNIST's four files come from: a folder, the system's package, the official mirrors, Debian's archive.
+"""Finds or downloads Fashion-MNIST's four files: a folder, the system's package, official mirrors, Debian's archive.
 
 Every file is checked by the SHA-256 of its uncompressed contents. Debian's `.gz` lack the name and the date that the
 official ones have in their headers, but the contents are the same bytes: with both put back, the MD5s are those that
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class IdxFile(NamedTuple):
     shape: tuple[int, ...]
     sha256: str
-    """Of the uncompressed file."""
+    """SHA-256 of the uncompressed file."""
 
     @property
     def header_bytes(self) -> int:
@@ -63,11 +63,11 @@ MIRRORS = (
 )
 PACKAGE = "dataset-fashion-mnist"
 ANSWER_SECONDS = 4.0
-"""A source that has not answered by then, or sends nothing for as long, is given up."""
+"""A source that sends nothing for this time is abandoned."""
 
 
 def prepare(folder: Path) -> None:
-    """Fetches the files into `folder` unless they are there or in the system's folder already.
+    """Downloads the files into `folder` unless they are already there or in the system's folder.
 
     Raises:
         UserError: no source has them; the message lists every way to get them.
@@ -89,7 +89,7 @@ def prepare(folder: Path) -> None:
 
 
 def locate(folder: Path) -> dict[str, Path] | None:
-    """The four files by name, from the first place that has them all: `folder`, then the system's folder."""
+    """The four files by name, from `folder` or the system's folder, whichever first has all of them."""
     for place in (folder, SYSTEM_FOLDER):
         found = _files_in(place)
         if len(found) == len(FILES):
@@ -111,7 +111,7 @@ def load(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def _files_in(place: Path) -> dict[str, Path]:
-    """Those of the four files that are in `place`, or in torchvision's subfolder of it; plain or as `.gz`."""
+    """The files of the four that are in `place` or its subfolder of torchvision, plain or as `.gz`."""
     candidates = {
         name: [below / (name + suffix) for below in (place, place / "FashionMNIST" / "raw") for suffix in ("", ".gz")]
         for name in FILES
@@ -131,7 +131,7 @@ def _read(path: Path, file: IdxFile) -> NDArray[np.uint8]:
 
 
 def _contents(data: bytes, file: IdxFile) -> bytes:
-    """The uncompressed contents; ValueError unless they are the published ones."""
+    """The uncompressed contents; ValueError if they differ from the published ones."""
     if data.startswith(b"\x1f\x8b"):
         try:
             # Bounded, as a download may hold anything.
@@ -144,7 +144,7 @@ def _contents(data: bytes, file: IdxFile) -> bytes:
 
 
 def _keep(folder: Path, name: str, data: bytes) -> None:
-    """Checks a fetched `.gz` and writes it in one step, so that no reader ever sees a part of it."""
+    """Checks a downloaded `.gz` and writes it atomically."""
     try:
         _contents(data, FILES[name])
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Which files are images: by suffix, or by content if the suffix is not known. Imports neither torch nor Pillow."""
+"""Decides which files are images: by suffix, or by content for unknown suffixes. Imports neither torch nor Pillow."""
 
 import os
 import re
@@ -43,24 +43,24 @@ SUFFIXES = {
     "XVTHUMB": (),
     "TGA": (".tga", ".icb", ".vda", ".vst"),
 }
-"""The formats that Pillow decodes by itself, the likely ones first, each with the suffixes that mean nothing else.
+"""The formats that Pillow decodes without other programs, likely ones first, with their unambiguous suffixes.
 
-TGA is the last because nothing at its start identifies it.
+TGA is last because it has no signature at its start.
 """
 FORMATS = tuple(SUFFIXES)
 NOT_DECODED = {
     "EPS": "needs Ghostscript, an external program",
-    "IPTC": "opens the image in it in any format, EPS included",
+    "IPTC": "opens the contained image in any format, including EPS",
     "BUFR": "a stub without a decoder",
     "GRIB": "a stub without a decoder",
     "HDF5": "a stub without a decoder",
     "WMF": "a stub without a decoder",
     "MPEG": "has no decoder",
-    "IMT": "a text header of any content; no file of today",
-    "MCIDAS": "values of a sensor, whose range is not known",
-    "SPIDER": "values of a sensor, whose range is not known",
+    "IMT": "an arbitrary text header; the format is obsolete",
+    "MCIDAS": "sensor values of unknown range",
+    "SPIDER": "sensor values of unknown range",
 }
-"""Pillow's other readers, and why they are not used."""
+"""Pillow's other readers, and the reasons why they are not used."""
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 ARCHIVE_SUFFIXES = frozenset({".tar", ".zip"})
 
@@ -73,7 +73,7 @@ _NAMES = {
     "copies, unfinished downloads": ".bak .orig .old .tmp .swp .part .partial .crdownload .aria2 .download",
 }
 _TEXT, _RAW, _COPIES = (frozenset(suffixes.split()) for suffixes in _NAMES.values())
-"""Suffixes of files that are left out by their names."""
+"""Suffixes of files that are ignored without opening them."""
 
 LONGEST_SUFFIX = 12
 HEADER_BYTES = 2052
@@ -111,7 +111,7 @@ _HEADERS = {
     "XPM": rb"/\* XPM \*/",
     "XVTHUMB": rb"P7 332",
 }
-"""How files of `FORMATS` begin, apart from TGA."""
+"""Signatures of `FORMATS`, except TGA."""
 _HEADER = re.compile(b"|".join(_HEADERS.values()), re.DOTALL)
 
 _LOOK_ALIKES = {
@@ -131,15 +131,15 @@ def suffix_of(name: str) -> str:
 
 
 def counted_suffix(name: str) -> str:
-    """The suffix under which a file that is left out is counted; empty if it is part of a sentence."""
+    """The suffix for counting ignored files; empty if it is not a real suffix, such as part of a sentence."""
     suffix = suffix_of(name)
     return suffix if len(suffix) <= LONGEST_SUFFIX and suffix.isprintable() and " " not in suffix else ""
 
 
 def is_image_name(name: str) -> bool | None:
-    """Whether a file of this name is an image that can be read; None where its content decides.
+    """Whether a file of this name is a readable image; None if its content must decide.
 
-    Files that are often as many as the images and never images, such as labels, need not be opened.
+    Files that are often as numerous as images but never images, such as labels, are not opened.
     """
     suffix = suffix_of(name)
     if suffix in IMAGE_SUFFIXES:
@@ -152,12 +152,12 @@ def is_image_name(name: str) -> bool | None:
 
 
 def is_image_header(start: bytes) -> bool:
-    """Whether a file that begins with `start`, its first `HEADER_BYTES` bytes, is an image that can be read."""
+    """Whether a file whose first `HEADER_BYTES` bytes are `start` is a readable image."""
     return _HEADER.match(start) is not None
 
 
 def unidentified(data: bytes, otherwise: str = "") -> str:
-    """Why a file's content is not read as an image; `otherwise` is added where it is nothing known either."""
+    """The reason why a file's content is not an image; `otherwise` is appended if its type is unknown."""
     if not data:
         return "the file is empty"
     known = next((kind for kind, start in _LOOK_ALIKES.items() if start.match(data[:HEADER_BYTES])), None)
@@ -166,24 +166,24 @@ def unidentified(data: bytes, otherwise: str = "") -> str:
 
 @dataclass
 class LeftOut:
-    """What is not read of folders and archives, hidden files apart."""
+    """The ignored files of folders and archives, except hidden files."""
 
     by_content: Counter[str] = field(default_factory=Counter)
     """Files that were opened and are not images, by suffix."""
     by_name: Counter[str] = field(default_factory=Counter)
     """Files that were not opened, by suffix."""
     broken_links: list[str] = field(default_factory=list)
-    """Links that lead nowhere and are not named like a file that would be read."""
+    """Broken links that are not named like an image."""
     loops: list[str] = field(default_factory=list)
-    """Links to a folder that they are in."""
+    """Links to a folder that contains them."""
 
     def lines(self) -> list[str]:
-        """A line for each kind of which there are any."""
+        """One line per non-empty kind."""
         lines = {
             "not images that Pillow can decode": _counted(self.by_content),
             "by their names, not opened": _counted(self.by_name),
-            "links that lead nowhere": names_of(sorted(self.broken_links)),
-            "links to a folder that they are in": names_of(sorted(self.loops)),
+            "broken links": names_of(sorted(self.broken_links)),
+            "links to a folder that contains them": names_of(sorted(self.loops)),
         }
         return [f"left out ({reason}): {what}" for reason, what in lines.items() if what]
 

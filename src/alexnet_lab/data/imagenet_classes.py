@@ -15,7 +15,7 @@ TABLE = Path(__file__).with_name("imagenet_classes.csv")
 class ImagenetClass(NamedTuple):
     wnid: str
     ilsvrc2012_id: int
-    """1 to 1000, `ILSVRC2012_ID` in the development kit; not the label, which is the place in the order."""
+    """1 to 1000, `ILSVRC2012_ID` in the development kit; the label is the position in the order instead."""
     name: str
 
 

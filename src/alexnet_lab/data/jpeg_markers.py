@@ -4,11 +4,11 @@ JPEG_MAGIC, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 START_OF_SCAN = 0xDA
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA), 0xFF}
-"""Markers that no length follows, and what fills the room between segments; in no ordinary file before its size."""
+"""Markers without a length, and fill bytes; ordinary files have none of them before the size."""
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width that a JPEG's header states; None where the header is not as plain as cameras write it."""
+    """Height and width from a JPEG's header; None if the header is unusual."""
     place = 2
     while data.startswith(JPEG_MAGIC) and place + 9 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
@@ -23,7 +23,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def is_cut(data: bytes) -> bool:
-    """Whether a JPEG has no end-of-image marker after its pixels begin: libjpeg decodes zeros there to grey."""
+    """Whether a JPEG's pixel data lacks an end-of-image marker: libjpeg would decode the missing part to grey."""
     if data.endswith(END_OF_IMAGE) or not data.startswith(JPEG_MAGIC):
         return False
     place = 2
@@ -32,6 +32,6 @@ def is_cut(data: bytes) -> bool:
         if marker == START_OF_SCAN:
             return data.find(END_OF_IMAGE, place) < 0
         if marker in WITHOUT_LENGTH or length < 2:
-            break  # an odd header; the decoder decides
+            break  # an unusual header; the decoder decides
         place += 2 + length
     return False

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a sample: a pure function of (seed, epoch, sample, purpose), on any worker or rank.
+"""Random numbers per sample: a pure function of (seed, epoch, sample, purpose), the same on any worker or rank.
 
 Counter-based: the four are absorbed one after the other by SplitMix64's mixer (Steele, Lea, Flood, "Fast splittable
 pseudorandom number generators", 2014), and the result seeds a SplitMix64 generator of the sample's own. Only whole
@@ -33,7 +33,7 @@ def uniforms(seed: int, epoch: int, samples: NDArray[np.int64], purpose: int, co
 
 def normals(seed: int, epoch: int, samples: NDArray[np.int64], purpose: int, count: int) -> NDArray[np.float64]:
     """[N, count] from N(0, 1): the quantiles of uniforms, one by one (0.1 us each), see the module."""
-    # Half a step up, as the quantile of 0 is infinite.
+    # Shifted by half a step, because the quantile of 0 is infinite.
     uniform = uniforms(seed, epoch, samples, purpose, count) + 2.0**-54
     quantiles = map(NormalDist().inv_cdf, uniform.ravel().tolist())
     return np.fromiter(quantiles, np.float64, uniform.size).reshape(uniform.shape)

@@ -1,4 +1,4 @@
-"""From a split to batches: one gather per micro-batch, on threads that work ahead where the split is worth it."""
+"""From a split to batches: one gather per micro-batch, with prefetching threads if the split benefits from them."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -48,11 +48,11 @@ class BatchLoader:
         self._start = (0, 0)
 
     def __len__(self) -> int:
-        """Micro-batches of a whole epoch, also of one that is entered in its middle."""
+        """Micro-batches of a whole epoch, also if the epoch is continued in the middle."""
         return len(self.batch_sampler)
 
     def start_at(self, epoch: int, micro_batch: int) -> None:
-        """Makes epoch `epoch` begin with its micro-batch number `micro_batch`; all others stay whole."""
+        """Makes epoch `epoch` begin with micro-batch number `micro_batch`; other epochs are unaffected."""
         self._start = (epoch, micro_batch)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -72,7 +72,7 @@ class BatchLoader:
                 batch = ahead.popleft().result()
                 ahead.extend(islice(jobs, 1))
                 yield batch
-        finally:  # also when the epoch is left in its middle
+        finally:  # also if the epoch is left early
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _gather(self, samples: NDArray[np.int64], global_size: int, epoch: int) -> Batch:
@@ -97,7 +97,7 @@ class BatchLoader:
         return images
 
     def state_dict(self) -> dict[str, int]:
-        """Empty, since `ImageDataModule` holds the position. It shows Lightning that this loader can resume."""
+        """Empty: `ImageDataModule` stores the position. The method shows Lightning that this loader can resume."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

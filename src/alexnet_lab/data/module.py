@@ -24,7 +24,7 @@ Protocol = Literal["center", "ten_crop"]
 
 
 class ImageDataModule(LightningDataModule):
-    """Everything before the network. Datasets differ by the object they pass in, not by a subclass.
+    """Everything before the network. Datasets pass in an object; they do not subclass.
 
     Rank, number of ranks and accumulation are read from the Trainer when one is attached, else they are 0, 1, 1.
 
@@ -92,7 +92,7 @@ class ImageDataModule(LightningDataModule):
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """How pixels become the network's input and its outputs become names."""
+        """The preprocessing of pixels, and the names of the classes."""
         size = self.augmentation.crop_size if self.augmentation else None
         mean_image = self.pipeline.mean_image if size else None
         # Not validated: a run may train on data that `predict` does not support.
@@ -111,17 +111,17 @@ class ImageDataModule(LightningDataModule):
         )
 
     def evaluate_by(self, protocol: Protocol) -> None:
-        """From now on evaluation sees the centre of each image, or ten views, see `ten_views`; then it cannot train.
+        """Evaluate on the centre of each image or on ten views, see `ten_views`; training is then impossible.
 
         Raises:
-            UserError: the dataset's images are not cropped, so there are no views of them.
+            UserError: the dataset's images are not cropped, so there are no views.
         """
         if protocol == "ten_crop" and self.augmentation is None:
             raise UserError(f"protocol=ten_crop: {self.spec.name} is not cropped; choose protocol=center")
         self.protocol = protocol
 
     def overview(self, with_test: bool = True) -> str:
-        """What is trained and measured on: a line about the classes, and one about the images of each split."""
+        """One line about the classes and one about the images of each split."""
         classes = self.spec.classes
         names: tuple[SplitName, ...] = ("train", "val", "test") if with_test else ("train", "val")
         splits = {name: self.dataset.split(name) for name in names}
@@ -142,7 +142,7 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         assert self.protocol == "center"
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-        # Whoever overfits a few batches wants the same ones in every epoch.
+        # Overfitting a few batches needs the same batches in every epoch.
         shuffled = not getattr(self.trainer, "overfit_batches", 0)
         loader = self._loader("train", self.batch_size, self.augmentation, shuffled, accumulate)
         loader.start_at(self._start["epoch"], self._start["step"] * accumulate)
@@ -155,7 +155,7 @@ class ImageDataModule(LightningDataModule):
         return self._loader("test", self.eval_batch_size, self._evaluation())
 
     def _evaluation(self) -> Augmentation | None:
-        """None, which is all of the stored image, for the views are cut on the device."""
+        """None, which means the whole stored image: the views are cropped on the device."""
         return self.augmentation.for_evaluation() if self.augmentation and self.protocol == "center" else None
 
     def _loader(
@@ -206,7 +206,7 @@ class ImageDataModule(LightningDataModule):
             return dict(self._start)
         epochs = self.trainer.fit_loop.epoch_progress.current.state_dict()
         epoch = epochs["processed"]
-        if epochs["started"] == epoch:  # between two epochs; the batch counters are still those of the last
+        if epochs["started"] == epoch:  # between two epochs, where the batch counters are still those of the last one
             return {"epoch": epoch, "step": 0}
         # `processed` and not `completed`, which follows only after the hook in which checkpoints are written.
         micro_batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.state_dict()["processed"]
@@ -216,7 +216,7 @@ class ImageDataModule(LightningDataModule):
         """Makes the train loaders of this fit begin at that position; `setup` resets it.
 
         Raises:
-            UserError: the classes are others than they were; or see `check_unchanged`.
+            UserError: the classes have changed; or see `check_unchanged`.
         """
         if difference := different_class(state_dict.get("classes", self.spec.classes), self.spec.classes):
             raise UserError(f"the data has changed since the checkpoint: {difference}")

@@ -1,4 +1,4 @@
-"""What is in a dataset's folder: a store, a stream, or image files that are decoded when they are read."""
+"""Opens a dataset's folder: a store, a stream, or image files that are decoded on demand."""
 
 import logging
 from collections.abc import Collection
@@ -33,18 +33,18 @@ class Source(Protocol):
     counts: dict[str, int]
     """Images by split."""
     transparency: Transparency | None
-    """What transparent pixels are composed over, see `to_square`."""
+    """The background of transparent pixels, see `to_square`."""
 
     def images(self, split: str) -> WindowedImages: ...
 
     def labels(self, split: str) -> NDArray[np.int64]: ...
 
     def identity(self, split: str) -> str:
-        """Of the split's images, see `Contents`."""
+        """The identity of the split's images, see `Contents`."""
 
 
 class StoreSource:
-    """What `prepare` has made."""
+    """A store, written by `prepare`."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._store = open_store(folder, name)
@@ -56,7 +56,7 @@ class StoreSource:
     def images(self, split: str) -> WindowedImages:
         if self.meta.format == "jpeg":
             return StoredJpegs(self._store.jpegs(split))
-        mapped = self._store.images(split)  # only its header is read
+        mapped = self._store.images(split)  # reads only its header
         return PixelFile(self._store.folder / split / PIXELS, NPY_HEADER_BYTES, mapped.shape)
 
     def labels(self, split: str) -> NDArray[np.int64]:
@@ -91,10 +91,10 @@ class FolderSource:
         return [(_name(split, sample), sample.blob) for split, found in self._splits.items() for sample in found]
 
     def leave_out(self, names: Collection[str]) -> None:
-        """Drop these images, as if their files did not exist; names of files that do not exist have no effect.
+        """Drop these images, as if their files did not exist; unknown names have no effect.
 
         Raises:
-            UserError: a class or a split would have no images left.
+            UserError: a class or a split would have no images.
         """
         for split, samples in self._splits.items():
             kept = [sample for sample in samples if _name(split, sample) not in names]
@@ -127,9 +127,9 @@ def _name(split: str, sample: Sample) -> str:
 def open_source(
     place: str, name: str, transparency: Transparency | None = "white"
 ) -> StoreSource | StreamSource | FolderSource:
-    """The store or the stream in the folder `place`, or else the images in it or in the archive that it is.
+    """Open the store, stream or images in the folder or archive `place`.
 
-    A stream may be at an address, too. `transparency` applies to images; stores and streams have their own.
+    A stream can also be at an address. `transparency` applies to images; stores and streams have their own.
 
     Raises:
         UserError: nothing is found (the message gives the command that makes a store), or the data are damaged.

@@ -1,4 +1,4 @@
-"""The data module of photographs: of the configurations `imagenet`, `imagenette` and `image_folder`.
+"""The data module of photographs, for the configurations `imagenet`, `imagenette` and `image_folder`.
 
 Source of the published constants: facebookarchive/fb.resnet.torch, `datasets/imagenet.lua`.
 """
@@ -58,7 +58,7 @@ class Photographs:
         return [f"folder: {self.images.folder}"]
 
     def mean_image(self) -> MeanImage | None:
-        """None where channels' means are subtracted."""
+        """None if per-channel means are subtracted."""
         if self._mean not in ("image_centre", "image_at_crop"):
             return None
         grey_levels = torch.from_numpy(self.images.store.mean_image().copy())
@@ -108,18 +108,17 @@ def photographs(
 ) -> ImageDataModule:
     """The data module of `conf/data/imagenet.yaml`, where each argument is explained.
 
-    The images need not be there yet, unless `num_classes` is None; they are looked at by `prepare_data`, `spec` and
-    `preprocessing`.
+    Unless `num_classes` is None, the images need not exist yet; `prepare_data`, `spec` and `preprocessing` read them.
 
     Raises:
-        UserError: a value is out of range, or does not go with another.
+        UserError: a value is out of range, or contradicts another.
     """
     _check(crop, crop_size, channels, mean)
     amount = 0 if colour == "off" else colour_std
     augmentation = Augmentation(crop, crop_size, flip, rotation, scaling, jitter, amount, colour_until_epoch)
     images = StoredImages(dir, name, num_classes, val_size, split_seed, transparency, unreadable)
     if num_classes is None:
-        images.prepare()  # refuses, with the true number
+        images.prepare()  # raises, naming the true number
     dataset = Photographs(images, mean, std)
 
     def pipeline() -> InputPipeline:

@@ -1,4 +1,4 @@
-"""The input pipeline on the device: stored pixels to what the network reads.
+"""The input pipeline on the device: from stored pixels to the network's input.
 
 Shapes: N images, C channels, H W stored or cut-out size, S the network's input size.
 """
@@ -27,7 +27,7 @@ NOTHING_DRAWN = Draws()
 
 @lru_cache(maxsize=16)
 def resize_matrix(stored: int, size: int, device: torch.device) -> Tensor:
-    """float32 [size, stored]: bilinear interpolation along one axis, with antialiasing where `size` is the smaller."""
+    """float32 [size, stored]: bilinear interpolation along one axis, antialiased if `size` is smaller."""
     return F.interpolate(
         torch.eye(stored, device=device)[None, None], size=(size, stored), mode="bilinear", antialias=True
     )[0, 0]
@@ -42,7 +42,7 @@ class ColourNoise:
     vectors: Tensor
     """[3, 3], columns."""
     divisor: float = 1.0
-    """The image is divided by this after the noise was added."""
+    """The image is divided by this after the noise is added."""
 
     def to(self, device: torch.device) -> "ColourNoise":
         return ColourNoise(self.lengths.to(device, torch.float32), self.vectors.to(device, torch.float32), self.divisor)
@@ -66,7 +66,7 @@ class MeanImage:
         return self.pixels[:, top : top + size, left : left + size]
 
     def under(self, size: int, draws: Draws) -> Tensor:
-        """[N, C, size, size] or [C, size, size]: what to subtract from windows of `size`, mirrored ones included."""
+        """[N, C, size, size] or [C, size, size]: the mean to subtract from windows of `size`, mirrored or not."""
         if not self.at_crop or draws.corner is None:
             return self.centre(size)
         mean = windows(self.pixels, draws.corner, size)
@@ -114,12 +114,12 @@ class InputPipeline:
             pixels = rotate_and_scale(pixels, draws.rotation, draws.scaling)
         if draws.jitter is not None:
             pixels = jitter(pixels, draws.jitter)
-        # Before the resize, which keeps linear relations and often has fewer pixels before than after.
+        # Before the resize, which is linear and usually enlarges: fewer pixels to process.
         pixels = self._resized(self._normalised(pixels, draws))
         return pixels.contiguous(memory_format=self.memory_format)
 
     def _normalised(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Changes `pixels` itself."""
+        """Modifies `pixels` in place."""
         self._move_constants(pixels.device)
         std = self.std
         if self.mean_image is not None:
@@ -135,7 +135,7 @@ class InputPipeline:
         return pixels
 
     def _move_constants(self, device: torch.device) -> None:
-        """Moves mean image and noise to the device for good: a copy in every step would make the host wait."""
+        """Moves mean image and noise to the device once: a copy per step would make the host wait."""
         if self._device == device:
             return
         self._device = device

@@ -1,4 +1,4 @@
-"""From image files to the network's input and from its outputs to names, as evaluation in a run does it.
+"""From image files to the network's input, and from its outputs to class names, as in a run's evaluation.
 
 N images, V views of each, C channels, S the network's input size.
 """
@@ -63,28 +63,28 @@ class Preprocessing(BaseModel):
             raise UserError(f"this checkpoint's preprocessing is not supported: {key}: {detail['msg']}") from error
 
     def facts(self) -> dict[str, Any]:
-        """Plain containers and tensors, as a checkpoint has them; what is None is left out."""
+        """Plain containers and tensors for a checkpoint, without entries that are None."""
         return self.model_dump(exclude_none=True)
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """[C, H, H], the square that is kept of an image file; of photographs H is `stored_size`.
+        """The centre square of an image file, [C, H, H]; for photographs H is `stored_size`.
 
         Raises:
-            Unreadable: damaged, too large, or no image.
+            Unreadable: damaged, too large, or not an image.
         """
         mode: Literal["L", "RGB"] = "L" if self.channels == 1 else "RGB"
         square = to_square(data, mode, self.crop_size is None, self.transparency)
         return square[None] if square.ndim == 2 else square.transpose(2, 0, 1)
 
     def check_ten_crop(self) -> None:
-        """UserError where there are no ten different views."""
+        """Raises UserError if there are no ten different views."""
         if self.crop_size is None or self.stored_size is None or self.crop_size >= self.stored_size:
             raise UserError("protocol=ten_crop: this network's images are not cropped; choose protocol=center")
 
     def inputs(
         self, squares: Sequence[NDArray[np.uint8]], ten_crop: bool = False, device: torch.device = CPU
     ) -> Tensor:
-        """float32 [N * V, C, S, S] from the results of `decode`; V is 10 or 1, an image's views together."""
+        """float32 [N * V, C, S, S] from the results of `decode`; V is 10 or 1, the views of an image adjacent."""
         if self.crop_size is None:  # squares of different sizes
             return torch.cat([self._pipeline(torch.tensor(square, device=device)[None]) for square in squares])
         pixels, size = torch.from_numpy(np.stack(squares)).to(device), self.crop_size
@@ -101,7 +101,7 @@ class Preprocessing(BaseModel):
         return InputPipeline(self.image_size, self.mean, self.std, mean_image=mean_image)
 
     def described(self) -> dict[str, Any]:
-        """The facts for people and for programs in other languages, as JSON allows; images as base64 of float32."""
+        """A description for people and other programs, as JSON; images as base64 of float32."""
         facts = self.model_dump(exclude={"mean_image", "whole_mean_image"}, exclude_none=True)
         facts["layout"] = "images float32 [N, channels, image_size, image_size], RGB or grey"
         facts["steps"] = self._steps()

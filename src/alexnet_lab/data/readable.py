@@ -34,11 +34,11 @@ from alexnet_lab.errors import UserError
 log = logging.getLogger(__name__)
 
 PER_JOB = 64
-"""Files per unit of work of a thread."""
+"""Number of files per task of a thread."""
 HEADER_SECONDS = 30.0
-"""At most for all headers; on a local disk it is enough for a million files."""
+"""Time limit for all headers; on a local disk it suffices for a million files."""
 HEADS = (4096, 2**17, MAX_BYTES)
-"""Bytes from the start of a file in which its header is looked for, one after the other."""
+"""Numbers of bytes at the start of a file that are searched for its header, in this order."""
 
 
 T = TypeVar("T")
@@ -53,11 +53,11 @@ class Unread(NamedTuple):
 
 
 Images = Sequence[tuple[str, Blob]]
-"""`split/class/file`, and where its bytes are."""
+"""`split/class/file`, and the location of its bytes."""
 
 
 def without_header(images: Images) -> list[Unread]:
-    """The files that are missing, empty, no images, or cut off before the image's size.
+    """The files that are missing, empty, not images, or cut off before the image's size.
 
     Stops after `HEADER_SECONDS`, for slow file systems, and logs how many files were checked.
     """
@@ -78,7 +78,7 @@ def without_header(images: Images) -> list[Unread]:
 
 
 def undecodable(folder: Path, images: Images) -> list[Unread]:
-    """The images of `folder` that cannot be decoded; each is decoded as training does it, unless the cache has it."""
+    """The images of `folder` that cannot be decoded. Decodes like training; skips images in the cache."""
     cache = _cache_file(folder)
     kept = _kept(cache)
     keys: list[NDArray[np.uint64]] = []
@@ -106,7 +106,7 @@ def undecodable(folder: Path, images: Images) -> list[Unread]:
 
 
 def _in_threads(work: Callable[[Images], T], images: Images) -> Iterator[T]:
-    """What `work` returns for each part of `images`, in any order; reading and decoding leave Python's lock."""
+    """The results of `work` for each part of `images`, in any order; reading and decoding release the GIL."""
     with ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
         jobs: list[Future[T]] = [
             pool.submit(work, images[start : start + PER_JOB]) for start in range(0, len(images), PER_JOB)
@@ -119,7 +119,7 @@ def _in_threads(work: Callable[[Images], T], images: Images) -> Iterator[T]:
 
 
 def _fault(blob: Blob) -> str:
-    """Why an image cannot be decoded; empty when it can."""
+    """The reason why an image cannot be decoded; empty if it can."""
     try:
         ImageFiles([blob]).window(0, 0, 0, 1, 1)
     except UserError as error:
@@ -128,7 +128,7 @@ def _fault(blob: Blob) -> str:
 
 
 def _header_fault(blob: Blob) -> str:
-    """Why an image's header cannot be read; empty when it can."""
+    """The reason why an image's header cannot be read; empty if it can."""
     if blob.size > MAX_BYTES:
         return f"{blob.size:,} bytes, at most {MAX_BYTES:,} are read"
     try:
@@ -145,18 +145,18 @@ def _header_fault(blob: Blob) -> str:
 
 
 def _size(head: bytes) -> tuple[int, int] | None:
-    """Height and width; None where Pillow finds neither in these bytes."""
+    """Height and width; None if Pillow does not find them in these bytes."""
     try:
         with Image.open(io.BytesIO(head), formats=FORMATS) as image:
             return image.height, image.width
     except Image.DecompressionBombError:
         return MAX_PIXELS, 2
-    except Exception:  # Pillow raises nearly anything over damaged files
+    except Exception:  # Pillow raises almost any exception for damaged files
         return None
 
 
 def _key(blob: Blob) -> int:
-    """A number that changes with the file; any number if the file is missing."""
+    """A hash that changes with the file; any number if the file is missing."""
     changed = 0
     with suppress(OSError):
         changed = os.stat(blob.file).st_mtime_ns
@@ -165,13 +165,13 @@ def _key(blob: Blob) -> int:
 
 
 def _among(keys: NDArray[np.uint64], kept: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of the keys are kept; `kept` is ascending. `np.isin` would sort it at each call."""
+    """Which of the keys are in `kept`, which is ascending. `np.isin` would sort it at each call."""
     places = np.searchsorted(kept, keys)
     return np.append(kept, np.uint64(0))[places] == keys if len(kept) else np.zeros(len(keys), np.bool_)
 
 
 def _cache_file(folder: Path) -> Path | None:
-    """None where there is no home folder. Other versions of the decoders have a file of their own."""
+    """None if there is no home folder. Each version of the decoders has its own file."""
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
@@ -182,7 +182,7 @@ def _cache_file(folder: Path) -> Path | None:
 
 
 def _kept(cache: Path | None) -> NDArray[np.uint64]:
-    """The keys in the cache, ascending; none where it is missing or damaged."""
+    """The keys in the cache, ascending; empty if it is missing or damaged."""
     with suppress(OSError, ValueError, EOFError):
         keys = np.load(cache, allow_pickle=False) if cache else None
         if keys is not None and keys.dtype == np.uint64 and keys.ndim == 1:
@@ -191,7 +191,7 @@ def _kept(cache: Path | None) -> NDArray[np.uint64]:
 
 
 def _keep(cache: Path | None, keys: NDArray[np.uint64]) -> None:
-    """A cache that cannot be written costs time, not the run."""
+    """Write the cache; a failure costs only time and is logged."""
     if cache is None:
         return
     data = io.BytesIO()

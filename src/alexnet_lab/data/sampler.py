@@ -1,4 +1,4 @@
-"""Which samples, in which order, on which rank: a pure function of (seed, epoch), the same for any number of ranks.
+"""The order of the samples and their ranks: a pure function of (seed, epoch), the same for any number of ranks.
 
 The order of an epoch is cut into global batches of `batch_size` samples, one per optimizer step; the last may be
 smaller, nothing is dropped and nothing repeated. A global batch is dealt like cards to its
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-# One stream per use of randomness, so that equal seeds in different uses give unrelated numbers.
+# One stream per use, so that equal seeds in different uses give independent numbers.
 ORDER_STREAM = 0
 SPLIT_STREAM = 1
 CHUNK_STREAM = 2
@@ -19,7 +19,7 @@ PLACE_STREAM = 3
 
 
 def random_order(num_samples: int, seed: int, epoch: int = 0, stream: int = ORDER_STREAM) -> NDArray[np.int64]:
-    """A permutation of `range(num_samples)`, determined by the arguments alone; 1.28 million samples take 0.2 s.
+    """A permutation of `range(num_samples)`, determined only by the arguments; 1.28 million samples take 0.2 s.
 
     Sorts the raw words of a Philox generator keyed by (seed, epoch): NumPy keeps the words of its bit generators the
     same in every version, and does not promise that of `Generator.permutation` (NEP 19).
@@ -33,13 +33,13 @@ def random_order(num_samples: int, seed: int, epoch: int = 0, stream: int = ORDE
 def part_of_step(
     order: NDArray[np.int64], step: int, part: int, num_parts: int, batch_size: int
 ) -> tuple[NDArray[np.int64], int]:
-    """The samples of one of the `num_parts` parts of global batch `step`, and the size of that whole global batch."""
+    """The samples in one of the `num_parts` parts of global batch `step`, and the size of the whole global batch."""
     batch = order[step * batch_size : (step + 1) * batch_size]
     return batch[part::num_parts], len(batch)
 
 
 class EpochOrder:
-    """The order of the epoch that was set last: shuffled by (seed, epoch), or ascending.
+    """The order of the current epoch: shuffled by (seed, epoch), or ascending.
 
     With `chunks`, int64 [num_samples], samples of one chunk follow each other, for chunks that are fetched one by one:
     the chunks come in shuffled order, and the samples of each in shuffled order; or both ascending.

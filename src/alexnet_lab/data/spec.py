@@ -1,4 +1,4 @@
-"""The batch that the data package gives to the network, and the facts about a dataset.
+"""The batch for the network, and the facts about a dataset.
 
 Shapes: N samples of this rank's micro-batch, V views of each, C channels, H W stored size, S the network's input size,
 K classes.
@@ -27,7 +27,7 @@ class Draws(NamedTuple):
     rotation: Tensor | None = None
     """float32 [N], degrees, counter-clockwise."""
     scaling: Tensor | None = None
-    """float32 [N], 1.1 enlarges by a tenth."""
+    """float32 [N], 1.1 enlarges by 10 %."""
     jitter: Tensor | None = None
     """float32 [N, 3], factors of brightness, contrast and saturation."""
     colour: Tensor | None = None
@@ -35,7 +35,7 @@ class Draws(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One rank's part of one micro-batch; N is 0 where the last global batch is smaller than the number of parts."""
+    """One rank's part of one micro-batch; N is 0 if the last global batch has fewer samples than parts."""
 
     images: Tensor
     """uint8 [N, C, H, W] from the loader; float [N * V, C, S, S] after the pipeline, a sample's views together."""
@@ -62,7 +62,7 @@ def mean_over_views(logits: Tensor, num_samples: int) -> Tensor:
 
 
 def different_class(before: Sequence[str], now: Sequence[str]) -> str | None:
-    """A sentence about the first label whose class has changed; None if none has."""
+    """A description of the first label whose class has changed; None if there is none."""
     for label, (one, two) in enumerate(zip_longest(before, now, fillvalue="no class")):
         if one != two:
             return printable(f"class {label} was {one}, it is {two}")
@@ -81,10 +81,10 @@ class DataSpec:
     classes: tuple[str, ...]
     channels: int
     mean: tuple[float, ...]
-    """Per channel or one for all, of pixels in [0, 1]."""
+    """Per channel, or one value for all channels, for pixels in [0, 1]."""
     std: tuple[float, ...]
     transparency: Transparency | None = "white"
-    """What transparent pixels of image files are composed over, see `to_square`."""
+    """The background of transparent pixels in image files, see `to_square`."""
 
     def __post_init__(self) -> None:
         for key, values in (("mean", self.mean), ("std", self.std)):

@@ -1,4 +1,4 @@
-"""ImageNet and its like: RGB images of 256 x 256, from a store, or from image files that are made so when read."""
+"""ImageNet and similar datasets: RGB images of 256 x 256 from a store, or from image files scaled on reading."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 OnUnreadable = Literal["fail", "skip"]
 SHOWN = 10
-"""Unreadable files in a message."""
+"""Number of unreadable files in a message."""
 
 
 class StoredImages:
-    """The splits of a source, which is opened when it is first needed.
+    """The splits of a source, which is opened at first use.
 
     Args:
         num_classes: as configured; None is refused with the true number.
@@ -67,12 +67,12 @@ class StoredImages:
 
     @property
     def skips_unreadable(self) -> bool:
-        """Whether images are left out by what `find_unreadable` finds."""
+        """Whether the images found by `find_unreadable` are left out."""
         return self._unreadable == "skip" and isinstance(self.source, FolderSource)
 
     @cached_property
     def _readable(self) -> StoreSource | StreamSource | FolderSource:
-        """The source without the images that are left out; UserError when a class has no others."""
+        """The source without the left-out images; UserError if a class has no other images."""
         source = self.source
         if self._unreadable == "skip" and isinstance(source, FolderSource):
             if self._left_out is None:
@@ -111,12 +111,12 @@ class StoredImages:
         return found
 
     def leave_out(self, names: Collection[str]) -> None:
-        """Leave out these images instead of those that `find_unreadable` finds. Call it before using anything else."""
+        """Leave out these images instead of those of `find_unreadable`. Call this first."""
         self._left_out = names
 
     @property
     def store(self) -> StoreSource | StreamSource:
-        """UserError when the source has no statistics."""
+        """The statistics; UserError if the source has none."""
         if isinstance(self.source, FolderSource):
             choice = (override("data", self.name), override("source", self.folder), "data.dir=NEW_FOLDER")
             raise UserError(
@@ -127,7 +127,7 @@ class StoredImages:
         return self.source
 
     def prepare(self) -> None:
-        """Only checks; missing data are made by the command `prepare`.
+        """Only checks; the command `prepare` creates missing data.
 
         Raises:
             UserError: see `source`; or image files have no header.
@@ -160,7 +160,7 @@ class StoredImages:
         return split
 
     def contents(self) -> dict[SplitName, Contents]:
-        """Which images of the source each split is, or is drawn from."""
+        """The images of the source that each split consists of, or is drawn from."""
         if not self._contents:
             source = self._readable
             parts: dict[SplitName, str] = {name: self._part(name) for name in get_args(SplitName)}
@@ -172,14 +172,14 @@ class StoredImages:
         return self._contents
 
     def _part(self, name: SplitName) -> str:
-        """Which of the source's splits it is, or is a part of."""
+        """The split of the source that contains its images."""
         if name == "train" or (name == "val" and self._val_size):
             return "train"
         return next(part for part in (name, "val", "train") if part in self._readable.counts)
 
 
 def _listed(unread: Sequence[Unread]) -> str:
-    """A line per file, for the first few."""
+    """One line per file, for the first few."""
     lines = [f"  {printable(image.file)}: {printable(image.reason)}" for image in unread[:SHOWN]]
     more = [f"  and {len(unread) - SHOWN:,} more"] if len(unread) > SHOWN else []
     return "\n".join([*lines, *more])

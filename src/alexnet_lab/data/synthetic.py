@@ -1,4 +1,4 @@
-"""Made-up images of any size, channels and classes, for tests and smoke runs: no files, and learnable in a few steps.
+"""Synthetic images of any size, channels and classes for tests: no files, and learnable in a few steps.
 
 Each class has a prototype of coarse random blocks; an image is its class's prototype under pixel noise.
 """
@@ -14,13 +14,13 @@ from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.errors import UserError
 
 BLOCKS = 4
-"""Blocks of a prototype along each side."""
+"""Number of blocks per side of a prototype."""
 NOISE = 32.0
-"""Standard deviation of the noise, in grey levels."""
+"""Standard deviation of the noise in grey levels."""
 
 
 class Synthetic:
-    """Images uint8 [n, C, stored_size, stored_size], a function of the arguments alone; classes as equal as can be."""
+    """Images uint8 [n, C, stored_size, stored_size], determined only by the arguments; classes of about equal size."""
 
     def __init__(self, spec: DataSpec, stored_size: int, sizes: dict[SplitName, int], split_seed: int) -> None:
         self.spec = spec
@@ -30,7 +30,7 @@ class Synthetic:
         self._instantiated: dict[SplitName, Split] = {}
 
     def prepare(self) -> None:
-        """Nothing to fetch."""
+        """Nothing to download."""
 
     def split(self, name: SplitName) -> Split:
         if name not in self._instantiated:
@@ -38,15 +38,15 @@ class Synthetic:
         return self._instantiated[name]
 
     def contents(self) -> dict[SplitName, Contents]:
-        """Empty: the settings alone decide."""
+        """Empty: the settings alone determine the images."""
         return {}
 
     def places(self) -> list[str]:
-        return ["made in memory at every start: there is nothing to prepare"]
+        return ["generated in memory at every start; nothing to prepare"]
 
     def _make(self, number: int, size: int) -> Split:
         labels = np.arange(size) % self.spec.num_classes
-        # Spawned generators: the same prototypes in every split, other noise in each.
+        # Spawned generators: the same prototypes, but different noise, in each split.
         prototypes, *noise = np.random.default_rng(self._seed).spawn(1 + len(self._sizes))
         blocks = prototypes.uniform(0, 255, (self.spec.num_classes, self.spec.channels, BLOCKS, BLOCKS))
         block = np.arange(self._stored_size) * BLOCKS // self._stored_size

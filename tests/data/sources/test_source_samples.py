@@ -109,8 +109,8 @@ def test_links_are_read_but_for_loops_and_links_that_lead_nowhere(tmp_path):
     nowhere = [f"{tmp_path}/{split}/{name}" for split in ("train", "val") for name in ("gone", "self")]
     loops = [f"{tmp_path}/{split}/{name}/up" for split in ("train", "val") for name in ("cats", "pets")]
     assert list(samples.remarks) == [
-        f"left out (links that lead nowhere): {', '.join(nowhere)}",
-        f"left out (links to a folder that they are in): {', '.join(loops)}",
+        f"left out (broken links): {', '.join(nowhere)}",
+        f"left out (links to a folder that contains them): {', '.join(loops)}",
     ]
 
 

@@ -228,7 +228,7 @@ def test_a_finished_store_is_left_as_it_is(small_images, tmp_path, contents):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "jpeg"}, "holds a store of format=uint8; delete it first"),
+        ({"format": "jpeg"}, "contains a store of format=uint8; delete it first"),
         ({"name": "other"}, "contains the store of imagenet, not of other"),
         ({"num_classes": 1000}, "data.num_classes is 1000, the source has training images of 3"),
         ({"workers": 0}, "workers must be at least 1, got 0"),
@@ -261,7 +261,7 @@ def test_a_partial_store_of_other_settings_is_refused(small_images, tmp_path, mo
             prepare(source, tmp_path / "store", **QUICK)
     with pytest.raises(UserError, match=r"store.partial was started with other settings \(different: format\)"):
         prepare(source, tmp_path / "store", format="jpeg", **QUICK)
-    with pytest.raises(UserError, match=r"store\.partial was begun, and the command that began it finishes it"):
+    with pytest.raises(UserError, match=r"store\.partial is unfinished; repeat the command that started it"):
         open_store(tmp_path / "store")
     prepare(source, tmp_path / "store", **QUICK)
 

@@ -61,7 +61,7 @@ def with_checksums(store, name="mean_image.npy", without=None):
         (lambda store: (store / "val/images.npy").unlink(), "val/images.npy is missing"),
         (lambda store: with_label(store / "train/labels.npy", 3), r"label 3 is not in \[0, 3\)"),
         (lambda store: with_label(store / "val/labels.npy", -1), r"label -1 is not in \[0, 3\)"),
-        (lambda store: with_meta(store, version=2), "is a store of version 2, this program reads 1"),
+        (lambda store: with_meta(store, version=2), "is a store of version 2, but this program reads 1"),
         (lambda store: with_meta(store, name="imagenette"), "contains the store of imagenette, not of imagenet"),
         (lambda store: with_meta(store, counts={"train": 13, "val": 6}), "cannot hold 13 images"),
         (lambda store: with_meta(store, counts="many"), "meta.json is damaged"),
@@ -74,10 +74,10 @@ def with_checksums(store, name="mean_image.npy", without=None):
         (lambda store: with_meta(store, covariance=[[1.0] * 3] * 2), "meta.json is damaged .*covariance"),
         (lambda store: with_checksums(store, "../outside.npy"), r"do not fit a store: \.\./outside.npy"),
         (lambda store: with_checksums(store, without="val/labels.npy"), "do not fit a store: val/labels.npy"),
-        (lambda store: with_meta(store, meta_sha256="0" * 64), "meta.json is damaged: it is not what was written"),
+        (lambda store: with_meta(store, meta_sha256="0" * 64), "meta.json is damaged: its checksum differs"),
         (lambda store: cut(store / META), "meta.json is damaged"),
         (lambda store: (store / META).write_bytes(b"\xff\xfe"), "meta.json cannot be read"),
-        (lambda store: (store / META).unlink(), "is without meta.json; .*prepare.py data=imagenet source="),
+        (lambda store: (store / META).unlink(), "has no meta.json; .*prepare.py data=imagenet source="),
         (lambda store: shutil.rmtree(store), r"(?s)there is no folder .*prepare.py data=imagenet source="),
         (lambda store: (store / META).write_text("[" * 100_000), "meta.json is damaged"),
         (lambda store: with_byte(store / "train/labels.npy", 20, 0x5A), "train/labels.npy is damaged"),
@@ -103,7 +103,7 @@ def test_verify_names_the_file_and_block_of_a_flipped_byte(store):
 def test_a_changed_meta_is_seen_when_the_store_is_opened(store):
     digest = json.loads((store / META).read_text())["meta_sha256"]
     with_meta(store, mean=[0.5, 0.5, 0.5], meta_sha256=digest)
-    with pytest.raises(UserError, match=r"meta\.json is damaged: it is not what was written"):
+    with pytest.raises(UserError, match=r"meta\.json is damaged: its checksum differs"):
         open_store(store)
 
 

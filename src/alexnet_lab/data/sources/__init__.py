@@ -1,1 +1,1 @@
-"""Where labelled images come from: folders, tar and zip archives in the layouts that ImageNet is handed around in."""
+"""Sources of labelled images: folders, tar and zip archives, in the usual layouts of ImageNet."""

@@ -1,4 +1,4 @@
-"""The images that somebody names: files, folders, archives and patterns."""
+"""The images named on the command line: files, folders, archives and patterns."""
 
 import glob
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +13,11 @@ from alexnet_lab.errors import UserError
 
 class GivenImage(NamedTuple):
     path: str
-    """As it was named; in a folder or an archive, with the path inside."""
+    """The path as given; in a folder or an archive, with the path inside."""
     blob: Blob
 
     folders: tuple[str, ...]
-    """The names of the folders that may be its class: those in the named place, from the top, and the place's own."""
+    """Names of folders that may be its class: those inside the given path, from the top, and the path itself."""
 
 
 def given_images(places: Sequence[str], left_out: LeftOut | None = None) -> list[GivenImage]:
@@ -27,7 +27,7 @@ def given_images(places: Sequence[str], left_out: LeftOut | None = None) -> list
     added to `left_out`. In patterns `**` matches any folders.
 
     Raises:
-        UserError: a place is missing, a pattern fits nothing, there is no image, or an archive is damaged.
+        UserError: a place is missing, a pattern matches nothing, there is no image, or an archive is damaged.
     """
     left_out = LeftOut() if left_out is None else left_out
     found = {image.path: image for place in places for image in sorted(_below(place, left_out))}

@@ -1,4 +1,4 @@
-"""Which folders of a source are its splits and their classes. What can be read in two ways is refused.
+"""Finds the splits and classes in the folders of a source. Ambiguous layouts are refused.
 
 Classes are the folders directly in a split, as with torchvision's ImageFolder; images at any depth below belong to
 them. A source without splits is one split, `train`, with the top folders as its classes; where the only top folder
@@ -15,7 +15,7 @@ from alexnet_lab.data.sources.tree import Folder, Place
 from alexnet_lab.errors import names_of, printable
 
 LEFT_OUT = {"ILSVRC2012_img_train_t3", "ILSVRC2012_img_test", "ILSVRC2012_img_test_v10102019"}
-"""ImageNet's archives of training images that are in the training set already, and of images without labels."""
+"""ImageNet's archives of images that are already in the training set, and of images without labels."""
 EXPECTED = "expected are train/<class>/* and val/<class>/*, or <class>/*"
 MOVE_CLASSES = "move all class folders into a folder called train"
 IF_CLASS = f"if it is a class, {MOVE_CLASSES}"
@@ -24,20 +24,20 @@ IF_CLASS = f"if it is a class, {MOVE_CLASSES}"
 @dataclass(frozen=True)
 class Layout:
     splits: dict[str, Folder]
-    """By `train`, `val` and `test`: the folders of the classes."""
+    """By `train`, `val` and `test`: the folder that contains the class folders."""
     aside: list[Folder]
-    """Folders next to the splits, whose images are in no split."""
+    """Folders next to the splits; their images belong to no split."""
     stray: list[Listed]
     """Images next to the splits or above them."""
     wrapper: str = ""
-    """Without splits, the only folder, whose folders are the classes; empty where the classes are at the top."""
+    """Without splits: the only top folder, which contains the classes; empty if the classes are at the top."""
 
 
 def find_layout(root: Folder, place: Place) -> Layout:
     """The splits of a source that has images.
 
     Raises:
-        UserError: a folder's name or place could mean two things; splits clash or have no classes.
+        UserError: a folder's name or position is ambiguous; splits clash or have no classes.
     """
     level = root
     stray = [*root.files]
@@ -56,7 +56,7 @@ def find_layout(root: Folder, place: Place) -> Layout:
 
 
 def classes_of(folder: Folder, place: Place) -> Mapping[str, list[tuple[str, Listed]]]:
-    """By class, its images with their paths below the class's folder."""
+    """By class: its images, with paths relative to the class's folder."""
     flat = [one for one in folder.subfolders.values() if one.files]
     deep = [one for one in folder.subfolders.values() if one.subfolders]
     if flat and deep:
@@ -73,7 +73,7 @@ def classes_of(folder: Folder, place: Place) -> Mapping[str, list[tuple[str, Lis
 
 
 def _is_wrapper(folder: Folder) -> bool:
-    """Whether a folder that is alone in its parent only holds the dataset, as `flowers/` in `flowers.zip` does."""
+    """Whether an only folder is just a wrapper of the dataset, such as `flowers/` in `flowers.zip`."""
     inner, meant = _named_like_splits(folder), split_meant(folder.name)
     if meant is None:
         return bool(folder.subfolders)
@@ -81,7 +81,7 @@ def _is_wrapper(folder: Folder) -> bool:
 
 
 def _named_like_splits(folder: Folder) -> dict[str, str]:
-    """The split of each subfolder that is called like one."""
+    """The split of each subfolder that is named like one."""
     meant = {name: split_meant(name) for name in folder.subfolders if name not in LEFT_OUT}
     return {name: found.split for name, found in meant.items() if found}
 
@@ -109,7 +109,7 @@ def _plain(root: Folder, level: Folder, stray: list[Listed], place: Place) -> La
 
 
 def _check_not_splits(level: Folder, classes: Mapping[str, Folder], place: Place) -> None:
-    """Refuse `fold1, fold2` and `tr, te` that have the same folders in them: parts of the data, not classes."""
+    """Refuse folders such as `fold1, fold2` or `tr, te` with the same subfolders: these are not classes."""
     if not are_named_like_parts(classes):
         return
     inner = [{*folder.subfolders} for folder in classes.values() if not folder.files]
@@ -125,7 +125,7 @@ def _check_not_splits(level: Folder, classes: Mapping[str, Folder], place: Place
 
 
 def _splits(level: Folder, named: Mapping[str, str], place: Place) -> dict[str, Folder]:
-    """By split, the folder of its classes; `named` are the folders of `level` that are called like splits."""
+    """By split: the folder of its classes; `named` are the folders in `level` that are named like splits."""
     where, folders = place.of(level.path), level.subfolders
     unclear = [name for name, split in named.items() if split == UNCLEAR]
     if unclear:
@@ -155,7 +155,7 @@ def _splits(level: Folder, named: Mapping[str, str], place: Place) -> dict[str, 
 
 
 def _innermost(folder: Folder) -> Folder:
-    """`seg_train/seg_train` for `seg_train`, as some archives have it."""
+    """`seg_train/seg_train` for `seg_train`, as in some archives."""
     meant = split_meant(folder.name)
     while not folder.files and len(folder.subfolders) == 1:
         (inner,) = folder.subfolders.values()
@@ -167,7 +167,7 @@ def _innermost(folder: Folder) -> Folder:
 
 
 def _check_aside(aside: list[Folder], splits: Mapping[str, Folder], place: Place) -> None:
-    """Refuse a folder next to the splits that may be meant as a split, as a part of one, or as a class."""
+    """Refuse a folder next to the splits that may be a split, a part of one, or a class."""
     for folder in aside:
         if folder.name in LEFT_OUT:
             continue
@@ -182,7 +182,7 @@ def _check_aside(aside: list[Folder], splits: Mapping[str, Folder], place: Place
 
 
 def _check_classes(folder: Folder, splits: Mapping[str, Folder], place: Place) -> None:
-    """Refuse a split with images in and outside of folders of classes, or with splits within it."""
+    """Refuse a split that has images outside of class folders, or splits inside it."""
     classes = folder.subfolders
     if folder.files and classes:
         place.refuse(
@@ -191,7 +191,7 @@ def _check_classes(folder: Folder, splits: Mapping[str, Folder], place: Place) -
         )
     named = [name for name in classes if (meant := split_meant(name)) and meant.exactly]
     for name in named:
-        # A class may be called so, such as the vehicle, where it is one in other splits, too.
+        # A class may have such a name (the vehicle `train`) if other splits have it as a class, too.
         if len(named) == len(classes) or sum(name in other.subfolders for other in splits.values()) < 2:
             place.refuse(
                 f"{place.of(classes[name].path)} is named like a split within a split; {EXPECTED}; rename it if it is "

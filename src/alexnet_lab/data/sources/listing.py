@@ -1,4 +1,4 @@
-"""Every image and label file below folders and in tar and zip archives; nothing is unpacked.
+"""Lists every image and label file in folders, tar and zip archives; nothing is unpacked.
 
 Archives are untrusted. They are only read, member by member, at offsets inside the archive; anything in them that is
 not a plain file or a folder, or is named to be elsewhere, is refused. Folders are the user's own: links are followed.
@@ -33,17 +33,17 @@ OF_A_SYSTEM = {
     *("__macosx", "$recycle.bin", "recycler", "system volume information", "found.000"),
     *("lost+found", "@eadir", "#recycle", "@recycle", "#snapshot", "@snapshot"),
 }
-"""Folders of operating systems and network storage, in small letters; they hold thumbnails, or what was deleted."""
+"""Folders of operating systems and network storage, in lower case; they contain thumbnails or deleted files."""
 
 
 class Listed(NamedTuple):
     path: str
-    """Relative to the source, with `/`; the archives on the way count as folders."""
+    """Path relative to the source, with `/`; archives count as folders."""
     blob: Blob
 
 
 def list_files(sources: Sequence[Path], left_out: LeftOut | None = None, option: str = "source") -> Iterator[Listed]:
-    """The images and label files below all sources, in no particular order; a source may be a label file itself.
+    """The images and label files below all sources, in no particular order; a source can itself be a label file.
 
     Files that cannot be read, such as a link that leads nowhere, are listed like others.
 
@@ -75,7 +75,7 @@ def _list_source(source: Path, left_out: LeftOut) -> Iterator[Listed]:
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file of this name is read as the folder that it would unpack to."""
+    """Whether a file of this name is an archive, which is read like a folder."""
     return suffix_of(name) in ARCHIVE_SUFFIXES
 
 
@@ -113,7 +113,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _entered(entry: os.DirEntry[str], entered: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The real paths on the way into a folder, one more for each link; None for a link to a folder on the way."""
+    """The real paths of a folder and its parents, one more per link; None for a link to one of them."""
     if not entry.is_symlink():
         return (*entered[:-1], os.path.join(entered[-1], entry.name))
     target = os.path.realpath(entry.path)
@@ -135,7 +135,7 @@ def _whole(file: str) -> Blob:
 
 
 def _list_archive(file: str, folder: str, left_out: LeftOut) -> Iterator[Listed]:
-    """The files in a zip or tar archive on disk; its content decides which of the two it is."""
+    """The files in a zip or tar archive on disk; its content determines the type."""
     try:
         opened = open_plain(file)
     except OSError as error:
@@ -157,7 +157,7 @@ def _list_zip(file: BinaryIO, archive: str, folder: str, left_out: LeftOut) -> I
 
 
 def _list_tar(file: BinaryIO, archive: Blob, folder: str, left_out: LeftOut, nested: bool) -> Iterator[Listed]:
-    """The files in a tar archive, and in the tar archives in it."""
+    """The files in a tar archive, including nested tar archives."""
     for member in tar_members(file, archive):
         path = checked_path(member, archive.file)
         blob = partial(Blob, archive.file, member.offset_data, member.size)
@@ -180,9 +180,9 @@ def _refuse_nested(archive: str, path: str) -> NoReturn:
 
 
 def _is_wanted(path: str, blob: Callable[[], Blob], left_out: LeftOut) -> bool:
-    """Whether it is an image, a label file or an archive. Others are counted, hidden ones are not.
+    """Whether the file is an image, a label file or an archive. Other files are counted, except hidden ones.
 
-    A file is opened only where its name does not tell what it is.
+    A file is opened only if its name does not determine its type.
     """
     *folders, name = path.split("/")
     if any(map(is_ignored, folders)) or name.startswith("."):
@@ -211,5 +211,5 @@ def is_ignored(folder: str) -> bool:
 
 
 def archive_folder(path: str) -> str:
-    """An archive is listed as a folder of its own name."""
+    """List an archive as a folder of the same name."""
     return str(PurePosixPath(path).with_suffix(""))

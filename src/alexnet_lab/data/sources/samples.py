@@ -29,11 +29,11 @@ from alexnet_lab.data.sources.val_labels import read_val_labels
 from alexnet_lab.errors import UserError, names_of, printable
 
 IMAGENET_VAL = "ILSVRC2012_val_"
-"""How the names of ImageNet's val images begin; their classes are in a table."""
+"""Prefix of ImageNet's val images, whose classes are in a table."""
 
 
 class NoTrainingImages(UserError):
-    """What is there is no dataset of images; `left_out` are lines on what is there."""
+    """There are no training images; `left_out` are lines about the files found."""
 
     def __init__(self, message: str, left_out: Sequence[str]) -> None:
         super().__init__("\n".join([message, *left_out]))
@@ -42,24 +42,24 @@ class NoTrainingImages(UserError):
 
 class Sample(NamedTuple):
     wnid: str
-    """The class as its folder is called: a wnid in ImageNet."""
+    """The name of the class's folder: a wnid in ImageNet."""
     name: str
-    """The file's path below its class's folder."""
+    """The file's path relative to the class's folder."""
     blob: Blob
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a source has: samples by split, each split sorted by class and name."""
+    """The samples of a source by split, each split sorted by class and name."""
 
     wnids: tuple[str, ...]
-    """The classes of `train`, sorted; a label is a place in it. With all of ImageNet's it is the published order."""
+    """The classes of `train`, sorted; a label is an index into it. For all of ImageNet, this is the published order."""
     splits: dict[str, list[Sample]]
     remarks: tuple[str, ...]
-    """Lines for the user: what is left out, and which classes a split lacks."""
+    """Lines for the user: ignored files, and classes that a split lacks."""
 
     def digest(self) -> str:
-        """SHA-256 of the samples' names and sizes in order, the same for the same images in another layout."""
+        """SHA-256 of the samples' names and sizes in order; the same images in another layout have the same."""
         digest = hashlib.sha256()
         for split, samples in self.splits.items():
             for wnid, name, blob in samples:
@@ -127,7 +127,7 @@ def _with_labels(images: list[Listed], labels: list[Listed], place: Place) -> li
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8; Python has surrogates for bytes that are not."""
+    """Whether a file's name is valid UTF-8; Python represents invalid bytes by surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -182,7 +182,7 @@ def _remarks(layout: Layout, splits: dict[str, list[Sample]]) -> tuple[str, ...]
 
 
 def _empty_folders(layout: Layout, sources: Sequence[Path]) -> list[str]:
-    """A remark on each folder that would be a class and has no images."""
+    """A remark about folders that would be classes but have no images."""
     remarks = []
     for source, (split, folder) in product(sources, layout.splits.items()):
         if folder.subfolders and (source / folder.path).is_dir():

@@ -1,4 +1,4 @@
-"""Which split a folder's name means: `Train`, `seg_train`, `train_set`, `valid` and other usual spellings."""
+"""Recognises splits by folder name: `Train`, `seg_train`, `train_set`, `valid` and other usual spellings."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 SPLITS = ("train", "val", "test")
 
 UNCLEAR: Literal["unclear"] = "unclear"
-"""`eval` may be validation or test, `trainval` is both."""
+"""`eval` can mean validation or test; `trainval` is both."""
 
 MEANINGS: dict[str, tuple[str, ...]] = {
     "train": (
@@ -30,10 +30,10 @@ FILLERS = {
     *("daten", "datos", "donnees", "dados", "dati", "conjunto", "bilder", "imagenes"),
     *("labelled", "labeled", "unlabelled", "unlabeled", "files", "part", "batch", "version"),
 }
-"""Words that add nothing to a split's name."""
+"""Words without meaning in a split's name."""
 JOINED = re.compile(f"({'|'.join(MEANING)})({'|'.join(FILLERS)})")
 ABBREVIATIONS = {"tr", "te", "ts", "va", "vl", "dv"}
-"""Of splits; alone each may be a class."""
+"""Abbreviations of splits; alone, each may be a class."""
 HOLD_OUT = re.compile(r"(hold|held)[\W_]*out", re.IGNORECASE)
 CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 WORD = re.compile(r"[^\W\d_]+")
@@ -47,7 +47,7 @@ class Meant(NamedTuple):
 
 
 def split_meant(name: str) -> Meant | None:
-    """The split that a folder called `name` is; None for a class.
+    """The split of a folder named `name`; None for a class.
 
     The last word that is not a filler decides: `seg_train` is a split, `train_station` is not.
     """
@@ -64,12 +64,12 @@ def split_meant(name: str) -> Meant | None:
 
 
 def splits_mentioned(name: str) -> set[str]:
-    """The splits that `name` contains at any place, as `train_cats` does."""
+    """The splits that `name` contains anywhere, as in `train_cats`."""
     return {MEANING[word] for words in _spellings(name) for word in words if word in MEANING}
 
 
 def are_named_like_parts(names: Iterable[str]) -> bool:
-    """Whether names differ in a number only, as `fold1` and `fold2`, or are all `ABBREVIATIONS` of splits."""
+    """Whether names differ only in a number, such as `fold1` and `fold2`, or are all `ABBREVIATIONS`."""
     words = {re.sub(r"\d+", "", name).lower() for name in names}
     return len(words) == 1 or words <= ABBREVIATIONS
 

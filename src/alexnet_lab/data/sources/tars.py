@@ -9,14 +9,14 @@ from alexnet_lab.data.sources.blobs import Blob
 from alexnet_lab.errors import UserError
 
 BLOCK = 512
-"""Bytes; a tar consists of such blocks, and a block of zeros ends it."""
+"""Size of a block in bytes; a tar consists of blocks, and a block of zeros ends it."""
 
 
 def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
-    """All members of the archive at the blob's place in `file`; only the headers are read.
+    """All members of the archive at the blob's position; only the headers are read.
 
     Raises:
-        UserError: the archive is cut off, which `tarfile` takes for its end, is no archive, or would mislead.
+        UserError: the archive is cut off (which `tarfile` ignores), is not an archive, or cannot be trusted.
     """
     position, end = archive.offset, archive.offset + archive.size
     file.seek(position)
@@ -39,9 +39,9 @@ def tar_members(file: BinaryIO, archive: Blob) -> Iterator[tarfile.TarInfo]:
             f"{archive.file} is not a plain tar archive ({error}); decompress a compressed archive "
             f"first, for example with gunzip {archive.file}"
         ) from None
-    except (OSError, MemoryError):  # the machine's trouble, not the archive's
+    except (OSError, MemoryError):  # a problem of this machine, not of the archive
         raise
-    # `tarfile` raises nearly anything over hostile headers: ValueError, OverflowError, RecursionError, ...
+    # `tarfile` raises almost any exception for hostile headers: ValueError, OverflowError, RecursionError, ...
     except Exception as error:
         raise UserError(
             f"{archive.file} cannot be trusted: its header at byte {position} cannot be read ({error})"

@@ -1,4 +1,4 @@
-"""The folders of a source that have images, and how messages name what is in them."""
+"""The folders of a source that contain images, and their names in messages."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from alexnet_lab.errors import UserError, printable
 
 @dataclass
 class Folder:
-    """A folder with images, in it or below; an archive counts as a folder."""
+    """A folder with images at any depth; an archive counts as a folder."""
 
     path: str
     """Relative to the source, with `/`; the source itself is empty."""
@@ -39,13 +39,13 @@ class Folder:
 
 @dataclass(frozen=True)
 class Place:
-    """How messages name the contents of a source; `option` is the key by which the user gave the sources."""
+    """Names in messages for the contents of a source; `option` is the key on the command line."""
 
     option: str
     sources: Sequence[Path]
 
     def of(self, path: str) -> str:
-        """A folder or file; of several sources only what is below them."""
+        """The name of a folder or file; with several sources, relative to them."""
         shown = str(self.sources[0] / path) if self.is_one_folder else path or ", ".join(map(str, self.sources))
         return printable(shown)
 
@@ -53,7 +53,7 @@ class Place:
         raise UserError(f"{self.option}: {reason}")
 
     def refuse_for(self, folder: Folder, reason: str) -> NoReturn:
-        """Add how to choose the folder that contains `folder`, which may be the dataset that the user means."""
+        """Add a hint that names the folder that contains `folder`, which may be the intended dataset."""
         inside = folder.path.rpartition("/")[0]
         if self.is_one_folder and not is_packed(folder):
             folder_typed = typed(self.option, from_here(self.sources[0] / inside))
@@ -64,7 +64,7 @@ class Place:
         )
 
     def is_archive(self, folder: Folder) -> bool:
-        """Whether `folder` is all of an archive, and not a folder in one."""
+        """Whether `folder` is a whole archive."""
         image = Path(next(folder.below()).blob.file)
         places = (source if source.is_dir() else source.parent for source in self.sources)
         return any(folder.path == archive_folder(os.path.relpath(image, place)) for place in places)
@@ -75,7 +75,7 @@ class Place:
 
 
 def folders_of(files: Iterable[Listed]) -> Folder:
-    """The source as a folder, with all that has images."""
+    """The source as a folder, with all its subfolders that contain images."""
     known = {"": Folder("")}
     for file in files:
         _folder(known, file.path.rpartition("/")[0]).files.append(file)
@@ -92,6 +92,6 @@ def _folder(known: dict[str, Folder], path: str) -> Folder:
 
 
 def is_packed(folder: Folder) -> bool:
-    """Whether it is in an archive, where the user cannot name it."""
+    """Whether it is inside an archive, where the user cannot name it."""
     image = next(folder.below())
     return Path(image.blob.file).name != image.path.rpartition("/")[2]

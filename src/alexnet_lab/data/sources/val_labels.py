@@ -16,12 +16,12 @@ MAX_BYTES = 64 * 2**20
 
 
 def read_val_labels(files: Sequence[Listed]) -> dict[str, str]:
-    """The wnid of each validation image by its name without suffix, such as `ILSVRC2012_val_00000001`.
+    """The wnid of each validation image, by file name without suffix, such as `ILSVRC2012_val_00000001`.
 
-    `files` are Kaggle's table, the development kit or the list in it; any one will do.
+    `files`: Kaggle's table, the development kit, or the list inside it; one of them suffices.
 
     Raises:
-        UserError: none of them exists, or it does not have the published form.
+        UserError: none of them exists, or it does not have the published format.
     """
     readers = {KAGGLE_VAL_LABELS: _from_kaggle, DEVKIT: _from_devkit, DEVKIT_VAL_LABELS: _from_list}
     for name, reader in readers.items():
@@ -48,14 +48,14 @@ def _read(blob: Blob) -> bytes:
 
 
 def _from_kaggle(data: bytes) -> dict[str, str]:
-    """`ImageId,PredictionString`, where the string is the wnid and a box, once for each object."""
+    """Reads `ImageId,PredictionString`; the string contains the wnid and a box per object."""
     rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
-    return {row["ImageId"]: (row["PredictionString"] or "").split()[0] for row in rows}  # None where it is cut off
+    return {row["ImageId"]: (row["PredictionString"] or "").split()[0] for row in rows}  # None if the line is cut off
 
 
 def _from_devkit(data: bytes) -> dict[str, str]:
     unpacker = zlib.decompressobj(wbits=31)
-    unpacked = unpacker.decompress(data, MAX_BYTES)  # bounded, as a download may hold anything
+    unpacked = unpacker.decompress(data, MAX_BYTES)  # limited, because a download may contain anything
     if unpacker.unconsumed_tail:
         raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
     for member in tar_members(io.BytesIO(unpacked), Blob(DEVKIT, 0, len(unpacked))):
@@ -65,7 +65,7 @@ def _from_devkit(data: bytes) -> dict[str, str]:
 
 
 def _from_list(data: bytes) -> dict[str, str]:
-    """Line i is the class number, 1 to 1000, of image i."""
+    """Reads lines of class numbers, 1 to 1000; line i belongs to image i."""
     wnids = wnids_by_ilsvrc2012_id()
     numbers = enumerate(data.decode().split(), start=1)
     return {f"ILSVRC2012_val_{image:08}": wnids[int(number)] for image, number in numbers}

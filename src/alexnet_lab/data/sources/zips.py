@@ -11,7 +11,7 @@ from alexnet_lab.errors import UserError
 
 ENCRYPTED = 0x1
 MS_DOS, UNIX = 0, 3
-"""Systems on which a zip was made."""
+"""Operating systems that created a zip."""
 METHODS = {zipfile.ZIP_STORED: False, zipfile.ZIP_DEFLATED: True}
 """Whether a member is deflated, by its method."""
 RARE_METHODS = {9: "deflate64", 12: "bzip2", 14: "lzma", 93: "zstandard", 95: "xz"}
@@ -24,10 +24,10 @@ class Member(NamedTuple):
     archive: str
 
     def blob(self) -> Blob:
-        """Where its bytes are.
+        """The location of its bytes.
 
         Raises:
-            UserError: it is encrypted, or packed by a rare method.
+            UserError: it is encrypted, or compressed by an unsupported method.
         """
         info = self.info
         if info.flag_bits & ENCRYPTED:
@@ -45,10 +45,10 @@ class Member(NamedTuple):
 
 
 def zip_members(file: BinaryIO, archive: str) -> Iterator[Member]:
-    """The files in the archive that `file` is, `archive` on disk; only its directory is read.
+    """The files in an open zip `file`, named `archive` on disk; only its directory is read.
 
     Raises:
-        UserError: it is damaged or not a zip, or a member is a link or named to be outside of its folder.
+        UserError: it is damaged or not a zip, or a member is a link or has a path outside the archive.
     """
     try:
         with zipfile.ZipFile(file) as opened:
@@ -71,7 +71,7 @@ def zip_members(file: BinaryIO, archive: str) -> Iterator[Member]:
 def _checked_path(info: zipfile.ZipInfo, archive: str) -> str:
     name = info.filename
     if info.create_system == MS_DOS and "/" not in name:
-        name = name.replace("\\", "/")  # older programs of Windows wrote it so
+        name = name.replace("\\", "/")  # written by older Windows programs
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise UserError(f"{archive} cannot be trusted: {info.filename!r} would be outside of its folder")

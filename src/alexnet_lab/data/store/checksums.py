@@ -1,4 +1,4 @@
-"""Checksums of files by blocks, read by several threads: `hashlib` computes without Python's lock."""
+"""Checksums of files per block, computed by several threads: `hashlib` releases the GIL."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ PIECE_BYTES = 2**20
 
 
 def file_checksums(folder: Path, files: list[str], workers: int) -> dict[str, Checksums]:
-    """By path, with progress on standard error."""
+    """The checksums by path; shows progress on standard error."""
     sizes = {name: (folder / name).stat().st_size for name in files}
     blocks = [(name, start) for name in files for start in range(0, sizes[name], BLOCK_BYTES)]
     digests: dict[str, list[str]] = {name: [] for name in files}

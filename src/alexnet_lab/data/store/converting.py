@@ -1,6 +1,6 @@
-"""From samples to converted chunks, on several processes, in order.
+"""Converts chunks of samples in several processes, in order.
 
-The processes import nothing heavy (no torch), and end by themselves when the one that started them is killed.
+The processes import nothing heavy (no torch), and end if their parent is killed.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ from alexnet_lab.errors import UserError
 
 
 class Chunk(NamedTuple):
-    """Samples of one split that follow each other."""
+    """Consecutive samples of one split."""
 
     split: str
     samples: list[Sample]
@@ -38,20 +38,20 @@ class Chunk(NamedTuple):
 class Converted(NamedTuple):
     split: str
     samples: int
-    """How many of the source it covers, the unreadable ones included."""
+    """Number of samples of the source, including unreadable ones."""
     images: NDArray[np.uint8]
-    """Their bytes as they are stored, of any shape."""
+    """The stored bytes, of any shape."""
     lengths: list[int]
-    """Bytes of each image."""
+    """Length of each image in bytes."""
     labels: list[int]
     unreadable: list[tuple[str, str]]
-    """File and reason."""
+    """File and reason of each unreadable image."""
     sums: statistics.Sums | None
-    """Of training images."""
+    """Only for training images."""
 
 
 def convert(chunk: Chunk) -> Converted:
-    """Reads, decodes and scales the images of a chunk; those that are unreadable are left out and listed."""
+    """Reads, decodes and scales the images of a chunk; unreadable images are left out and listed."""
     pixels = np.empty((len(chunk.samples), *IMAGE_SHAPE), np.uint8)
     labels: list[int] = []
     unreadable = []
@@ -62,7 +62,7 @@ def convert(chunk: Chunk) -> Converted:
         except (Unreadable, OSError) as error:
             reason = str(error).replace(
                 sample.blob.file, Path(sample.blob.file).name
-            )  # the same for any place of the source
+            )  # independent of the source's location
             unreadable.append((_printable(f"{chunk.split}/{sample.wnid}/{sample.name}"), _printable(reason)))
     pixels = pixels[: len(labels)]
     sums = statistics.sums(pixels) if chunk.split == "train" else None
@@ -75,14 +75,14 @@ def convert(chunk: Chunk) -> Converted:
 
 
 def convert_all(chunks: Iterable[Chunk], workers: int) -> Iterator[Converted]:
-    """The chunks converted by `workers` processes, in their order; by this process itself when it is one."""
+    """The converted chunks, in order; with one worker, this process converts them itself."""
     if workers == 1:
         yield from map(convert, chunks)
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
         chunks = iter(chunks)
-        # Bounded, as results wait in memory for their turn.
+        # Limited, because results wait in memory for their turn.
         waiting: deque[Future[Converted]] = deque(pool.submit(convert, chunk) for chunk in islice(chunks, 2 * workers))
         while waiting:
             converted = waiting.popleft().result()
@@ -90,7 +90,7 @@ def convert_all(chunks: Iterable[Chunk], workers: int) -> Iterator[Converted]:
             yield converted
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was killed (out of memory?); the same command continues, and fewer workers need less "
+            "a worker process was killed (out of memory?); repeat the command to continue; fewer workers need less "
             "memory"
         ) from None
     finally:
@@ -98,7 +98,7 @@ def convert_all(chunks: Iterable[Chunk], workers: int) -> Iterator[Converted]:
 
 
 def _printable(text: str) -> str:
-    """File names may hold bytes that are no text."""
+    """The text with invalid bytes escaped; file names may contain them."""
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def check_disk(partial: Path, samples: Samples, form: Format) -> None:
-    """Logs what will be made in `partial`, how much disk space it still needs, and how much is free.
+    """Logs the images to be stored in `partial`, the disk space still needed, and the free space.
 
     Raises:
-        UserError: there is too little.
+        UserError: there is too little free space.
     """
     counts = {split: len(found) for split, found in samples.splits.items()}
     needed = max(0, _bytes_needed(form, counts) - _bytes_taken(partial, counts, form))
@@ -36,7 +36,7 @@ def check_disk(partial: Path, samples: Samples, form: Format) -> None:
 
 
 def _bytes_taken(partial: Path, splits: Iterable[str], form: Format) -> int:
-    """Bytes that the image files take already; another process may be finishing them at this moment."""
+    """Bytes that the image files already occupy; another process may be finishing them at the same time."""
     taken = 0
     for split in splits:
         with suppress(FileNotFoundError):
@@ -45,6 +45,6 @@ def _bytes_taken(partial: Path, splits: Iterable[str], form: Format) -> int:
 
 
 def _bytes_needed(form: Format, counts: dict[str, int]) -> int:
-    """Bytes on disk for a whole store; for JPEGs a generous estimate for photographs."""
+    """Bytes on disk for a complete store; for JPEGs, a generous estimate."""
     each = IMAGE_BYTES if form == "uint8" else IMAGE_BYTES // 6
     return sum(counts.values()) * (each + 16) + 2**24

@@ -31,7 +31,7 @@ from alexnet_lab.errors import UserError
 
 VERSION = 1
 TRANSPARENCY: Transparency = "white"
-"""The setting of stores that are made now."""
+"""The setting of new stores."""
 META = "meta.json"
 MEAN_IMAGE = "mean_image.npy"
 LABELS = "labels.npy"
@@ -46,7 +46,7 @@ NPY_HEADER_BYTES = 128
 Format = Literal["uint8", "jpeg"]
 
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
-"""R G B, or the three components."""
+"""R G B, or the three principal components."""
 Matrix = Annotated[list[Channels], Field(min_length=3, max_length=3)]
 
 
@@ -56,7 +56,7 @@ class Record(BaseModel):
 
 class StoreClass(Record):
     wnid: str
-    """The name of its folder in the source."""
+    """The name of the class's folder in the source."""
     name: str
 
 
@@ -74,7 +74,7 @@ class Checksums(Record):
 
 
 class StoreMeta(Record):
-    """What `meta.json` holds; `Colour` explains the statistics."""
+    """The contents of `meta.json`; `Colour` explains the statistics."""
 
     version: int
     name: str
@@ -89,14 +89,14 @@ class StoreMeta(Record):
     eigenvectors: Matrix
     skipped: list[Skipped]
     transparency: Transparency | None = None
-    """What transparent pixels were composed over; None in older stores, see `to_square`."""
+    """The background of transparent pixels; None in older stores, see `to_square`."""
     source_sha256: str
-    """`Samples.digest` of what it was made of."""
+    """`Samples.digest` of the source."""
     software: dict[str, str]
-    """Versions of what decided the pixels."""
+    """Versions of the libraries that determine the pixels."""
     checksum_block_bytes: int
     checksums: dict[str, Checksums]
-    """By path in the store, of all files but `meta.json`."""
+    """Checksums by path in the store, of all files except `meta.json`."""
     meta_sha256: str = ""
     """SHA-256 of all other entries."""
 
@@ -109,12 +109,12 @@ class StoreMeta(Record):
         return self
 
     def digest(self) -> str:
-        """What `meta_sha256` should be; an entry that is None counts as absent, as it is in older stores."""
+        """The expected `meta_sha256`; entries that are None are left out, as in older stores."""
         text = self.model_copy(update={"meta_sha256": ""}).model_dump_json(exclude_none=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def identity(self) -> str:
-        """Of the images, see `Contents`; names are not kept, so it is the same for every split."""
+        """The identity of the images, see `Contents`. The store keeps no names, so it is the same for every split."""
         left_out = "\n".join(sorted(skipped.file for skipped in self.skipped))
         text = f"{self.source_sha256}\n{left_out}".encode(errors="surrogateescape")
         return f"source:{hashlib.sha256(text).hexdigest()}"
@@ -127,7 +127,7 @@ def split_files(split: str, form: Format) -> list[str]:
 
 
 def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
-    """The first `NPY_HEADER_BYTES` bytes of a .npy file, for every shape the same; `dtype` such as `|u1` or `<i8`."""
+    """The header of a .npy file, always `NPY_HEADER_BYTES` long; `dtype` is for example `|u1` or `<i8`."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": tuple(shape)})
     assert header.tell() == NPY_HEADER_BYTES
@@ -135,17 +135,17 @@ def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
 
 
 def write_meta(folder: Path, meta: StoreMeta) -> StoreMeta:
-    """Writes `meta.json` in one step, with its own digest; returns what was written."""
+    """Writes `meta.json` atomically, with its own digest; returns the written metadata."""
     meta = meta.model_copy(update={"meta_sha256": meta.digest()})
     files.write(folder / META, (meta.model_dump_json(indent=1, exclude_none=True) + "\n").encode())
     return meta
 
 
 def folder_to_make(target: Path, option: str) -> Path:
-    """`target`, or where it leads if it is a link: the folder made next to it and renamed must be on the same disk.
+    """`target` with links resolved: the folder is created next to it and renamed, which requires the same disk.
 
     Raises:
-        UserError: a disk is mounted there, so that nothing can be renamed to it.
+        UserError: `target` is a mount point, so no folder can be renamed to it.
     """
     folder = target.resolve() if target.is_symlink() or not target.name else target
     if os.path.ismount(folder):

@@ -1,7 +1,7 @@
-"""From an image file's bytes to the 256 x 256 RGB image of the paper's section 2.
+"""From the bytes of an image file to the 256 x 256 RGB image of the paper's section 2.
 
-The shorter side is scaled to 256 with PIL's antialiased bilinear filter, then the centre is taken: to the bit what
-torchvision's `Resize(256)` and `CenterCrop(256)` make of the same PIL image, so a smaller image is scaled up.
+The shorter side is scaled to 256 with PIL's antialiased bilinear filter, then the centre is cropped: bit-identical to
+torchvision's `Resize(256)` and `CenterCrop(256)` of the same PIL image. Smaller images are enlarged.
 """
 
 import io
@@ -19,11 +19,11 @@ from alexnet_lab.data.store.modes import Transparency, Unreadable, flattened
 
 SIZE = 256
 MAX_BYTES = 256 * 2**20
-"""Largest image file: `MAX_PIXELS` of 3 bytes, not compressed."""
+"""Largest image file: `MAX_PIXELS` of 3 bytes, uncompressed."""
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit, from which it warns of a decompression bomb; ImageNet's largest image has 61 million."""
+"""Pillow's limit, above which it warns of a decompression bomb; ImageNet's largest image has 61 million."""
 JPEG_QUALITY = 90
-"""With halved chroma a ninth of the pixels' bytes; a pixel differs by 2.8 of 255 grey levels on average."""
+"""With chroma subsampling, a ninth of the bytes of uint8; pixels differ by 2.8 of 255 grey levels on average."""
 
 
 TURNS = {
@@ -35,14 +35,14 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image upright, by the EXIF orientation."""
+"""The transposition that makes an image upright, by EXIF orientation."""
 
 
 def read_image(blob: Blob) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        Unreadable: it is too large, or a JPEG without an end.
+        Unreadable: it is too large, or a JPEG without an end marker.
         OSError: see `Blob.read`.
     """
     if blob.size > MAX_BYTES:
@@ -61,11 +61,10 @@ def to_square(
 ) -> NDArray[np.uint8]:
     """[256, 256, 3], or [256, 256] for mode L: turned upright by its EXIF data, converted to RGB or grey.
 
-    The content decides the format, not the file's name. Of an animation the first frame is taken, of several
-    pages the first.
+    The content determines the format, not the file's name. Of several frames or pages, the first is used.
 
     Args:
-        keep_small: never scale up: where an image's shorter side S is below 256, the centre [S, S] is taken.
+        keep_small: never enlarge: if the shorter side S is below 256, the centre [S, S] is returned.
         transparency: the colour under transparent pixels, applied before the image is scaled.
 
     Raises:
@@ -75,7 +74,7 @@ def to_square(
         raise Unreadable(f"{len(data)} bytes, at most {MAX_BYTES} are read")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata, which thousands of ImageNet's files have
+            warnings.simplefilter("ignore")  # about unusual metadata, which thousands of ImageNet's files have
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:  # other threads may have changed the warnings' filter
@@ -85,11 +84,11 @@ def to_square(
                 flat = flattened(image, data, mode, transparency)
                 upright = flat if turn is None else flat.transpose(turn)
                 return np.asarray(_square(upright, min(SIZE, *upright.size) if keep_small else SIZE))
-    except UnidentifiedImageError:  # its own message has an address in memory, which differs between runs
+    except UnidentifiedImageError:  # Pillow's message contains a memory address, which differs between runs
         raise Unreadable(unidentified(data)) from None
-    except MemoryError:  # this machine's trouble, not the file's
+    except MemoryError:  # a problem of this machine, not of the file
         raise
-    # Pillow raises nearly anything over damaged files: OSError, SyntaxError, struct.error, zlib.error, ...
+    # Pillow raises almost any exception for damaged files: OSError, SyntaxError, struct.error, zlib.error, ...
     except Exception as error:
         raise Unreadable(str(error) or type(error).__name__) from error
 
@@ -102,10 +101,10 @@ def to_jpeg(image: NDArray[np.uint8]) -> bytes:
 
 
 def orientation_turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes an open image upright; None where nothing has to be done, or its EXIF data is damaged."""
+    """The transposition that makes an open image upright; None if it is upright or its EXIF data is damaged."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damaged data about an image that is whole
+    except Exception:  # damaged EXIF data in an intact image
         return None
     return TURNS.get(orientation) if isinstance(orientation, int) else None
 

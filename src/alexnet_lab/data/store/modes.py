@@ -1,4 +1,4 @@
-"""From an image of any of Pillow's modes to 8 bits of RGB or grey, without transparency."""
+"""Converts an image of any of Pillow's modes to 8-bit RGB or grey, without transparency."""
 
 from typing import Any, Literal
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Transparency = Literal["white"]
-"""What transparent pixels are composed over. None in its place: their colour is taken as the file has it."""
+"""The background of transparent pixels. With None instead, their colour in the file is used."""
 WHITE_IS_ZERO = 0
 PHOTOMETRIC, BITS_PER_SAMPLE = 262, 258
 """TIFF tags."""
 PNG_BIT_DEPTH = 24
-"""The byte of a PNG file that states it."""
+"""Its position in a PNG file."""
 RANGE_KNOWN = {("PNG", "I;16"), ("TIFF", "I;16"), ("JPEG2000", "I;16"), ("IM", "I;16"), ("PPM", "I")}
-"""Formats and modes of more than 8 bits whose white is known; Pillow scales a PPM's to 65535."""
+"""Formats and modes of more than 8 bits whose value of white is known; Pillow scales PPM to 65535."""
 
 
 class Unreadable(ValueError):
@@ -27,16 +27,16 @@ def flattened(
     """A loaded image in `mode`, composed over white if `transparency` is `white`; `data` is its file.
 
     Raises:
-        Unreadable: its pixels have more than 8 bits, and their range is not known.
+        Unreadable: its pixels have more than 8 bits and an unknown range.
     """
     image = _eight_bits(image, data)
-    if image.mode == "LAB":  # which Pillow converts to RGB only
+    if image.mode == "LAB":  # Pillow converts it only to RGB
         image = image.convert("RGB")
     return (_over_white(image) if transparency else image).convert(mode)
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """In each channel round((value * alpha + 255 * (255 - alpha)) / 255): an opaque image stays as it is."""
+    """round((value * alpha + 255 * (255 - alpha)) / 255) per channel; an opaque image is unchanged."""
     if not image.has_transparency_data:
         return image
     clear = image if image.mode == "LA" else image.convert("RGBA")
@@ -46,7 +46,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, data: bytes) -> Image.Image:
-    """The image with pixels and transparent colour of 8 bits; Pillow itself would clip what is above 255."""
+    """The image with pixels and transparent colour of 8 bits; Pillow itself would clip values above 255."""
     kind = image.mode.split(";")[0]
     if kind not in ("I", "F"):
         _scale_transparent_colour(image, data)
@@ -72,7 +72,7 @@ def _eight_bits(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def _scale_transparent_colour(image: Image.Image, data: bytes) -> None:
-    """A PNG states it in the file's bit depth, and Pillow compares it with pixels of 8 bits."""
+    """Scale the transparent colour of a PNG from the file's bit depth to 8 bits, because Pillow does not."""
     colour = image.info.get("transparency")
     if image.format != "PNG" or colour is None:
         return

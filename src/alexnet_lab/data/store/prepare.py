@@ -1,4 +1,4 @@
-"""From a source of images to a store, on all cores, continued where it stopped when it was killed."""
+"""Converts a source of images into a store, on all cores; continues after a kill."""
 
 import errno
 import logging
@@ -35,7 +35,7 @@ from alexnet_lab.data.store.format import (
     split_files,
     write_meta,
 )
-from alexnet_lab.data.store.progress import LOCK, RECORD, OnError, Progress, locked, where_it_stopped
+from alexnet_lab.data.store.progress import LOCK, RECORD, OnError, Progress, locked, recorded_progress
 from alexnet_lab.data.store.reading import open_store
 from alexnet_lab.data.store.writing import StoreWriter
 from alexnet_lab.errors import UserError
@@ -43,7 +43,7 @@ from alexnet_lab.errors import UserError
 log = logging.getLogger(__name__)
 
 SHOWN = 20
-"""Number of unreadable files in the message; all of them are in the list next to the store."""
+"""Number of unreadable files in the message; a list next to the store contains all of them."""
 
 
 def prepare(
@@ -58,22 +58,22 @@ def prepare(
     chunk_images: int = 64,
     save_seconds: float = 5.0,
 ) -> StoreMeta:
-    """Makes the store of the dataset `name` in the folder `target`, or finishes it; a finished one is left as it is.
+    """Creates or finishes the store of the dataset `name` in the folder `target`; a finished store is unchanged.
 
-    The files' bytes depend on the images and on `name`, `format` and `on_error` alone. Progress goes to standard error.
+    The bytes of the files depend only on the images, `name`, `format` and `on_error`. Progress goes to standard error.
 
     Args:
-        source: a folder or an archive, or several that together are one, see `sources/samples.py`.
-        on_error: what unreadable images mean: `fail` lists them all at the end and makes no store, `skip` leaves them
+        source: a folder or an archive, or several parts of one source, see `sources/samples.py`.
+        on_error: how to treat unreadable images: `fail` lists them at the end and makes no store, `skip` leaves them
             out and records them in `meta.json`.
-        num_classes: how many classes the source must have.
+        num_classes: the required number of classes.
         workers: processes, by default one per core.
         chunk_images: images per unit of work.
         save_seconds: a kill loses at most this many seconds of work.
 
     Raises:
-        UserError: the source is not as it should be, the disk is too small, images are unreadable, another process is
-            at it, or `target` holds something else.
+        UserError: the source is not valid, the disk is too small, images are unreadable, another process is making the
+            store, or `target` contains something else.
     """
     workers = len(machine.cores()) if workers is None else workers
     if workers < 1:
@@ -93,9 +93,9 @@ def prepare(
         if (made := _already_made(target, settings, on_error)) is not None:  # by another process, a moment ago
             shutil.rmtree(partial, ignore_errors=True)
             return made
-        progress, sums = where_it_stopped(partial, settings, samples, on_error)
+        progress, sums = recorded_progress(partial, settings, samples, on_error)
         writer = StoreWriter(partial, format, progress, sums)
-        with closing(writer), _interruptions_told(partial):
+        with closing(writer), _reporting_interruptions(partial):
             _write_images(writer, samples, workers, chunk_images, save_seconds)
             _refuse_unreadable(progress, target, on_error)
             meta = _finish(writer, samples, workers)
@@ -107,12 +107,12 @@ def prepare(
 
 
 @contextmanager
-def _interruptions_told(partial: Path) -> Iterator[None]:
-    """Report after Ctrl-C and on a full disk that the same command continues."""
+def _reporting_interruptions(partial: Path) -> Iterator[None]:
+    """After Ctrl-C and on a full disk, report how to continue."""
     try:
         yield
     except KeyboardInterrupt:
-        log.info("stopped; the same command continues")
+        log.info("stopped; repeat the command to continue")
         raise
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -121,7 +121,7 @@ def _interruptions_told(partial: Path) -> Iterator[None]:
 
 
 def _settings(name: str, form: Format, samples: Samples) -> dict[str, Any]:
-    """What decides the bytes of the files, apart from `on_error`."""
+    """The settings that determine the bytes of the files, except `on_error`."""
     libjpeg = features.version_feature("libjpeg_turbo") or features.version_codec("jpg") or "unknown"
     return {
         "version": VERSION,
@@ -149,7 +149,7 @@ def _already_made(target: Path, settings: dict[str, Any], on_error: OnError) -> 
         if getattr(meta, key) != settings[key]:
             what = f"of format={meta.format}" if key == "format" else "made of other images"
             raise UserError(
-                f"{target} holds a store {what}; delete it first, or choose another folder: data.dir=FOLDER"
+                f"{target} contains a store {what}; delete it first, or choose another folder: data.dir=FOLDER"
             )
     if meta.skipped and on_error == "fail":
         raise UserError(
@@ -157,12 +157,12 @@ def _already_made(target: Path, settings: dict[str, Any], on_error: OnError) -> 
             f"{meta.skipped[0].file}; accept it with on_error=skip, or replace the files and delete it"
         )
     _tidy(target)
-    log.info("%s is ready; it was made earlier from files of these names and sizes: %s", target, _contents(meta))
+    log.info("%s is already complete, made from files of the same names and sizes: %s", target, _contents(meta))
     return meta
 
 
 def _tidy(target: Path) -> None:
-    """Removes what served the making; a kill may have come between the renaming and this."""
+    """Removes auxiliary files, also those left by a kill just after the folder was renamed."""
     for name in (RECORD, LOCK, f"{LOCK}{locks.MARKER}"):
         (target / name).unlink(missing_ok=True)
 
@@ -187,7 +187,7 @@ def _write_images(writer: StoreWriter, samples: Samples, workers: int, chunk_ima
 
 
 def _chunks(samples: Samples, form: Format, done: int, chunk_images: int) -> Iterator[Chunk]:
-    """The samples after the first `done`, cut into chunks."""
+    """The samples after the first `done`, in chunks."""
     label = {wnid: place for place, wnid in enumerate(samples.wnids)}
     for split, found in samples.splits.items():
         for start in range(min(done, len(found)), len(found), chunk_images):
@@ -208,7 +208,7 @@ def _refuse_unreadable(progress: Progress, target: Path, on_error: OnError) -> N
                     f"{len(lines)} image files are unreadable; no store was made:",
                     *lines[:SHOWN],
                     *more,
-                    f"all of them are in {listing}; replace them, or leave them out with on_error=skip, which "
+                    f"{listing} lists all of them; replace them, or leave them out with on_error=skip, which "
                     "continues from here",
                 ]
             )
@@ -220,7 +220,7 @@ def _refuse_unreadable(progress: Progress, target: Path, on_error: OnError) -> N
 
 
 def _finish(writer: StoreWriter, samples: Samples, workers: int) -> StoreMeta:
-    """Everything but the images: headers, the mean image, checksums and `meta.json`."""
+    """Write everything except the images: headers, the mean image, checksums and `meta.json`."""
     progress, folder = writer.progress, writer.folder
     writer.finish()
     mean = statistics.mean_image(writer.sums)

@@ -1,4 +1,4 @@
-"""How far a store in the making is, recorded in its folder, and whether that can be continued."""
+"""The progress of an unfinished store, recorded in its folder, and whether it can be continued."""
 
 import logging
 import shutil
@@ -24,23 +24,23 @@ OnError = Literal["fail", "skip"]
 
 
 class Progress(BaseModel):
-    """How far the work is."""
+    """The recorded progress."""
 
     settings: dict[str, Any]
-    """What decides the files' bytes; a partial store of other settings is not continued."""
+    """The settings that determine the files' bytes; a partial store with other settings is not continued."""
     total: int = 0
-    """Samples of the source."""
+    """Number of samples of the source."""
     samples: int = 0
-    """Done, of all splits in their order."""
+    """Number of converted samples, over all splits in order."""
     counts: dict[str, int]
-    """Images written, by split."""
+    """Number of images written, by split."""
     sizes: dict[str, int] = {}
-    """Bytes of each growing file that are whole."""
+    """Number of valid bytes of each growing file."""
     unreadable: list[tuple[str, str]] = []
 
 
 def _load_record(folder: Path) -> tuple[Progress, statistics.Sums] | None:
-    """Where the work in `folder` was left; None when it was hardly begun."""
+    """The recorded state of the work in `folder`; None if there is none yet."""
     if not (folder / RECORD).exists():
         return None
     with np.load(folder / RECORD, allow_pickle=False) as record:
@@ -50,10 +50,10 @@ def _load_record(folder: Path) -> tuple[Progress, statistics.Sums] | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of `folder`, which is made; the lock goes with the process, however it ends.
+    """Creates and locks `folder`; the lock ends with the process, even after a kill.
 
     Raises:
-        UserError: another process works there.
+        UserError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locks.lock(folder / LOCK, f"the store {folder}"):
@@ -61,15 +61,15 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def where_it_stopped(
+def recorded_progress(
     partial: Path, settings: dict[str, Any], samples: Samples, on_error: OnError
 ) -> tuple[Progress, statistics.Sums]:
-    """Where the work in `partial` continues; without a record, `partial` is emptied and all work starts over.
+    """The state from which the work in `partial` continues; without a record, `partial` is emptied.
 
-    A run that ended with unreadable files starts over, since they may have been replaced.
+    Work that ended with unreadable files starts over, because the files may have been replaced.
 
     Raises:
-        UserError: it was begun with other settings or another source.
+        UserError: the work was started with other settings or another source.
     """
     total = sum(map(len, samples.splits.values()))
     record = _load_record(partial)

@@ -1,4 +1,4 @@
-"""A store as arrays. Opening it reads no image and takes the file system's word for sizes: milliseconds for 252 GB."""
+"""A store as arrays. Opening it checks file sizes but reads no image: milliseconds for 252 GB."""
 
 import json
 from dataclasses import dataclass
@@ -28,33 +28,33 @@ from alexnet_lab.errors import UserError
 
 @dataclass(frozen=True)
 class Jpegs:
-    """The images of a split as JPEG files."""
+    """The images of a split, as JPEG files."""
 
     data: NDArray[np.uint8]
-    """[bytes], all of them one after the other, mapped from the file"""
+    """[bytes], all JPEG files concatenated, memory-mapped"""
     offsets: NDArray[np.int64]
     """[N + 1]"""
     path: Path
     check: str
-    """The command line that finds all damaged images of the store."""
+    """A command line that finds all damaged images of the store."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> NDArray[np.uint8]:
-        """[bytes] of one image, not copied; any JPEG decoder takes it."""
+        """[bytes] of one image as a JPEG file, not copied."""
         return self.data[self.offsets[row] : self.offsets[row + 1]]
 
 
 @dataclass(frozen=True)
 class Store:
-    """A store whose files have the sizes and whose labels have the range that `meta` says; all arrays are read-only."""
+    """A store whose file sizes and labels match `meta`; all arrays are read-only."""
 
     folder: Path
     meta: StoreMeta
 
     def images(self, split: str) -> NDArray[np.uint8]:
-        """[N, 256, 256, 3] of a store of the format `uint8`, mapped into memory and not read."""
+        """[N, 256, 256, 3] of a store of the format `uint8`, memory-mapped."""
         assert self.meta.format == "uint8"
         return self._load(f"{split}/{PIXELS}", "r", np.uint8, (self.meta.counts[split], *IMAGE_SHAPE))
 
@@ -62,7 +62,7 @@ class Store:
         """The images of a store of the format `jpeg`."""
         assert self.meta.format == "jpeg"
         offsets = self._load(f"{split}/{OFFSETS}", None, np.int64, (self.meta.counts[split] + 1,))
-        # As a plain array, of which a slice costs a tenth of the time.
+        # As a plain array: slicing takes a tenth of the time.
         data = np.asarray(np.memmap(self.folder / split / JPEGS, np.uint8, "r"))
         if offsets[0] != 0 or offsets[-1] != len(data) or (np.diff(offsets) <= 0).any():
             raise UserError(f"{self.folder / split / OFFSETS} is damaged: its offsets do not increase to {len(data)}")
@@ -70,7 +70,7 @@ class Store:
         return Jpegs(data, offsets, self.folder / split / JPEGS, check)
 
     def labels(self, split: str) -> NDArray[np.int64]:
-        """[N], places in `meta.classes`."""
+        """[N], indices into `meta.classes`."""
         path = self.folder / split / LABELS
         labels = self._load(f"{split}/{LABELS}", None, np.int64, (self.meta.counts[split],))
         for label in (labels.min(initial=0), labels.max(initial=0)):
@@ -86,7 +86,7 @@ class Store:
         path = self.folder / name
         try:
             array = np.load(path, mmap_mode=mode, allow_pickle=False)
-        except Exception as error:  # NumPy raises nearly anything over a damaged header
+        except Exception as error:  # NumPy raises almost any exception for a damaged header
             raise UserError(f"{path} is damaged: {error}") from None
         if (array.dtype, array.shape) != (np.dtype(dtype), shape):
             raise UserError(f"{path} is damaged: it contains {array.dtype} {list(array.shape)}, not {list(shape)}")
@@ -98,8 +98,8 @@ def open_store(folder: Path, name: str | None = None) -> Store:
     """The store in `folder`; `name` is the expected dataset.
 
     Raises:
-        UserError: there is no store, it is of another version or dataset, a file is missing or has another size than it
-            was written with, or a label is out of range.
+        UserError: there is no store, it has another version or dataset, a file is missing or has the wrong size, or a
+            label is out of range.
     """
     store = Store(folder, _read_meta(folder, name))
     _check_sizes(store)
@@ -121,35 +121,35 @@ def _read_meta(folder: Path, name: str | None) -> StoreMeta:
         version = json.loads(text)["version"]
         if version != VERSION:
             raise UserError(
-                f"{folder} is a store of version {version}, this program reads {VERSION}; make it again: {remedy}"
+                f"{folder} is a store of version {version}, but this program reads {VERSION}; make it again: {remedy}"
             )
         meta = StoreMeta.model_validate_json(text)
     except (json.JSONDecodeError, KeyError, TypeError, RecursionError, ValidationError) as error:
         reason = str(error).replace("\n", " ")
         raise UserError(f"{path} is damaged ({reason}); delete {folder} and make it again: {remedy}") from None
     if meta.meta_sha256 and meta.digest() != meta.meta_sha256:
-        raise UserError(f"{path} is damaged: it is not what was written; delete {folder} and make it again: {remedy}")
+        raise UserError(f"{path} is damaged: its checksum differs; delete {folder} and make it again: {remedy}")
     if name is not None and meta.name != name:
         raise UserError(f"{folder} (data.dir) contains the store of {meta.name}, not of {name}")
     return meta
 
 
 def _missing(folder: Path) -> str:
-    """What is there in place of a store."""
+    """A description of what the folder contains instead of a store."""
     place = f"{folder.absolute()} (data.dir)"
     if Path(f"{folder.resolve()}.partial").exists():
-        return f"there is no store in {place}; {folder}.partial was begun, and the command that began it finishes it"
+        return f"there is no store in {place}; {folder}.partial is unfinished; repeat the command that started it"
     if not folder.is_dir():
         return f"there is no folder {place}"
     if (folder / MEAN_IMAGE).exists():
-        return f"the store in {place} is without {META}; delete it and make it again"
+        return f"the store in {place} has no {META}; delete it and make it again"
     if not any(folder.iterdir()):
         return f"the folder {place} is empty"
-    return f"there is no store in {place}; training takes one, or images in train/<class>/* or <class>/*"
+    return f"there is no store in {place}; training needs a store, or images in train/<class>/* or <class>/*"
 
 
 def _command(folder: Path, name: str, choice: str = "source=FOLDER_OR_ARCHIVE") -> str:
-    """The line that makes the store, or does something else; the usual folder of the dataset is left out."""
+    """A command line of `prepare`, by default to make the store; the dataset's usual folder is left out."""
     elsewhere = [] if folder == Path("data", name) else [override("data.dir", folder)]
     return command("prepare", override("data", name), choice, *elsewhere)
 

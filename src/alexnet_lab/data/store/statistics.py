@@ -1,6 +1,6 @@
-"""Statistics of the training images, from sums of whole numbers: exact, so that order and interruptions do not matter.
+"""Statistics of the training images from sums of integers: exact, independent of order and interruptions.
 
-The images are those before any JPEG coding, so both formats of a store have the same statistics.
+They are computed before any JPEG encoding, so both formats of a store have the same statistics.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from alexnet_lab.data.store.images import SIZE
 
 DIGITS = 12
-"""Decimals that are kept, so that another LAPACK's last bit does not show."""
+"""Number of decimals, which hides rounding differences between versions of LAPACK."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Enough for up to 3 * 10^10 images in int64."""
+    """Sums over images; int64 suffices for 3 * 10^10 images."""
 
     count: int
     pixels: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Colour(NamedTuple):
     eigenvalues: list[float]
     """Eigenvalues of the covariance, largest first."""
     eigenvectors: list[list[float]]
-    """Rows R G B, columns the components in the eigenvalues' order; the R of each is not negative."""
+    """Rows R G B, columns in the order of the eigenvalues; the R of each is not negative."""
 
 
 def zero() -> Sums:
@@ -49,7 +49,7 @@ def sums(images: NDArray[np.uint8]) -> Sums:
     """The sums over images [N, 256, 256, 3]."""
     products = np.zeros((3, 3), np.int64)
     for image in images:
-        # 32 bits are just enough: 65,536 pixels times 255 squared is 4.26 * 10^9.
+        # 32 bits suffice: 65,536 pixels times 255 squared is 4.26 * 10^9.
         channels = image.reshape(-1, 3).T.astype(np.uint32, order="C")
         products += (channels @ channels.T).astype(np.int64)
     return Sums(len(images), images.sum(axis=0, dtype=np.int64), products)
@@ -63,7 +63,7 @@ def mean_image(total: Sums) -> NDArray[np.float32]:
 def colour(total: Sums) -> Colour:
     """The per-channel means, standard deviations and principal components, over all pixels (population statistics)."""
     pixels = total.count * SIZE * SIZE
-    # Python's own integers from here on: the products of sums do not fit into 64 bits.
+    # Python integers from here on: the products of sums do not fit into 64 bits.
     first = [int(value) for value in total.pixels.sum(axis=(0, 1))]
     second = [[int(value) for value in row] for row in total.products]
     covariance = np.array(

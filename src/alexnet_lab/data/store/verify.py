@@ -1,4 +1,4 @@
-"""Whether a store is still what was written."""
+"""Compares a store with its checksums."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def verify(folder: Path, name: str | None = None, workers: int | None = None) ->
         raise UserError(f"workers must be at least 1, got {workers}")
     meta = open_store(folder, name).meta
     if meta.digest() != meta.meta_sha256:
-        raise UserError(f"{folder / META} is damaged: it is not what was written")
+        raise UserError(f"{folder / META} is damaged: its checksum differs")
     if meta.checksum_block_bytes != BLOCK_BYTES:
         raise UserError(f"{folder / META}: blocks of {meta.checksum_block_bytes} bytes, expected {BLOCK_BYTES}")
     found = file_checksums(folder, list(meta.checksums), workers)

@@ -1,7 +1,7 @@
-"""A store in the making: files that only grow, and a record of how far they are whole.
+"""An unfinished store: files that only grow, and a record of their valid lengths.
 
-The record is replaced in one step, after the files' bytes are on the disk. Bytes after it are cut off when the
-work is taken up again, so it does not matter at which moment the process was killed.
+The record is replaced atomically, after the files' bytes are on the disk. When the work is continued, bytes beyond the
+recorded lengths are cut off, so a kill at any moment is harmless.
 """
 
 import io
@@ -30,10 +30,10 @@ from alexnet_lab.errors import UserError
 
 
 class StoreWriter:
-    """Appends converted chunks to the files in `folder`, from where the record there says it was left.
+    """Appends converted chunks to the files in `folder`, continuing at the recorded lengths.
 
     Raises:
-        UserError: the files are shorter than the record says.
+        UserError: the files are shorter than recorded.
     """
 
     def __init__(self, folder: Path, form: Format, progress: Progress, sums: statistics.Sums) -> None:
@@ -60,7 +60,7 @@ class StoreWriter:
             self.sums += chunk.sums
 
     def save(self) -> None:
-        """Makes everything appended so far durable."""
+        """Flushes everything appended so far to the disk."""
         for name, file in self._files.items():
             file.flush()
             files.sync(file.fileno())
@@ -70,7 +70,7 @@ class StoreWriter:
         files.write(self.folder / RECORD, record.getvalue())
 
     def finish(self) -> None:
-        """Saves, and writes the arrays' lengths into their headers; can be done again."""
+        """Saves, and writes the headers of the arrays; can be repeated."""
         self.save()
         for split, count in self.progress.counts.items():
             self._write_header(f"{split}/{LABELS}", "<i8", (count,))
@@ -82,7 +82,7 @@ class StoreWriter:
 
     def close(self) -> None:
         for file in self._files.values():
-            with suppress(OSError):  # a full disk: what was not saved will be cut off anyway
+            with suppress(OSError):  # a full disk: unsaved data will be cut off anyway
                 file.close()
 
     def _open(self, name: str) -> BinaryIO:

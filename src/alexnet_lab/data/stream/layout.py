@@ -23,9 +23,9 @@ from alexnet_lab.errors import UserError
 
 ABOUT = "about"
 INDEX = "index.json"
-"""LitData's own table of a data set's chunks; it makes a data set whole."""
+"""LitData's index of a data set's chunks, written last."""
 CHUNK_IMAGES = 2048
-"""About 40 MB, which are also what a reader holds in memory of each chunk."""
+"""About 40 MB per chunk, also in the memory of a reader."""
 
 
 class About(TypedDict):
@@ -36,12 +36,12 @@ class About(TypedDict):
     mean_image: bytes
     """float32 [256, 256, 3]"""
     labels: bytes
-    """int64, of all splits one after the other in the order of `meta.counts`, by number in the store"""
+    """int64, all splits concatenated in the order of `meta.counts`, by number in the store"""
     chunk_images: int
 
 
 def litdata() -> Any:
-    """The package.
+    """Import LitData.
 
     Raises:
         UserError: it is not installed.
@@ -53,12 +53,12 @@ def litdata() -> Any:
 
 
 def is_url(place: str) -> bool:
-    """Whether LitData must fetch the data from there; it treats `local:FOLDER` as a bucket."""
+    """Whether LitData must download the data; it treats `local:FOLDER` as a bucket."""
     return "://" in place or place.startswith("local:")
 
 
 def is_stream(place: str) -> bool:
-    """Whether `place` is an address, or a folder with a whole stream."""
+    """Whether `place` is an address, or a folder with a complete stream."""
     return is_url(place) or (Path(place) / ABOUT / INDEX).is_file()
 
 

@@ -24,14 +24,14 @@ from alexnet_lab.data.stream.layout import ABOUT, About, inside, litdata, stored
 from alexnet_lab.errors import UserError
 
 CHUNKS_HELD = 3
-"""In memory: the threads that gather ahead work at the end of one chunk and at the start of the next."""
+"""Chunks in memory: prefetching threads work at the end of one chunk and at the start of the next."""
 
 
 def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
     """The metadata of the stream at `place`; `name` is the expected dataset.
 
     Raises:
-        UserError: LitData is not installed, there is no whole stream, or it is of another dataset or version.
+        UserError: LitData is not installed, there is no complete stream, or its dataset or version differs.
     """
     dataset = litdata().StreamingDataset
     try:
@@ -53,7 +53,7 @@ def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
 
 
 class StreamSource:
-    """What `StoreSource` is for a store. Samples have the numbers that they have in the store."""
+    """The counterpart of `StoreSource` for a stream. Samples keep their numbers in the store."""
 
     def __init__(self, place: str, name: str) -> None:
         self._place = place
@@ -113,7 +113,7 @@ class StreamedImages:
         return window_of(image, top, left, height, width)
 
     def _chunk(self, chunk: int) -> list[bytes]:
-        """The JPEGs of a chunk; who asks while another thread reads it waits for that one."""
+        """The JPEGs of a chunk; if another thread is reading it, wait for that thread."""
         with self._holding:
             known = self._held.get(chunk)
             future = known or Future()
@@ -132,7 +132,7 @@ class StreamedImages:
     def _read(self, chunk: int) -> list[bytes]:
         if self._dataset is None:
             self._dataset = litdata().StreamingDataset(self._place)
-            # An empty slice: from then on LitData fetches whole chunks, and not each record by itself.
+            # An empty slice makes LitData download whole chunks instead of single records.
             self._dataset[0:0]
         first = chunk * self._chunk_images
         samples = self._samples[first : first + self._chunk_images]
@@ -146,5 +146,5 @@ class StreamedImages:
 
 
 def chunks_of(split: Split) -> NDArray[np.int64] | None:
-    """[n], the chunk of each sample of a streamed split; None where any image is as near as any other."""
+    """[n], the chunk of each sample of a streamed split; None for splits that are not streamed."""
     return split.images.chunks[split.rows] if isinstance(split.images, StreamedImages) else None

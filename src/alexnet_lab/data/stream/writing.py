@@ -1,4 +1,4 @@
-"""From a store to a stream."""
+"""Writes a store as a stream."""
 
 import logging
 import os
@@ -34,12 +34,13 @@ log = logging.getLogger(__name__)
 
 
 def write_stream(folder: Path, place: str, name: str, chunk_images: int = CHUNK_IMAGES) -> None:
-    """Writes the store of the dataset `name` in `folder` as a stream to `place`; a finished one is left as it is.
+    """Writes the store of the dataset `name` in `folder` as a stream to `place`; a finished stream is unchanged.
 
-    A folder has its name only when it is whole. In a bucket `about` comes last, without which nothing is read.
+    A folder gets its name only when it is complete. In a bucket, `about` is written last, and readers require it.
 
     Raises:
-        UserError: LitData is not installed, there is no store, `place` holds something else, or the disk is too small.
+        UserError: LitData is not installed, there is no store, `place` contains something else, or the disk is too
+            small.
     """
     litdata()
     store = open_store(folder, name)
@@ -55,10 +56,10 @@ def write_stream(folder: Path, place: str, name: str, chunk_images: int = CHUNK_
 
 
 def check_stream(place: str) -> None:
-    """Look for what keeps `write_stream` from writing to `place`, whatever the store.
+    """Check that `write_stream` can write to `place`, independent of the store.
 
     Raises:
-        UserError: LitData is not installed, `place` holds something else, or no folder can be made there.
+        UserError: LitData is not installed, `place` contains something else, or no folder can be created there.
     """
     litdata()
     if not is_stream(place):
@@ -81,7 +82,7 @@ def _made_before(place: str, meta: StoreMeta) -> bool:
     try:
         found, _ = read_about(place, meta.name)
     except UserError:
-        if is_url(place):  # nothing yet, or LitData refuses to write there
+        if is_url(place):  # nothing is there yet, or LitData will refuse to write there
             return False
         raise
     # Not `meta_sha256`: it differs between the two formats of a store, whose streams are the same.
@@ -114,7 +115,7 @@ def _check_disk(store: Store, target: Path) -> None:
 
 
 def _image_bytes(store: Store, split: str, count: int) -> int:
-    """Bytes of the split's JPEGs; a generous estimate if they are not encoded yet."""
+    """Size of the split's JPEGs in bytes; a generous estimate if they are not yet encoded."""
     if store.meta.format == "uint8":
         return count * IMAGE_BYTES // 6
     return (store.folder / split / JPEGS).stat().st_size
@@ -137,14 +138,14 @@ def _write(store: Store, place: str, chunk_images: int) -> None:
 
 @dataclass
 class Records:
-    """From a number in the store to the record; opens the store in the process that asks."""
+    """Maps a number in the store to its record; opens the store in each process."""
 
     folder: Path
     split: str
 
     @cached_property
     def _images(self) -> Any:
-        """Bytes of images by number."""
+        """The bytes of images by number."""
         store = open_store(self.folder)
         if store.meta.format == "jpeg":
             return store.jpegs(self.split)
@@ -165,7 +166,7 @@ def _same(about: About, _: int) -> dict[str, Any]:
 
 
 def _optimize(record: Any, inputs: list[int], place: str, chunk_images: int) -> None:
-    """One process, which alone keeps the order; it copies bytes."""
+    """A single process, which keeps the order; it only copies bytes."""
     with _own_cache():
         try:
             litdata().optimize(
@@ -187,7 +188,7 @@ def _optimize(record: Any, inputs: list[int], place: str, chunk_images: int) -> 
 
 @contextmanager
 def _own_cache() -> Iterator[None]:
-    """LitData empties its two working folders, which by default are called `chunks` and `data` in /tmp."""
+    """Separate working folders for LitData, which empties them; its default is `chunks` and `data` in /tmp."""
     with tempfile.TemporaryDirectory(prefix="alexnet-lab-stream-") as folder:
         folders = {"DATA_OPTIMIZER_CACHE_FOLDER": "chunks", "DATA_OPTIMIZER_DATA_CACHE_FOLDER": "data"}
         chosen = {name: f"{folder}/{own}" for name, own in folders.items() if name not in os.environ}

@@ -1,6 +1,6 @@
 """Records finished runs in the repository and writes the results page from them; no number is typed by hand.
 
-Imports nothing heavy.
+Imports neither torch nor lightning.
 """
 
 import json

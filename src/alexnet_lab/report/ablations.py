@@ -1,6 +1,6 @@
 """The effect of leaving a part out: recorded runs that differ by one job of `conf/sweep/ablations_2012.yaml`.
 
-Imports nothing heavy.
+Imports neither torch nor lightning.
 """
 
 import copy

@@ -1,6 +1,6 @@
 """Ensembles: `evaluate.py checkpoint=[A,B,...] out=FILE` measures them; the results page shows the paper's, too.
 
-Imports nothing heavy.
+Imports neither torch nor lightning.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The results page in Markdown: every experiment, measured or not, next to the published results.
 
-Imports nothing heavy.
+Imports neither torch nor lightning.
 """
 
 import math

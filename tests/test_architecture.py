@@ -106,7 +106,7 @@ def test_module_imports_only_its_room_and_the_floors_below(path: Path) -> None:
     assert [name for name in ours if not is_allowed(mine, name)] == []
 
 
-def test_rule_refuses_what_is_above_and_what_is_beside() -> None:
+def test_rule_refuses_imports_from_above_and_from_the_same_floor() -> None:
     assert is_allowed("launch", "alexnet_lab.training.train")
     assert is_allowed("classifier", "alexnet_lab.data.spec.Batch")
     assert is_allowed("files", "alexnet_lab.locks")
@@ -125,7 +125,7 @@ def test_every_module_belongs_to_a_known_room() -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_script_imports_the_entry_alone_before_it_runs(path: Path) -> None:
+def test_script_imports_only_the_entry_before_it_runs(path: Path) -> None:
     assert set(imports(at_module_level(parsed(path)))) == {"omegaconf.DictConfig", "alexnet_lab.commands.entry.command"}
     later = [name for name in imports(parsed(path)) if within(name, ("alexnet_lab",))]
     assert all(part(name) == "commands" for name in later)
@@ -150,7 +150,7 @@ def test_plugins_import_nothing_of_ours_at_module_level() -> None:
         assert [name for name in found if within(name, ("alexnet_lab", *HEAVY))] == []
 
 
-def test_light_modules_load_nothing_heavy_indirectly_either() -> None:
+def test_light_modules_load_nothing_heavy_indirectly() -> None:
     names = ", ".join(f"alexnet_lab.{name}" for name in LIGHT)
     program = f"import sys, {names}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
     environment = {"PYTHONPATH": str(SOURCE), "PATH": ""}
@@ -161,18 +161,18 @@ def test_light_modules_load_nothing_heavy_indirectly_either() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
-def test_core_sees_no_configuration(path: Path) -> None:
+def test_core_does_not_import_configuration(path: Path) -> None:
     if part(dotted(path)) not in SEE_A_CONFIGURATION:
         assert not [name for name in imports(parsed(path)) if within(name, ("omegaconf", "hydra"))]
         assert "DictConfig" not in path.read_text()
 
 
 @pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=dotted)
-def test_module_is_small_and_named_by_what_it_serves(path: Path) -> None:
+def test_module_is_small_and_has_a_specific_name(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MOST_LINES
     assert path.stem not in ("utils", "helpers", "misc", "common")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
-def test_module_says_what_it_is_for(path: Path) -> None:
+def test_module_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(parsed(path)) or not path.read_text().strip()

@@ -39,7 +39,7 @@ def test_a_store_of_imagenets_size_costs_little_more_than_a_small_one() -> None:
 
 @pytest.mark.alone
 @pytest.mark.skipif("ALEXNET_LAB_IMAGES" not in os.environ, reason="ALEXNET_LAB_IMAGES names no folder of real images")
-def test_photographs_are_fed_faster_than_by_torchvision() -> None:
+def test_photographs_are_loaded_faster_than_by_torchvision() -> None:
     result = measured("image_feed", ALEXNET_LAB_IMAGES=os.environ["ALEXNET_LAB_IMAGES"])
     assert set(result["ratios"]) == {
         "uint8_store_vs_torchvision",
@@ -52,14 +52,14 @@ def test_photographs_are_fed_faster_than_by_torchvision() -> None:
 
 
 @pytest.mark.alone
-def test_a_sweep_is_measured_beside_its_jobs_alone_and_in_turn() -> None:
+def test_sweep_is_compared_with_single_and_sequential_jobs() -> None:
     ratios = measured("sweep_overhead")["ratios"]
     assert set(ratios) == {"sweep_vs_single_runs", "two_at_once_vs_sequential"}
     assert ratios["sweep_vs_single_runs"] < 2
 
 
 @pytest.mark.alone
-def test_normalisation_is_measured_beside_pytorchs() -> None:
+def test_normalisation_is_compared_with_pytorchs() -> None:
     result = measured("lrn")
     assert set(result["ratios"]) == {"lrn_vs_torch"}
     assert result["ratios"]["lrn_vs_torch"] > 0
@@ -75,7 +75,7 @@ def test_a_training_step_is_measured_for_every_network() -> None:
     assert all(result["ratios"][share] > 0 for share in shares)
 
 
-def test_the_image_benchmark_says_what_it_lacks() -> None:
+def test_image_benchmark_reports_missing_packages() -> None:
     ended = run("image_feed", "--quick")
     assert ended.returncode == 1
     assert ended.stderr == (

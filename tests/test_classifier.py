@@ -35,7 +35,7 @@ def gradients(net: nn.Module) -> list[Tensor]:
 
 @pytest.mark.parametrize("size", [32, 5, 3, 1])
 @pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (2, 1), (1, 2), (2, 2), (4, 3)])
-def test_split_gradient_equals_that_of_the_whole_global_batch(size: int, world_size: int, accumulate: int) -> None:
+def test_split_gradient_equals_the_gradient_of_the_global_batch(size: int, world_size: int, accumulate: int) -> None:
     images, labels = torch.randn(size, 1, 4, 4, dtype=torch.float64), torch.randint(3, (size,))
     whole = small_net()
     cross_entropy(whole(images), labels).backward()
@@ -77,7 +77,7 @@ def test_state_dict_has_the_keys_of_the_network() -> None:
     assert all(parameter.abs().sum() == 0 for parameter in net.parameters())
 
 
-def test_copy_with_averaged_weights_loads_what_it_saved() -> None:
+def test_copy_with_averaged_weights_loads_its_own_state() -> None:
     module = classifier_in(small_net())
     average = AveragedModel(module, use_buffers=True)
     average.update_parameters(module)
@@ -88,7 +88,7 @@ def test_copy_with_averaged_weights_loads_what_it_saved() -> None:
     assert all(torch.equal(value, state[name] + 1) for name, value in other.state_dict().items())
 
 
-def test_accumulation_that_changes_during_the_run_ends_it_before_a_gradient_has_another_scale() -> None:
+def test_changing_accumulation_during_the_run_is_refused() -> None:
     facts = {"num_training_batches": 8, "accumulate_grad_batches": 1, "estimated_stepping_batches": 12.0}
     module = classifier_in(small_net(), fit_loop=SimpleNamespace(setup_data=lambda: None), **facts)
     module._scheduler = lambda *_: None  # type: ignore[assignment, return-value]
@@ -109,7 +109,7 @@ def test_dropout_on_apples_gpu_is_seeded_too(monkeypatch: pytest.MonkeyPatch) ->
     assert seeds[0] == seeds[2] != seeds[1]
 
 
-def test_schedule_is_told_the_optimizer_steps_not_the_micro_batches() -> None:
+def test_schedule_receives_optimizer_steps_not_micro_batches() -> None:
     told = {}
 
     def schedule(optimizer: torch.optim.Optimizer, steps_per_epoch: int, total_steps: int) -> None:

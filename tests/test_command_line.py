@@ -33,7 +33,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         (["-m", "--cfg", "job"], "error: Only one of --run, --multirun, --cfg"),
     ],
 )
-def test_wrong_argument_is_told_before_any_rank_starts(
+def test_wrong_argument_is_reported_before_any_rank_starts(
     arguments: list[str], line: str, script: Any, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -49,7 +49,7 @@ def test_wrong_argument_is_told_before_any_rank_starts(
 
 
 @pytest.mark.parametrize("override", ["+foo=1", "data.batch_size=-1"])
-def test_wrong_value_is_told_by_the_script_and_frees_the_name(override: str, script: Any, tmp_path: Path) -> None:
+def test_wrong_value_is_reported_by_the_script_and_frees_the_name(override: str, script: Any, tmp_path: Path) -> None:
     ended = script.run(*SMALL, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path}/run", override)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
@@ -57,7 +57,7 @@ def test_wrong_value_is_told_by_the_script_and_frees_the_name(override: str, scr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_path: Path) -> None:
+def test_refusal_deletes_nothing_in_an_existing_folder(script: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     ended = script.run(*SMALL, f"hydra.run.dir={tmp_path}", "model.dropout=2")
     assert ended.returncode == 2
@@ -113,7 +113,7 @@ def test_refusal_deletes_nothing_in_a_folder_that_was_there(script: Any, tmp_pat
         ("~optimizer", "optimizer is missing"),
     ],
 )
-def test_wrong_value_or_added_key_is_told_before_anything_is_trained(
+def test_wrong_value_or_added_key_is_reported_before_training(
     override: str, line: str, settings: Callable[..., dict[str, Any]], refusal: Callable[..., str]
 ) -> None:
     said = refusal(settings(*SMALL, override))
@@ -131,7 +131,7 @@ def test_wrong_value_or_added_key_is_told_before_anything_is_trained(
         (["model=alexnet_torchvision", "model.pretrained=nowhere.pt"], "model.pretrained"),
     ],
 )
-def test_wrong_combination_is_told(
+def test_wrong_combination_is_reported(
     overrides: list[str], line: str, settings: Callable[..., dict[str, Any]], refusal: Callable[..., str]
 ) -> None:
     assert f"error: {line}" in refusal(settings(*SMALL, *overrides))
@@ -166,7 +166,7 @@ def answers(script: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("extras", MOST_CALLS)
 @pytest.mark.parametrize("question", QUICK)
-def test_question_is_answered_without_torch_and_lightning(question: str, extras: str, answers: dict[str, Any]) -> None:
+def test_help_and_cfg_load_neither_torch_nor_lightning(question: str, extras: str, answers: dict[str, Any]) -> None:
     answer = answers[extras][question]
     assert answer["status"] == QUICK[question][1]
     assert not {"torch", "lightning", "torchvision", "torchmetrics", "wandb", "numpy", "pydantic"} & set(
@@ -176,9 +176,7 @@ def test_question_is_answered_without_torch_and_lightning(question: str, extras:
 
 @pytest.mark.parametrize("extras", MOST_CALLS)
 @pytest.mark.parametrize("question", QUICK)
-def test_question_costs_no_more_calls_than_when_it_was_first_counted(
-    question: str, extras: str, answers: dict[str, Any]
-) -> None:
+def test_help_and_cfg_cost_no_more_calls_than_recorded(question: str, extras: str, answers: dict[str, Any]) -> None:
     assert answers[extras][question]["calls"] <= MOST_CALLS[extras][question] * answers["hydra"]
 
 
@@ -187,7 +185,7 @@ def test_help_costs_at_most_1_2_times_the_configuration(extras: str, answers: di
     assert answers[extras]["help"]["calls"] <= 1.2 * answers[extras]["the configuration"]["calls"]
 
 
-def test_configuration_is_printed_from_any_folder_and_makes_none(script: Any, tmp_path: Path) -> None:
+def test_configuration_is_printed_from_any_folder_without_creating_one(script: Any, tmp_path: Path) -> None:
     arguments = ("model=lenet", "run=never-made", "--cfg", "job")
     here = script.run(*arguments)
     there = script.run(*arguments, cwd=tmp_path, program=(str(ROOT / "src" / "train.py"),))

@@ -69,7 +69,7 @@ def test_plain_paths_are_not_quoted() -> None:
     assert typed("run", "no_lrn,seed=0") == """'run="no_lrn,seed=0"'"""
 
 
-def test_command_starts_as_the_user_started_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_begins_like_the_users_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(HEAD, raising=False)
     assert command("train", override("run", "a b")) == """python src/train.py 'run="a b"'"""
     monkeypatch.setenv(HEAD, "'/a b/python' '../my lab/src/train.py'")
@@ -105,7 +105,7 @@ def test_documented_commands_are_read_by_the_shell_and_by_hydra() -> None:
     assert unread == []
 
 
-def test_messages_quote_what_they_insert_into_a_command() -> None:
+def test_messages_quote_values_in_commands() -> None:
     """A command with inserted values is made by `command`, `override` and `typed`, which quote."""
     pattern = re.compile(r"""f(["']).*(?:python |\w+\.py)[^"']*=\{""")
     wrong = [

@@ -147,7 +147,7 @@ def test_any_optimizer_follows_any_scheduler(
 
 
 @pytest.mark.usefixtures("as_in_a_rank")
-def test_run_of_so_many_steps_knows_the_length_of_its_epochs(settings: Settings, tmp_path: Path) -> None:
+def test_max_steps_run_has_the_length_of_its_epochs(settings: Settings, tmp_path: Path) -> None:
     sizes = ("data.train_size=8", "data.batch_size=4", "trainer.max_epochs=-1", "trainer.max_steps=5")
     steps = ("scheduler=step", "scheduler.epochs=1", "optimizer.lr=0.5", "trainer.log_every_n_steps=1")
     found = settings("model=lenet", "data=synthetic", "trainer=cpu", "logger=none", "test_on=none", *sizes, *steps)
@@ -218,7 +218,7 @@ def test_experiment_takes_a_step_on_small_data(
 
 @pytest.mark.usefixtures("as_in_a_rank")
 @pytest.mark.parametrize("data", [name for name in names("data") if name != "imagenet"])  # that one, see above
-def test_training_of_the_article_takes_a_step_on_any_data(
+def test_recipe_of_the_article_takes_a_step_on_any_data(
     data: str, photographs: Path, settings: Settings, tmp_path: Path
 ) -> None:
     of_photographs = ("data.name=imagenette", "data.num_classes=10", f"data.dir={photographs / 'store'}")
@@ -230,7 +230,7 @@ def test_training_of_the_article_takes_a_step_on_any_data(
     assert np.isfinite(run(found, tmp_path)["final"]["train/loss"])
 
 
-def test_training_of_the_article_has_its_numbers(settings: Settings) -> None:
+def test_recipe_of_the_article_has_its_numbers(settings: Settings) -> None:
     found = settings("experiment=article_ungrouped")
     assert found["model"]["_target_"].endswith(".alexnet_ungrouped")
     assert found["optimizer"]["_target_"] == "torch.optim.SGD"
@@ -273,7 +273,7 @@ def test_the_2012_recipe_has_the_numbers_of_the_paper(settings: Settings) -> Non
         ("ungrouped", {"data.batch_size", "scheduler.epochs"}),
     ],
 )
-def test_recipe_on_imagenette_is_the_recipe_but_for_what_few_images_and_classes_need(
+def test_imagenette_recipe_differs_only_where_fewer_images_and_classes_require_it(
     experiment: str, changed: set[str], settings: Settings
 ) -> None:
     large, small = settings(f"experiment={experiment}"), settings(f"experiment={experiment}_imagenette")
@@ -293,7 +293,7 @@ def jobs(sweep: str) -> dict[str, list[str]]:
     return {str(name): list(overrides) for name, overrides in found.items()}
 
 
-def test_ablations_are_those_of_the_paper_and_each_leaves_out_its_own_part_alone(settings: Settings) -> None:
+def test_ablations_match_the_paper_and_each_changes_only_its_part(settings: Settings) -> None:
     experiment = "experiment=imagenette_equal"
     whole = settings(experiment)
 
@@ -337,13 +337,13 @@ def test_experiment_reads_like_a_methods_section(experiment: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
-def test_every_file_begins_with_what_it_is(path: Path) -> None:
+def test_every_file_begins_with_a_description(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
     assert lines[0].startswith("# ")
 
 
 @pytest.mark.parametrize("data", names("data"))
-def test_model_takes_classes_and_channels_from_the_data(data: str, settings: Settings) -> None:
+def test_model_follows_classes_and_channels_of_the_data(data: str, settings: Settings) -> None:
     found = settings("model=alexnet_d2l", f"data={data}")
     assert found["model"]["num_classes"] == found["data"]["num_classes"]
     assert found["model"]["in_channels"] == found["data"]["channels"]

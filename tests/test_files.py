@@ -99,13 +99,13 @@ def test_name_of_255_bytes_can_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES])
-def test_file_system_without_fsync_is_written_to(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_fsync_is_supported(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", refusal(number))
     files.write(tmp_path / "a", "x")
     assert (tmp_path / "a").read_text() == "x"
 
 
-def test_folder_that_cannot_be_opened_for_fsync_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_opened_for_fsync_is_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = os.open
 
     def refuse_folders(path: Any, *more: Any) -> int:
@@ -119,7 +119,7 @@ def test_folder_that_cannot_be_opened_for_fsync_is_written_to(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("number", [errno.EEXIST, errno.EACCES, errno.EPERM, errno.EINVAL])
-def test_file_system_that_renames_to_free_names_only_is_written_to(
+def test_file_system_that_cannot_rename_over_files_is_supported(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = os.rename
@@ -174,7 +174,7 @@ def test_one_of_many_threads_creates_a_file_without_hard_links(tmp_path: Path, m
     assert names(tmp_path) == ["a"]
 
 
-def test_file_is_created_beside_the_marker_of_a_killed_process(tmp_path: Path, dead: int, no_exchange: None) -> None:
+def test_file_is_created_despite_the_marker_of_a_killed_process(tmp_path: Path, dead: int, no_exchange: None) -> None:
     (tmp_path / ".a.held").write_text(f"{dead}\n{locks._host()}\n")
     files.create(tmp_path / "a", "x")
     assert names(tmp_path) == ["a"]
@@ -189,7 +189,7 @@ def test_unfinished_files_of_killed_processes_are_removed_by_the_next_owner(tmp_
         assert names(tmp_path / "checkpoints") == []
 
 
-def test_file_that_a_killed_process_had_put_aside_comes_back(tmp_path: Path) -> None:
+def test_file_set_aside_by_a_killed_process_is_restored(tmp_path: Path) -> None:
     for name in (".last.ckpt.0badcafe.old", ".best.ckpt.0badcafe.old", "best.ckpt"):
         (tmp_path / name).touch()
     files.tidy(tmp_path)
@@ -223,7 +223,7 @@ def test_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: 
 
 
 @pytest.mark.usefixtures("no_flock", "no_exchange")
-def test_released_marker_that_could_not_be_removed_is_no_lock(tmp_path: Path) -> None:
+def test_released_marker_that_could_not_be_removed_is_not_a_lock(tmp_path: Path) -> None:
     (tmp_path / ".lock.held").write_text("filelock/released\n")
     assert not locks.is_held(tmp_path / ".lock")
     with ownership.lock(tmp_path):
@@ -231,7 +231,7 @@ def test_released_marker_that_could_not_be_removed_is_no_lock(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("no_flock", "no_exchange")
-def test_lock_of_a_dead_process_is_taken_over_where_names_cannot_be_exchanged(tmp_path: Path, dead: int) -> None:
+def test_lock_of_a_dead_process_is_taken_over_without_renaming(tmp_path: Path, dead: int) -> None:
     marker(tmp_path, dead)
     with ownership.lock(tmp_path):
         assert (tmp_path / ".lock.held").read_text().startswith(f"{os.getpid()}\n")
@@ -239,7 +239,7 @@ def test_lock_of_a_dead_process_is_taken_over_where_names_cannot_be_exchanged(tm
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_lock_of_another_machine_names_it_and_how_to_clear_it(tmp_path: Path, dead: int) -> None:
+def test_lock_of_another_machine_is_reported_with_the_remedy(tmp_path: Path, dead: int) -> None:
     folder = tmp_path / "it's a run"
     folder.mkdir()
     path = marker(folder, dead, "node7?pidns-f0000001")
@@ -254,7 +254,7 @@ def test_lock_of_another_machine_names_it_and_how_to_clear_it(tmp_path: Path, de
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_live_lock_that_came_meanwhile_is_not_taken_away(tmp_path: Path, dead: int) -> None:
+def test_new_lock_of_a_living_process_is_not_removed(tmp_path: Path, dead: int) -> None:
     path = marker(tmp_path, os.getpid())
     locks._take_away(path, f"{dead}\n{locks._host()}")
     assert path.read_text().startswith(f"{os.getpid()}\n")
@@ -276,7 +276,7 @@ def test_disk_that_is_full_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EDQUOT])
-def test_claim_that_the_file_system_refuses_is_a_line_and_leaves_nothing(
+def test_refused_claim_is_reported_in_one_line_and_leaves_nothing(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "write_bytes", refusal(number))
@@ -285,7 +285,7 @@ def test_claim_that_the_file_system_refuses_is_a_line_and_leaves_nothing(
     assert names(tmp_path) == []
 
 
-def test_held_lock_is_seen_by_others_and_a_released_one_is_not(tmp_path: Path) -> None:
+def test_held_lock_is_visible_to_others_and_a_released_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     assert not locks.is_held(path)
     with locks.lock(path, "it"):
@@ -294,7 +294,7 @@ def test_held_lock_is_seen_by_others_and_a_released_one_is_not(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_held_marker_is_seen_by_others_and_a_dead_one_is_not(tmp_path: Path, dead: int) -> None:
+def test_held_marker_is_visible_to_others_and_a_dead_one_is_not(tmp_path: Path, dead: int) -> None:
     path = tmp_path / ".lock"
     with locks.lock(path, "it"):
         assert locks.is_held(path)

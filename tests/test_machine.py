@@ -28,7 +28,7 @@ def macos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("macos")
-def test_machine_without_linuxs_calls_is_used_as_a_whole() -> None:
+def test_machine_without_affinity_uses_all_cores() -> None:
     assert machine.cores() == list(range(os.cpu_count() or 1))
     machine.use_cores([0])
     machine.end_with_parent()

@@ -28,7 +28,7 @@ def test_top1_and_top5_equal_torchmetrics_micro_accuracy() -> None:
     assert figures["count"] == 135
 
 
-def test_figures_of_four_samples_by_hand() -> None:
+def test_metrics_of_four_samples_match_hand_computed_values() -> None:
     # Ranks of the labels among six classes: 1st, 2nd, 5th, 6th.
     logits = torch.tensor([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]]).repeat(4, 1)
     metrics = ClassificationMetrics()
@@ -52,7 +52,7 @@ def test_an_empty_batch_changes_nothing() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*called before the ``update``")
-def test_no_samples_give_no_figures() -> None:
+def test_no_samples_give_no_metrics() -> None:
     assert ClassificationMetrics().compute() == {}
 
 
@@ -65,7 +65,7 @@ def test_counts_stay_exact_beyond_what_float32_can_count() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*called before the ``update``")
-def test_reset_forgets_everything() -> None:
+def test_reset_clears_all_counts() -> None:
     metrics = ClassificationMetrics()
     metrics.update(torch.tensor(3.0), torch.eye(2), torch.tensor([0, 1]))
     metrics.reset()

@@ -157,7 +157,7 @@ def test_run_that_fails_in_its_second_epoch_is_kept(
 
 
 @pytest.mark.system
-def test_run_that_can_write_nothing_at_all_prints_its_reason(train: Any, tmp_path: Path) -> None:
+def test_run_on_a_full_disk_prints_its_reason(train: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     ended = train(*SYNTHETIC, fault(name="FullDisk", most_bytes=1), f"hydra.run.dir={folder}")
     assert ended.returncode == 1
@@ -168,7 +168,7 @@ def test_run_that_can_write_nothing_at_all_prints_its_reason(train: Any, tmp_pat
 
 
 @pytest.mark.system
-def test_store_with_a_damaged_record_is_named(train: Any, images: Path, tmp_path: Path) -> None:
+def test_store_with_a_damaged_record_is_reported(train: Any, images: Path, tmp_path: Path) -> None:
     store, folder = tmp_path / "store", tmp_path / "run"
     prepare(images, store, name="image_folder", format="jpeg", workers=1)
     records = store / "train" / "images.bin"
@@ -178,7 +178,7 @@ def test_store_with_a_damaged_record_is_named(train: Any, images: Path, tmp_path
 
 
 @pytest.mark.system
-def test_stream_whose_chunks_are_lost_is_named(train: Any, images: Path, tmp_path: Path) -> None:
+def test_stream_with_lost_chunks_is_reported(train: Any, images: Path, tmp_path: Path) -> None:
     pytest.importorskip("litdata", reason="needs the extra: pip install -e '.[stream]'")
     stream, folder = tmp_path / "stream", tmp_path / "run"
     prepare(images, tmp_path / "store", name="image_folder", format="jpeg", workers=1)
@@ -270,9 +270,7 @@ def test_resumed_run_keeps_its_checkpoints_and_not_its_old_result(train: Any, im
 
 
 @pytest.mark.system
-def test_run_of_which_every_process_was_killed_is_reported_and_continued(
-    script: Any, train: Any, tmp_path: Path
-) -> None:
+def test_run_whose_processes_were_all_killed_is_reported_and_continued(script: Any, train: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = (*SYNTHETIC, f"hydra.run.dir={folder}")
     process = script.start(*arguments, "trainer.max_epochs=4000")
@@ -344,7 +342,7 @@ def by_torchrun(train: Any, *arguments: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.system
 @pytest.mark.parametrize("rank", [0, 1])
-def test_ranks_of_torchrun_end_alike(rank: int, train: Any, images: Path, tmp_path: Path) -> None:
+def test_ranks_of_torchrun_end_with_the_same_status(rank: int, train: Any, images: Path, tmp_path: Path) -> None:
     path, folder = images / read_in_second_epoch_by(rank), tmp_path / "run"
     faulty = fault(name="Loses", paths=[str(path)], how="vanish")
     ended = by_torchrun(train, *IMAGES, *TWO_RANKS, f"data.dir={images}", faulty, f"hydra.run.dir={folder}")

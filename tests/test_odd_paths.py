@@ -14,7 +14,7 @@ ODD = "lab; é#1 $x 'y' [z], 100%=a"
 
 
 @pytest.mark.system
-def test_answer_to_an_unreadable_path_can_be_pasted_from_any_folder(script: Any, tmp_path: Path) -> None:
+def test_corrected_command_can_be_pasted_from_any_folder(script: Any, tmp_path: Path) -> None:
     project, here = tmp_path / ODD, tmp_path / "caller (1) 猫"
     for name in ("src", "conf"):
         shutil.copytree(ROOT / name, project / name)

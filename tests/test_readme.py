@@ -53,7 +53,7 @@ def test_readme_shows_python_and_make_commands_only() -> None:
 
 
 @pytest.mark.system
-def test_readme_commands_run_in_their_order(script: Any, project: Path) -> None:
+def test_readme_commands_run_in_order(script: Any, project: Path) -> None:
     """In their order, since the later ones continue and evaluate the run that an earlier one made."""
     for line in python_commands():
         program, *arguments = shortened(shlex.split(line)[1:])

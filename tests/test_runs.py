@@ -148,14 +148,14 @@ def twenty(script: Any, runs: Path) -> Path:
 # What a run leaves.
 
 
-def test_folder_holds_every_file_of_the_contract_and_no_other(one: Path) -> None:
+def test_folder_contains_exactly_the_files_of_the_contract(one: Path) -> None:
     files = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
     pictures = {f"pictures/{name}.png" for name in ("batch", "confusion", "filters", "neighbours", "predictions")}
     assert files == {"config.yaml", "metrics.csv", "result.json", "train.log", ".lock"} | checkpoints | pictures
 
 
-def test_result_tells_how_the_run_ended(one: Path) -> None:
+def test_result_records_how_the_run_ended(one: Path) -> None:
     found = result(one)
     assert (found["status"], found["error"], found["world_size"]) == ("finished", None, 1)
     assert (found["parameters"], found["macs"]) == (61_706, 416_520)
@@ -188,7 +188,7 @@ def test_training_loss_is_the_mean_over_every_sample_of_the_epoch(one: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["last", "best"])
-def test_checkpoint_holds_plain_containers_with_configuration_and_preprocessing(one: Path, name: str) -> None:
+def test_checkpoint_contains_plain_containers_with_configuration_and_preprocessing(one: Path, name: str) -> None:
     content = load(one, name)
     assert content["config"] == read_config(one)
     assert content["preprocessing"]["image_size"] == 28
@@ -204,7 +204,7 @@ def test_best_checkpoint_has_no_optimizer_state_and_last_has_it(one: Path) -> No
     assert load(one, "best")["global_step"] == STEPS * (result(one)["best_epoch"] + 1)
 
 
-def test_best_or_last_weights_are_tested_as_asked(one: Path, twenty: Path) -> None:
+def test_best_or_last_weights_are_tested_as_configured(one: Path, twenty: Path) -> None:
     for folder, name in ((one, "best"), (twenty, "last")):
         loss, top1 = figures_of(load(folder, name)["state_dict"], read_config(folder))
         assert result(folder)["final"]["test/loss"] == pytest.approx(loss, rel=1e-5)
@@ -223,7 +223,7 @@ def test_best_or_last_weights_are_tested_as_asked(one: Path, twenty: Path) -> No
         pytest.param(4, 1, marks=pytest.mark.system),
     ],
 )
-def test_several_processes_have_the_losses_of_one(
+def test_several_processes_have_the_same_losses_as_one(
     ranks: int, accumulate: int, twenty: Path, script: Any, runs: Path
 ) -> None:
     """That every sample of an evaluation was counted once is asserted by the run itself."""
@@ -289,7 +289,7 @@ def test_run_continued_after_kill_9_equals_the_uninterrupted_run(
 
 
 @pytest.mark.system
-def test_run_that_was_asked_to_stop_twice_equals_the_uninterrupted_run(one: Path, script: Any, tmp_path: Path) -> None:
+def test_run_stopped_twice_equals_the_uninterrupted_run(one: Path, script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
     arguments = (*LONG, f"hydra.run.dir={folder}", "resume=auto")
 
@@ -339,7 +339,7 @@ def test_stop_while_lightning_begins_to_train_is_recorded_as_interrupted(
     assert result(folder)["status"] == "interrupted"
 
 
-def test_finished_run_is_left_alone_by_resume_auto(one: Path, script: Any) -> None:
+def test_resume_auto_does_not_change_a_finished_run(one: Path, script: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in one.rglob("*")}
     ended = script.run(*LONG, f"hydra.run.dir={one}", "resume=auto")
     assert ended.returncode == 0
@@ -383,7 +383,7 @@ def test_recorded_run_is_not_overwritten(more: tuple[str, ...], message: str, on
         ("checkpoints/best.ckpt", (), ""),
     ],
 )
-def test_continuation_that_cannot_be_leaves_the_record_as_it_was(
+def test_refused_continuation_does_not_change_the_record(
     what: str, more: tuple[str, ...], message: str, one: Path, script: Any
 ) -> None:
     before = result(one), *((one / name).read_text() for name in ("config.yaml", "metrics.csv"))
@@ -394,7 +394,7 @@ def test_continuation_that_cannot_be_leaves_the_record_as_it_was(
 
 
 @pytest.mark.system
-def test_run_that_ended_in_mid_epoch_goes_on_in_its_middle(script: Any, runs: Path) -> None:
+def test_run_ended_in_mid_epoch_continues_there(script: Any, runs: Path) -> None:
     whole, parts = runs / "steps-whole", runs / "steps-parts"
     endless = (*TWENTY, "scheduler=constant", "trainer.max_epochs=-1")
     for folder, steps_done in ((whole, 15), (parts, 4)):
@@ -407,7 +407,7 @@ def test_run_that_ended_in_mid_epoch_goes_on_in_its_middle(script: Any, runs: Pa
 
 
 @pytest.mark.system
-def test_run_goes_on_in_mid_epoch_with_another_accumulation(script: Any, runs: Path) -> None:
+def test_run_continues_in_mid_epoch_with_another_accumulation(script: Any, runs: Path) -> None:
     constant = (*TWENTY, "scheduler=constant", "test_on=none")
     whole = runs / "accumulated-whole"
     assert script.run(*constant, f"hydra.run.dir={whole}").returncode == 0
@@ -424,13 +424,13 @@ def test_run_goes_on_in_mid_epoch_with_another_accumulation(script: Any, runs: P
         assert all(torch.allclose(value, theirs[name], rtol=0, atol=1e-6) for name, value in ours.items())
 
 
-def test_finished_run_of_other_settings_is_not_taken_for_this_one(twenty: Path, script: Any) -> None:
+def test_finished_run_with_other_settings_is_not_reused(twenty: Path, script: Any) -> None:
     ended = script.run(*TWENTY, "seed=3", f"hydra.run.dir={twenty}", "resume=auto")
     assert ended.returncode == 2
     assert "seed is 0 in the recorded run, 3 here" in ended.stderr
 
 
-def test_ranks_of_torchrun_need_a_trainer_of_as_many(script: Any, tmp_path: Path) -> None:
+def test_ranks_of_torchrun_need_a_matching_trainer(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "src/train.py")
     late = "+callbacks.late._target_=faults.Late"  # rank 0 tells it nevertheless
@@ -441,7 +441,7 @@ def test_ranks_of_torchrun_need_a_trainer_of_as_many(script: Any, tmp_path: Path
     assert not (folder / "config.yaml").exists()
 
 
-def test_more_nodes_than_were_started_are_refused(script: Any, tmp_path: Path) -> None:
+def test_more_nodes_than_started_are_refused(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     ended = script.run(*TWENTY, "trainer=ddp_cpu", "trainer.num_nodes=2", f"hydra.run.dir={folder}")
     assert ended.returncode == 2
@@ -468,7 +468,7 @@ def test_finished_run_is_extended_by_more_epochs(script: Any, runs: Path) -> Non
 # Runs that end otherwise.
 
 
-def test_loss_that_becomes_nan_ends_the_run_as_failed_with_step_and_rate(script: Any, tmp_path: Path) -> None:
+def test_nan_loss_ends_the_run_as_failed_with_step_and_learning_rate(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "diverged"
     ended = script.run(*TWENTY, "scheduler=constant", "optimizer.lr=1e10", f"hydra.run.dir={folder}")
     assert ended.returncode == 1
@@ -483,7 +483,7 @@ def test_loss_that_becomes_nan_ends_the_run_as_failed_with_step_and_rate(script:
     assert found["error"] in ended.stderr
 
 
-def test_no_checkpoints_are_kept_when_none_are_asked_for(script: Any, tmp_path: Path) -> None:
+def test_no_checkpoints_are_written_if_turned_off(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "none"
     ended = script.run(*TWENTY, "checkpoints=none", "trainer.max_epochs=1", f"hydra.run.dir={folder}")
     assert ended.returncode == 0, ended.stderr
@@ -513,9 +513,7 @@ def test_run_killed_again_and_again_equals_the_uninterrupted_run(
 
 
 @pytest.mark.system
-def test_two_ranks_that_are_asked_to_stop_agree_on_the_step(
-    uninterrupted: Callable[[int], Path], script: Any, tmp_path: Path
-) -> None:
+def test_two_ranks_stop_at_the_same_step(uninterrupted: Callable[[int], Path], script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
     arguments = (*LONG, *RANKS[2], f"hydra.run.dir={folder}", "resume=auto")
     for step in (30, STEPS, 2 * STEPS - 1):
@@ -550,7 +548,7 @@ def test_hangup_of_the_terminal_saves_and_can_be_ignored(script: Any, tmp_path: 
 
 
 @pytest.mark.system
-def test_rank_that_dies_ends_the_run_and_the_others_with_it(script: Any, tmp_path: Path) -> None:
+def test_dead_rank_ends_the_run_and_the_other_ranks(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "lost"
     process = script.start(*LONG, *RANKS[2], f"hydra.run.dir={folder}")
     script.wait(process, reached(folder, 10), "step 10")

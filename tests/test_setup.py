@@ -48,7 +48,7 @@ def direct_requirements() -> Iterator[Requirement]:
             yield requirement
 
 
-def test_lock_pins_the_versions_that_the_results_were_made_with() -> None:
+def test_lock_pins_the_versions_of_the_results() -> None:
     versions = locked_versions()
     assert versions["torch"] == ["2.14.1"]
     assert versions["torchvision"] == ["0.29.1"]
@@ -75,7 +75,7 @@ def test_every_direct_dependency_is_locked_within_its_range() -> None:
         assert all(version in requirement.specifier for version in locked), f"{requirement} is locked as {locked}"
 
 
-def test_no_file_names_a_package_index() -> None:
+def test_no_file_contains_a_package_index() -> None:
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -153,7 +153,7 @@ def test_second_setup_calls_neither_python_nor_uv(clone: Path) -> None:
     assert make_setup(clone) == (0, [])
 
 
-def test_setup_after_a_failed_one_starts_anew(clone: Path) -> None:
+def test_setup_after_a_failed_one_starts_over(clone: Path) -> None:
     (clone / "offline").touch()
     status, calls = make_setup(clone)
     assert status != 0
@@ -164,7 +164,7 @@ def test_setup_after_a_failed_one_starts_anew(clone: Path) -> None:
     assert "-m venv --clear .venv" in calls[0]
 
 
-def test_setup_brings_an_environment_up_to_date_without_emptying_it(clone: Path) -> None:
+def test_setup_updates_an_environment_without_clearing_it(clone: Path) -> None:
     make_setup(clone)
     later = time.time() + 10
     os.utime(clone / "requirements.lock", (later, later))

@@ -106,7 +106,7 @@ def towers(script: Any, folders: Path) -> Path:
 
 
 @pytest.mark.system
-def test_two_towers_train_as_the_single_process_does(towers: Path, single: Path) -> None:
+def test_two_towers_train_like_a_single_process(towers: Path, single: Path) -> None:
     assert_same_training(towers, single, steps=10)
     ours, theirs = result(towers), result(single)
     assert (ours["world_size"], theirs["world_size"]) == (2, 1)
@@ -116,7 +116,7 @@ def test_two_towers_train_as_the_single_process_does(towers: Path, single: Path)
 
 
 @pytest.mark.system
-def test_checkpoint_of_two_towers_is_measured_in_one_process(towers: Path, script: Any, tmp_path: Path) -> None:
+def test_checkpoint_of_two_towers_is_evaluated_in_one_process(towers: Path, script: Any, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     checkpoint = f"checkpoint={towers}/checkpoints/best.ckpt"
     ended = script.run(checkpoint, ONE, f"out={out}", program=("src/evaluate.py",))
@@ -136,7 +136,9 @@ def test_network_without_towers_is_refused_before_anything_starts(script: Any, t
 
 @pytest.mark.system
 @pytest.mark.parametrize(("before", "after"), [(ONE, TWO), (TWO, ONE)], ids=["one then two", "two then one"])
-def test_run_goes_on_with_the_other_trainer(before: str, after: str, single: Path, script: Any, tmp_path: Path) -> None:
+def test_run_continues_with_the_other_trainer(
+    before: str, after: str, single: Path, script: Any, tmp_path: Path
+) -> None:
     folder = run(script, tmp_path / "run", *SMALL, before, "trainer.max_epochs=1")
     resume(script, folder, after, EXACT, "trainer.max_epochs=2")
     assert_same_training(folder, single, steps=10)

@@ -32,7 +32,7 @@ def see(callback: FiniteLoss, step: int, loss: float, module: Any = ON_CPU) -> N
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
-def test_loss_that_is_no_number_ends_the_run_with_step_and_rate(loss: float) -> None:
+def test_nan_loss_ends_the_run_with_step_and_learning_rate(loss: float) -> None:
     callback = FiniteLoss()
     see(callback, 1, 2.3)
     with pytest.raises(RunFailed, match=rf"the loss became {loss} at step 2 with a learning rate of 0\.05"):
@@ -40,14 +40,14 @@ def test_loss_that_is_no_number_ends_the_run_with_step_and_rate(loss: float) -> 
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_evaluation_without_a_number_ends_the_run(split: str) -> None:
+def test_nan_loss_in_evaluation_ends_the_run(split: str) -> None:
     trainer = trainer_at(7, callback_metrics={f"{split}/loss": torch.tensor(float("nan"))})
     hook = {"val": FiniteLoss().on_validation_end, "test": FiniteLoss().on_test_end}[split]
     with pytest.raises(RunFailed, match=f"{split}/loss became nan after step 7"):
         hook(trainer, ON_CPU)
 
 
-def test_on_an_accelerator_the_first_bad_step_is_named_though_it_is_looked_at_later() -> None:
+def test_accelerator_reports_the_first_bad_step_although_checked_later() -> None:
     callback = FiniteLoss()
     see(callback, 1, 2.3, ON_GPU)
     see(callback, 2, float("nan"), ON_GPU)
@@ -56,9 +56,7 @@ def test_on_an_accelerator_the_first_bad_step_is_named_though_it_is_looked_at_la
         callback.on_save_checkpoint(trainer_at(3), ON_GPU, {})
 
 
-def test_save_that_fails_half_way_leaves_the_older_checkpoint_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_save_keeps_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, io = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO({"config": {"seed": 1}})
     io.save_checkpoint({"global_step": 1, "weights": torch.arange(3)}, path)
 
@@ -98,7 +96,7 @@ def validated(callback: Checkpoints, epoch: int, top1: float, loss: float = 1.0)
     return saved
 
 
-def test_best_is_kept_at_the_first_highest_top1_without_the_optimizer(tmp_path: Path) -> None:
+def test_best_is_saved_at_the_first_highest_top1_without_optimizer_state(tmp_path: Path) -> None:
     callback = checkpoints(tmp_path)
     best = [(tmp_path / "best.ckpt", True)]
     saved = [validated(callback, epoch, top1) for epoch, top1 in enumerate((0.0, 0.5, 0.5, 0.25))]
@@ -125,7 +123,7 @@ def starts(callback: Checkpoints) -> None:
     callback.on_fit_start(SimpleNamespace(is_global_zero=True), None)  # type: ignore[arg-type]
 
 
-def test_best_of_an_epoch_that_is_trained_again_is_put_aside_until_that_epoch_is_saved_again(
+def test_best_of_a_retrained_epoch_is_renamed_until_that_epoch_is_saved_again(
     tmp_path: Path,
 ) -> None:
     best, aside = tmp_path / "best.ckpt", tmp_path / "best-epoch-8.ckpt"
@@ -143,7 +141,7 @@ def test_best_of_an_epoch_that_is_trained_again_is_put_aside_until_that_epoch_is
     assert (best.exists(), aside.exists()) == (True, False)
 
 
-def test_keeping_none_writes_none_and_still_knows_the_best_epoch(tmp_path: Path) -> None:
+def test_keep_false_writes_no_checkpoint_but_records_the_best_epoch(tmp_path: Path) -> None:
     callback = checkpoints(tmp_path, keep=False)
     assert validated(callback, 2, 0.5) == []
     assert callback.best_epoch == 2
@@ -160,7 +158,7 @@ def batch(labels: Tensor = EMPTY, size: int = 32) -> Batch:
     return Batch(EMPTY, labels, EMPTY, global_size=size)
 
 
-def test_rate_counts_global_batches_over_training_time_alone(clock: SimpleNamespace) -> None:
+def test_images_per_second_count_global_batches_over_training_time(clock: SimpleNamespace) -> None:
     watch, trainer = Stopwatch(started=990.0), trainer_at(2, accumulate_grad_batches=2)
     assert watch.images_per_second is None
     watch.on_train_epoch_start(trainer, ON_CPU)
@@ -173,7 +171,7 @@ def test_rate_counts_global_batches_over_training_time_alone(clock: SimpleNamesp
     assert watch.seconds == 114
 
 
-def test_continued_run_counts_the_sessions_before(clock: SimpleNamespace) -> None:
+def test_continued_run_includes_earlier_sessions(clock: SimpleNamespace) -> None:
     first = Stopwatch(started=1000.0)
     first.on_train_start(None, ON_CPU)  # type: ignore[arg-type]
     clock.seconds += 8

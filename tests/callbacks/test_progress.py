@@ -174,7 +174,7 @@ def test_metrics_are_fetched_only_for_the_lines_and_twice_for_the_estimate(runni
     assert run.evaluation.reads == 0
 
 
-def test_on_a_terminal_there_is_the_bar_and_no_further_line(
+def test_terminal_shows_only_the_bar(
     running: list[Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -199,7 +199,7 @@ def test_narrow_terminal_shows_remaining_time_and_top1_first(
     assert any(re.match(r"epoch 1/1 \d+% [\d:]+ left, top1 0.250, ", line) for line in printed)
 
 
-def test_lines_on_a_terminal_are_wrapped_between_their_parts() -> None:
+def test_lines_on_a_terminal_are_wrapped_between_parts() -> None:
     parts = ["epoch 1/2", "step 750/1,500", "train/loss 2.3164", "val/top1 0.1000"]
     assert wrapped(parts, None) == "  ".join(parts)
     assert wrapped(parts, 40) == "epoch 1/2  step 750/1,500\n  train/loss 2.3164  val/top1 0.1000"
@@ -226,7 +226,7 @@ def test_long_test_prints_a_line_a_minute(running: list[Run], capsys: pytest.Cap
 
 
 @pytest.mark.usefixtures("without_terminal")
-def test_run_that_continues_within_an_epoch_prints_its_line_and_ten_of_what_is_left(
+def test_run_continued_in_mid_epoch_prints_ten_lines_for_the_rest(
     running: list[Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     running.append(run := Run(epochs=2, batches=100, global_step=150))
@@ -241,7 +241,7 @@ def test_run_that_continues_within_an_epoch_prints_its_line_and_ten_of_what_is_l
 
 @pytest.mark.usefixtures("without_terminal")
 @pytest.mark.parametrize("first_seconds", [1.0, 600.0])
-def test_estimate_is_that_of_the_steps_after_the_warm_up_with_validation_and_test(
+def test_estimate_uses_steps_after_the_warm_up_and_includes_validation_and_test(
     first_seconds: float, running: list[Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     running.append(run := Run(epochs=4, batches=300))
@@ -272,7 +272,7 @@ def test_estimate_names_what_it_includes(
 
 
 @pytest.mark.usefixtures("without_terminal")
-def test_run_of_few_steps_makes_no_estimate(running: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_run_prints_no_estimate(running: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
     running.append(run := Run(epochs=1, batches=7))
     run.fit(step_seconds=1.0)
     assert not [line for line in lines(capsys) if line.startswith("about")]
@@ -288,9 +288,7 @@ def test_accumulated_micro_batches_count_once(running: list[Run], capsys: pytest
 
 
 @pytest.mark.usefixtures("without_terminal")
-def test_time_left_uses_the_validations_that_were_measured(
-    running: list[Run], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_remaining_time_uses_the_measured_validations(running: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
     running.append(run := Run(epochs=3, batches=100))
     run.fit(step_seconds=1.0, val_seconds=40.0)
     first, second, third = (line for line in lines(capsys) if "val/top1" in line)
@@ -316,7 +314,7 @@ def test_limited_test_counts_its_images(limit: float, images: int) -> None:
     assert Work.of(Run(1, 1, limit_test_batches=limit).trainer, tested=True).test_images == images
 
 
-def test_meter_leaves_out_what_is_between_stop_and_start() -> None:
+def test_meter_excludes_time_between_stop_and_start() -> None:
     meter = Meter()
     meter.start(10.0)
     meter.images = 60
@@ -342,5 +340,5 @@ def test_meter_leaves_out_what_is_between_stop_and_start() -> None:
         (460_000, "127:46:40", "about 5 days 8 h"),
     ],
 )
-def test_times_are_written_exactly_and_roughly(seconds: float, exact: str, words: str) -> None:
+def test_durations_are_formatted_exactly_and_roughly(seconds: float, exact: str, words: str) -> None:
     assert (clock(seconds), rough(seconds)) == (exact, words)

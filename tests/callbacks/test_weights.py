@@ -166,7 +166,7 @@ def assert_same_end(folder: Path, other: Path) -> None:
         assert result(folder)[key] == result(other)[key]
 
 
-def test_best_and_last_are_the_averaged_weights_that_were_validated_and_tested(averaged: Path, runs: Runs) -> None:
+def test_best_and_last_contain_the_averaged_weights_that_were_validated_and_tested(averaged: Path, runs: Runs) -> None:
     assert result(averaged)["best_epoch"] == 0
     assert measured(averaged, "best", "val") == recorded(averaged, "val")
     assert measured(averaged, "best", "test") == recorded(averaged, "test")
@@ -180,7 +180,7 @@ def test_best_and_last_are_the_averaged_weights_that_were_validated_and_tested(a
     ("before", "after"),
     [("on_validation_start", "on_validation_end"), ("on_validation_batch_start", "on_validation_batch_end")],
 )
-def test_best_is_what_was_validated_whichever_callback_exchanges_the_weights(
+def test_best_contains_the_validated_weights_for_any_callback_that_replaces_weights(
     before: str, after: str, runs: Runs, plain: Path
 ) -> None:
     exchange = f"+callbacks.own={{_target_: callbacks_for_tests.Exchange, before: {before}, after: {after}}}"
@@ -198,7 +198,7 @@ def test_best_is_what_was_validated_whichever_callback_exchanges_the_weights(
         ("AskToStop", 4, "on_validation_batch_end", 4),
     ],
 )
-def test_continued_run_has_the_averaged_and_the_trained_weights_of_an_undisturbed_one(
+def test_continued_run_has_the_same_averaged_and_trained_weights_as_an_uninterrupted_run(
     kind: str, step: int, hook: str, saved: int, averaged: Path, runs: Runs
 ) -> None:
     name = f"{kind}-{hook}"
@@ -219,7 +219,7 @@ def test_run_continued_without_averaging_continues_from_the_trained_weights(plai
     assert differences(load(folder)["state_dict"], load(plain)["state_dict"]) == []
 
 
-def test_true_precision_continues_to_the_bit(runs: Runs) -> None:
+def test_true_precision_continues_bit_for_bit(runs: Runs) -> None:
     half = ("trainer.precision=bf16-true", *EMA)
     whole = runs.start("half", *half)
     runs.until(RuntimeError, "half-continued", *half, at("Crash", 6, "on_train_batch_start"))
@@ -227,7 +227,7 @@ def test_true_precision_continues_to_the_bit(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize(("hook", "steps"), [("on_train_batch_start", (4, 5)), ("on_validation_batch_end", (4, 4))])
-def test_run_that_max_time_stopped_twice_equals_the_undisturbed_run(
+def test_run_stopped_twice_by_max_time_equals_the_uninterrupted_run(
     hook: str, steps: tuple[int, int], plain: Path, runs: Runs
 ) -> None:
     """A start that is late from its beginning does a step, or the validation that an earlier one was stopped in."""
@@ -242,11 +242,11 @@ def test_run_that_max_time_stopped_twice_equals_the_undisturbed_run(
     assert_same_end(runs.resume(name, limit), plain)
 
 
-def test_time_that_is_up_after_the_last_step_leaves_the_test_to_be_done(plain: Path, runs: Runs) -> None:
+def test_max_time_reached_after_the_last_step_still_allows_the_test(plain: Path, runs: Runs) -> None:
     assert_same_end(runs.start("in-time", at("TimeIsUp", 8, "on_train_epoch_end")), plain)
 
 
-def test_run_of_max_steps_that_was_killed_between_two_epochs_equals_the_undisturbed_run(runs: Runs) -> None:
+def test_max_steps_run_killed_between_epochs_equals_the_uninterrupted_run(runs: Runs) -> None:
     steps = "trainer.max_steps=7"
     whole = runs.start("steps", steps)
     runs.until(RuntimeError, "steps-killed", steps, at("Crash", 4, "on_train_epoch_start"))
@@ -264,12 +264,12 @@ def test_run_of_max_steps_that_was_killed_between_two_epochs_equals_the_undistur
         (BackboneFinetuning, "no attribute `backbone`"),
     ],
 )
-def test_callback_that_does_not_fit_a_run_is_refused_in_a_line(callback: Callable[[], Any], message: str) -> None:
+def test_unsuitable_callback_is_refused_in_one_line(callback: Callable[[], Any], message: str) -> None:
     with pytest.raises(UserError, match=r"^callbacks\.mine: [A-Za-z]+ cannot be used: .*" + message + ".*$"):
         check_callbacks({"mine": callback()}, whole_network=True)
 
 
-def test_average_that_has_not_been_updated_when_it_is_validated_is_a_warning(
+def test_validating_an_average_before_its_first_update_is_a_warning(
     runs: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs.start("late", *EMA, "callbacks.ema.update_starting_at_step=6")
@@ -278,7 +278,7 @@ def test_average_that_has_not_been_updated_when_it_is_validated_is_a_warning(
     ]
 
 
-def test_run_continued_from_a_checkpoint_older_than_best_labels_the_weights_that_it_tests(
+def test_run_continued_from_before_the_best_epoch_reports_the_tested_weights(
     plain: Path, runs: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -292,7 +292,7 @@ def test_run_continued_from_a_checkpoint_older_than_best_labels_the_weights_that
     assert line in caplog.messages
 
 
-def test_callback_that_would_end_or_spoil_a_run_by_its_settings_is_refused() -> None:
+def test_callback_with_harmful_settings_is_refused() -> None:
     with pytest.raises(UserError, match=r"^callbacks\.mine: a Timer with a duration .*; use trainer\.max_time$"):
         check_callbacks({"mine": Timer(duration="00:00:00:01")}, whole_network=True)
     check_callbacks({"mine": Timer()}, whole_network=True)
@@ -303,7 +303,7 @@ def test_callback_that_would_end_or_spoil_a_run_by_its_settings_is_refused() -> 
     )
 
 
-def test_one_callback_averages_and_only_where_a_process_has_all_weights() -> None:
+def test_only_one_callback_may_average_and_only_with_whole_networks() -> None:
     with pytest.raises(UserError, match=r"^callbacks\.a and callbacks\.b both average the weights: choose one$"):
         check_callbacks({"a": WeightAveraging(), "b": EMAWeightAveraging()}, whole_network=True)
     with pytest.raises(UserError, match=r"^callbacks\.a: averaging needs the whole network .* trainer=ddp$"):

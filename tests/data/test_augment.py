@@ -34,7 +34,7 @@ def test_only_the_chosen_are_mirrored(kind, memory_format):
     assert flip(images[:0], torch.zeros(0, dtype=torch.bool)).shape == (0, 3, 64, 64)
 
 
-def test_windows_of_one_image():
+def test_crops_of_one_image():
     image = pixels(1)[0]
     cut = windows(image, torch.tensor([[0, 5], [3, 0]]), 8)
     assert torch.equal(cut, torch.stack([image[:, :8, 5:13], image[:, 3:11, :8]]))
@@ -71,14 +71,14 @@ def test_rotation_and_scaling_are_torchvisions_affine_away_from_the_edge():
     torch.testing.assert_close(ours[1], images[1].rot90(1, (1, 2)), atol=1e-4, rtol=0)
 
 
-def test_either_of_rotation_and_scaling_may_be_missing():
+def test_rotation_or_scaling_can_be_missing():
     images, one = pixels(2), torch.ones(2)
     assert torch.equal(rotate_and_scale(images, one, None), rotate_and_scale(images, one, one))
     assert torch.equal(rotate_and_scale(images, None, one * 1.1), rotate_and_scale(images, one * 0, one * 1.1))
     assert rotate_and_scale(images[:0], one[:0], None).shape == (0, 3, 64, 64)
 
 
-def test_what_comes_in_from_outside_repeats_the_edge():
+def test_pixels_from_outside_repeat_the_edge():
     image = torch.full((1, 3, 32, 32), 0.7)
     torch.testing.assert_close(rotate_and_scale(image, torch.tensor([45.0]), torch.tensor([0.5])), image)
 

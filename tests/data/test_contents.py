@@ -46,7 +46,7 @@ def resumed(folder: Path, state: dict[str, Any], val_size: int, caplog: pytest.L
         ("dogs/d.jpg", "cats/0.jpg", "5 training images then and now, from another set of files"),
     ],
 )
-def test_run_with_held_out_images_is_not_continued_on_other_training_images(
+def test_run_with_held_out_images_is_not_continued_on_different_images(
     folder, caplog, remove, add, reason, plain
 ) -> None:
     train = folder / "train"
@@ -65,7 +65,7 @@ def test_run_with_held_out_images_is_not_continued_on_other_training_images(
             resumed(trained_on, state, 3, caplog)
 
 
-def test_each_split_that_has_changed_is_one_warning(folder, caplog) -> None:
+def test_each_changed_split_causes_one_warning(folder, caplog) -> None:
     state = data_in(folder, 0).state_dict()
     assert resumed(folder, state, 0, caplog) == []
     (folder / "val/cats/z.jpg").touch()
@@ -79,13 +79,13 @@ def test_each_split_that_has_changed_is_one_warning(folder, caplog) -> None:
     assert resumed(folder, state, 0, caplog)[0] == f"{changed}8 training images then, 9 now, in another order"
 
 
-def test_val_images_that_are_not_used_may_change_where_images_are_held_out(folder, caplog) -> None:
+def test_unused_val_images_may_change_if_images_are_held_out(folder, caplog) -> None:
     state = data_in(folder, 3).state_dict()
     (folder / "val/cats/z.jpg").touch()
     assert resumed(folder, state, 3, caplog) == []
 
 
-def test_image_that_is_replaced_under_its_name_is_the_same_image(folder, caplog) -> None:
+def test_image_replaced_under_its_name_counts_as_the_same(folder, caplog) -> None:
     state = data_in(folder, 3).state_dict()
     (folder / "train/cats/a.jpg").write_bytes(b"repaired")
     assert resumed(folder, state, 3, caplog) == []

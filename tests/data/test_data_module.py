@@ -113,7 +113,7 @@ def test_fit_and_test_see_every_sample_once_per_epoch_in_a_new_order(tmp_path):
     assert net.samples("test", 3) == [[0, 1, 2, 3], [4]]
 
 
-def test_the_order_is_that_of_the_loader_without_a_trainer(tmp_path):
+def test_order_equals_that_of_the_loader_without_a_trainer(tmp_path):
     net, data = Net(), module()
     trainer(tmp_path, max_epochs=2).fit(net, datamodule=data)
     alone = module().train_dataloader()
@@ -121,7 +121,7 @@ def test_the_order_is_that_of_the_loader_without_a_trainer(tmp_path):
     assert net.samples("train", 1) == [batch.samples.tolist() for batch in alone]
 
 
-def test_validation_within_the_epoch_and_reloading_leave_the_order_alone(tmp_path):
+def test_mid_epoch_validation_and_reloading_do_not_change_the_order(tmp_path):
     plain, other = Net(), Net()
     trainer(tmp_path, limit_val_batches=0).fit(plain, datamodule=module())
     trainer(tmp_path, val_check_interval=2, reload_dataloaders_every_n_epochs=1).fit(other, datamodule=module())
@@ -207,7 +207,7 @@ def test_a_run_resumed_between_epochs_equals_the_uninterrupted_run(tmp_path):
     assert torch.equal(resumed.net.weight, whole.net.weight)
 
 
-def test_a_position_holds_for_another_number_of_ranks_and_another_accumulation():
+def test_position_is_valid_for_other_ranks_and_accumulation():
     whole = [batch.samples.tolist() for batch in module(seed=3).train_dataloader()]
     seen = []
     for rank in range(2):
@@ -232,7 +232,7 @@ def test_data_that_changed_since_the_checkpoint_is_refused_or_reported(caplog):
     assert "99 training images then, " in caplog.text
 
 
-def test_a_new_fit_forgets_the_position_of_the_one_before():
+def test_new_fit_resets_the_position():
     data = module()
     data.load_state_dict({"epoch": 0, "step": 4})
     assert len(list(data.train_dataloader())) == 2
@@ -277,7 +277,7 @@ def test_preprocessing_is_plain_and_complete():
         ({"std": [0.0]}, "data.std must be positive"),
     ],
 )
-def test_wrong_values_are_named(changes, message):
+def test_wrong_values_are_reported(changes, message):
     with pytest.raises(UserError, match=message):
         module(**changes)
 

@@ -30,7 +30,7 @@ def test_nothing_is_drawn_for_the_centre():
     assert others == [None] * len(others)
 
 
-def test_random_crops_take_all_33_x_33_places_equally_often():
+def test_random_crops_are_uniform_over_33_x_33_positions():
     corners = drawn(crop="random").corners
     assert (corners.min(), corners.max()) == (0, 32)
     places = np.bincount(corners[:, 0] * 33 + corners[:, 1], minlength=33 * 33)
@@ -40,7 +40,7 @@ def test_random_crops_take_all_33_x_33_places_equally_often():
 
 
 @pytest.mark.parametrize("probability", [0.25, 0.5, 0.9])
-def test_images_are_mirrored_with_the_stated_frequency(probability):
+def test_images_are_mirrored_with_the_given_probability(probability):
     mirrored = drawn(flip=probability).draws.flip
     assert abs(mirrored.float().mean() - probability) < 4 * np.sqrt(probability * (1 - probability) / len(SAMPLES))
 
@@ -50,13 +50,13 @@ def test_with_probability_0_no_image_is_mirrored_and_with_1_every_one():
     assert drawn(flip=1.0).draws.flip.all()
 
 
-def test_boxes_are_those_of_torchvisions_recipe_one_by_one():
+def test_boxes_equal_torchvisions_algorithm():
     samples = np.arange(2000)
     boxes = drawn(samples, crop="random_resized").draws.box
     assert boxes.tolist() == [slow.box(1, 2, int(sample)) for sample in samples]
 
 
-def test_boxes_have_the_areas_and_ratios_of_torchvisions_own():
+def test_boxes_have_the_area_and_ratio_distribution_of_torchvision():
     from torchvision.transforms import RandomResizedCrop
 
     torch.manual_seed(0)
@@ -72,7 +72,7 @@ def test_boxes_have_the_areas_and_ratios_of_torchvisions_own():
         assert np.abs(quantiles[0] - quantiles[1]).max() < 0.04 * np.ptp(figure(peers))
 
 
-def test_rotation_scaling_and_jitter_fill_their_ranges_and_are_unrelated():
+def test_rotation_scaling_and_jitter_cover_their_ranges_independently():
     draws = drawn(rotation=15.0, scaling=0.1, jitter=0.4).draws
     columns = torch.cat([draws.rotation[:, None], draws.scaling[:, None], draws.jitter], 1)
     middle, reach = torch.tensor([0, 1, 1, 1, 1]), torch.tensor([15, 0.1, 0.4, 0.4, 0.4])
@@ -84,13 +84,13 @@ def test_rotation_scaling_and_jitter_fill_their_ranges_and_are_unrelated():
     assert (torch.corrcoef(standard.T) - torch.eye(5)).abs().max() < 0.03
 
 
-def test_the_colours_deviation_is_the_stated_one():
+def test_colour_noise_has_the_given_standard_deviation():
     amounts = drawn(colour_std=0.1).draws.colour
     assert (amounts.std(0) - 0.1).abs().max() < 0.003
     assert amounts.mean(0).abs().max() < 0.003
 
 
-def test_colour_ends_with_its_epoch_and_changes_nothing_else():
+def test_colour_noise_ends_at_its_epoch_and_changes_no_other_draw():
     samples, settings = np.arange(50), {"crop": "random", "flip": 0.5, "colour_std": 0.1}
     for epoch, coloured in [(0, True), (66, True), (67, False), (90, False)]:
         always = drawn(samples, epoch=epoch, **settings)
@@ -102,7 +102,7 @@ def test_colour_ends_with_its_epoch_and_changes_nothing_else():
     assert drawn(samples, epoch=0, **settings, colour_until_epoch=0).draws.colour is None
 
 
-def test_each_epoch_draws_anew():
+def test_each_epoch_has_new_draws():
     one, two = (drawn(epoch=epoch, crop="random", flip=0.5) for epoch in (0, 1))
     assert (one.corners == two.corners).all(1).mean() < 0.01
     assert abs((one.draws.flip == two.draws.flip).float().mean() - 0.5) < 0.02
@@ -120,6 +120,6 @@ def test_each_epoch_draws_anew():
         ("crop_size", 0, "data.crop_size must be at least 1, got 0"),
     ],
 )
-def test_values_out_of_range_are_named(key, value, message):
+def test_values_out_of_range_are_reported(key, value, message):
     with pytest.raises(UserError, match=message):
         Augmentation(**PLAIN | {key: value})

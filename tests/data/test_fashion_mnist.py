@@ -82,7 +82,7 @@ def test_the_three_splits(system_folder):
     assert (round(float(pixels.mean()), 4), round(float(pixels.std()), 4)) == (0.2860, 0.3530)
 
 
-def test_another_seed_sees_the_same_split_in_another_order(system_folder):
+def test_another_seed_gives_the_same_split_in_another_order(system_folder):
     one, two = module(system_folder, seed=0), module(system_folder, seed=1)
     assert np.array_equal(one.dataset.split("val").rows, two.dataset.split("val").rows)
     first, second = (next(iter(data.train_dataloader())).samples for data in (one, two))
@@ -95,7 +95,7 @@ def test_validation_on_the_test_split_trains_on_all_images(system_folder):
     assert dataset.split("val").images is dataset.split("test").images
 
 
-def test_each_file_is_read_once_and_no_image_by_itself(system_folder, monkeypatch):
+def test_each_file_is_read_once(system_folder, monkeypatch):
     read, read_bytes = [], Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path.name), read_bytes(path))[1])
     dataset = module(system_folder).dataset
@@ -118,7 +118,7 @@ def test_the_class_names_follow_the_labels(system_folder):
         ({"split_seed": -1}, "data.split_seed"),
     ],
 )
-def test_wrong_values_are_named(tmp_path, changes, message):
+def test_wrong_values_are_reported(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         module(tmp_path, **changes)
 
@@ -137,7 +137,7 @@ def test_the_users_folder_is_read_in_every_layout(bare, system_folder, layout):
     assert data.dataset.split("test").labels[:5].tolist() == [9, 2, 1, 1, 6]
 
 
-def test_the_users_folder_comes_before_the_systems(monkeypatch, system_folder, tmp_path):
+def test_users_folder_has_priority_over_the_systems(monkeypatch, system_folder, tmp_path):
     monkeypatch.setattr(files, "SYSTEM_FOLDER", system_folder)
     for path in system_folder.glob("*.gz"):
         (tmp_path / path.name).symlink_to(path)
@@ -148,7 +148,7 @@ def test_the_users_folder_comes_before_the_systems(monkeypatch, system_folder, t
 
 
 @pytest.mark.parametrize("damage", ["one byte", "truncated", "not gzip", "empty"])
-def test_a_damaged_file_is_named(bare, system_folder, damage):
+def test_damaged_file_is_reported(bare, system_folder, damage):
     bare.mkdir()
     for path in system_folder.glob("*.gz"):
         (bare / path.name).symlink_to(path)
@@ -162,7 +162,7 @@ def test_a_damaged_file_is_named(bare, system_folder, damage):
         module(bare).dataset.split("test")
 
 
-def test_without_any_source_one_message_lists_every_way(bare):
+def test_missing_sources_are_reported_with_all_alternatives(bare):
     with pytest.raises(UserError) as error:
         module(bare).prepare_data()
     message = str(error.value)
@@ -179,7 +179,7 @@ def test_without_any_source_one_message_lists_every_way(bare):
     assert not bare.exists()
 
 
-def test_sources_that_never_answer_are_given_up(bare, monkeypatch, tmp_path):
+def test_sources_that_never_answer_are_abandoned(bare, monkeypatch, tmp_path):
     monkeypatch.setattr(files, "ANSWER_SECONDS", 0.5)
     install(monkeypatch, tmp_path, "apt-get", "sleep 60")
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -192,7 +192,7 @@ def test_sources_that_never_answer_are_given_up(bare, monkeypatch, tmp_path):
     assert "no data within 0.5 s" in str(error.value)
 
 
-def test_a_name_that_resolves_slowly_is_given_up(monkeypatch):
+def test_slow_name_resolution_is_abandoned(monkeypatch):
     monkeypatch.setattr(files, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: time.sleep(3))
     start = time.monotonic()
@@ -212,9 +212,7 @@ def test_download_from_a_mirror_checks_and_keeps_the_files(bare, system_folder, 
     module(bare).prepare_data()  # now from the folder
 
 
-def test_a_mirror_with_wrong_contents_is_refused_and_the_next_one_asked(
-    bare, system_folder, serve, monkeypatch, tmp_path
-):
+def test_mirror_with_wrong_contents_is_skipped(bare, system_folder, serve, monkeypatch, tmp_path):
     wrong = tmp_path / "wrong"
     wrong.mkdir()
     for name in files.FILES:

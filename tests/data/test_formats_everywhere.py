@@ -85,7 +85,7 @@ def test_zip_gives_several_processes_the_store_of_the_folder(archive, store) -> 
         assert hashlib.sha256((archive.with_name("unzipped") / path).read_bytes()).digest() == digest
 
 
-def test_files_that_are_left_out_are_counted_by_prepare_and_by_training(folder, caplog) -> None:
+def test_ignored_files_are_counted_by_prepare_and_training(folder, caplog) -> None:
     lines = find_samples([folder]).remarks
     assert lines == (
         "left out (not images that Pillow can decode): 1 without suffix, 1 .heic",
@@ -124,7 +124,7 @@ def test_older_store_is_read_and_its_networks_ignore_transparency(folder, store,
     assert np.array_equal(new.decode(data).transpose(1, 2, 0), TRANSPARENT["rgba.PNG"].pixels)
 
 
-def test_run_of_a_configuration_without_the_setting_ignores_transparency(tmp_path) -> None:
+def test_configuration_without_the_setting_ignores_transparency(tmp_path) -> None:
     files = {f"{split}/{name}/x.png": TRANSPARENT["rgba.PNG"].data for split in ("train", "val") for name in "ab"}
     data = module(write(tmp_path, files), num_classes=2, **WITHOUT_STATISTICS)
     assert "transparency" not in data.preprocessing.facts()
@@ -132,7 +132,7 @@ def test_run_of_a_configuration_without_the_setting_ignores_transparency(tmp_pat
     assert np.array_equal(found, EXAMPLES["rgb.PNG"].pixels)
 
 
-def test_grey_network_sees_transparency_over_white() -> None:
+def test_grey_network_composes_transparency_over_white() -> None:
     facts = {"image_size": 28, "resize": "bilinear", "channels": 1, "mean": [0.0], "std": [1.0], "classes": ["a"]}
     grey = Preprocessing.of({**facts, "transparency": "white"}).decode(TRANSPARENT["la.PNG"].data)
     assert np.array_equal(grey[0], TRANSPARENT["la.PNG"].pixels)

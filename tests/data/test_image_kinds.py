@@ -69,7 +69,7 @@ def example(form: str) -> bytes:
     return file.getvalue()
 
 
-def test_every_reader_of_pillow_is_used_or_refused_for_a_reason() -> None:
+def test_every_reader_of_pillow_is_used_or_excluded_with_a_reason() -> None:
     Image.init()
     optional = {"FPX", "MIC"}  # need the package olefile
     assert set(Image.ID) - optional == {*FORMATS, *NOT_DECODED}
@@ -84,7 +84,7 @@ def test_image_of_every_format_is_recognised_and_decoded(form) -> None:
     assert is_image_header(data[:HEADER_BYTES]) == (form != "TGA")
 
 
-def test_every_suffix_of_pillow_is_told_by_name_or_by_content() -> None:
+def test_every_suffix_of_pillow_is_recognised_by_name_or_content() -> None:
     for suffix, form in Image.registered_extensions().items():
         if form == "MPO" or form in FORMATS:
             assert is_image_name(f"a{suffix}") or (is_image_name("a") is None and is_image_header(example(form)[:2052]))
@@ -110,7 +110,7 @@ def test_every_suffix_of_pillow_is_told_by_name_or_by_content() -> None:
         ("a.jpg?w=200", None),
     ],
 )
-def test_name_tells_whether_a_file_is_an_image_or_leaves_it_to_the_content(name, is_image) -> None:
+def test_name_decides_whether_a_file_is_an_image_or_defers_to_its_content(name, is_image) -> None:
     assert is_image_name(name) is is_image
 
 
@@ -127,12 +127,12 @@ def test_name_tells_whether_a_file_is_an_image_or_leaves_it_to_the_content(name,
         (bytes(range(256)), "not an image in a format that Pillow can decode"),
     ],
 )
-def test_content_that_is_not_an_image_is_not_taken_for_one_and_is_named(start, known) -> None:
+def test_non_image_content_is_refused_and_described(start, known) -> None:
     assert not is_image_header(start)
     assert unidentified(start).endswith(known)
 
 
-def test_what_is_left_out_is_one_line_per_reason_with_the_most_frequent_suffixes_first() -> None:
+def test_ignored_files_are_one_line_per_reason_most_frequent_suffixes_first() -> None:
     assert LeftOut().lines() == []
     left_out = LeftOut(Counter({".doc": 2, ".heic": 1200, "": 1}), Counter({".txt": 3}), ["b", "a"], ["c"])
     assert left_out.lines() == [

@@ -3,7 +3,7 @@ from torchvision.models import AlexNet_Weights
 from alexnet_lab.data.imagenet_classes import TABLE, imagenet_classes, names_by_wnid, wnids_by_ilsvrc2012_id
 
 
-def test_the_classes_stand_in_the_published_order_with_torchvisions_names():
+def test_classes_have_the_published_order_and_torchvisions_names():
     classes = imagenet_classes()
     wnids = [known.wnid for known in classes]
     assert len(set(wnids)) == 1000

@@ -7,7 +7,7 @@ from alexnet_lab.data.keys import normals, random_words, uniforms
 SAMPLES = np.array([0, 1, 2, 1_281_166, 77])
 
 
-def test_the_words_are_those_of_the_written_definition():
+def test_words_match_the_written_definition():
     for seed, epoch, purpose in [(0, 0, 0), (7, 3, 5), (2**63 - 1, 89, 1)]:
         expected = [slow.words(seed, epoch, int(sample), purpose, 4) for sample in SAMPLES]
         assert random_words(seed, epoch, SAMPLES, purpose, 4).tolist() == expected
@@ -19,11 +19,11 @@ def test_the_words_are_those_of_the_written_definition():
         ]
 
 
-def test_the_words_stay_the_same_in_later_versions():
+def test_words_are_stable_across_versions():
     assert random_words(0, 0, np.array([0]), 0, 2).tolist() == [[8695987549771912286, 13369316111306796529]]
 
 
-def test_a_samples_numbers_do_not_depend_on_its_batch():
+def test_numbers_of_a_sample_do_not_depend_on_its_batch():
     everyone = np.arange(1000)
     whole = normals(3, 4, everyone, 5, 3)
     for part in (everyone[::-1], everyone[5:6], everyone[3::7]):
@@ -31,7 +31,7 @@ def test_a_samples_numbers_do_not_depend_on_its_batch():
     assert normals(3, 4, everyone[:0], 5, 3).shape == (0, 3)
 
 
-def test_other_seeds_epochs_samples_and_purposes_give_unrelated_numbers():
+def test_different_seeds_epochs_samples_and_purposes_are_independent():
     samples = np.arange(20_000)
     streams = [
         uniforms(*key, samples, purpose, 1)[:, 0] for *key, purpose in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]

@@ -17,7 +17,7 @@ def loader(num_samples=23, batch_size=6, rank=0, world_size=1, accumulate=1, sid
     )
 
 
-def test_a_batch_holds_the_images_and_labels_of_its_samples():
+def test_batch_contains_images_and_labels_of_its_samples():
     batches = list(loader())
     assert [len(batch.labels) for batch in batches] == [6, 6, 6, 5] == [batch.global_size for batch in batches]
     for batch in batches:
@@ -45,7 +45,7 @@ def test_the_epoch_is_read_at_the_first_batch_and_not_at_iter():
     assert not torch.equal(first, next(iter(batches)).samples)
 
 
-def test_an_epoch_entered_in_its_middle_gives_the_rest_and_later_epochs_are_whole():
+def test_epoch_continued_in_the_middle_yields_the_rest_and_later_epochs_are_complete():
     batches = loader(accumulate=2)
     batches.batch_sampler.sampler.set_epoch(1)
     whole = [batch.samples.tolist() for batch in batches]
@@ -56,7 +56,7 @@ def test_an_epoch_entered_in_its_middle_gives_the_rest_and_later_epochs_are_whol
     assert len(list(batches)) == 8
 
 
-def test_changing_a_batch_leaves_the_store_and_the_order_alone():
+def test_changing_a_batch_does_not_change_the_store_or_the_order():
     batches = loader(shuffled=False)
     before = [batch.images.clone() for batch in batches]
     for batch in batches:
@@ -65,6 +65,6 @@ def test_changing_a_batch_leaves_the_store_and_the_order_alone():
     assert all(torch.equal(a, b.images) for a, b in zip(before, batches, strict=True))
 
 
-def test_a_batch_of_any_size_takes_the_same_few_calls():
+def test_number_of_calls_does_not_depend_on_the_batch_size():
     few, many = (loader(num_samples=100 * size, batch_size=size, side=28) for size in (2, 256))
     assert calls(lambda: list(many)) < 1.1 * calls(lambda: list(few)) < 100 * 50

@@ -55,7 +55,7 @@ def by_sample(data, batches, device=True):
 
 @pytest.mark.parametrize("colour", ["source", "paper"])
 @pytest.mark.parametrize("mean", ["image_centre", "image_at_crop"])
-def test_batches_are_those_of_the_slow_reference(stores, colour, mean):
+def test_batches_equal_the_slow_reference(stores, colour, mean):
     """0 or 4 workers, 1, 2 or 3 ranks, and a restart in mid-epoch; of the second epoch, the last batch incomplete."""
     store, seed, epoch = open_store(stores["uint8"]), 5, 1
     stored, labels = store.images("train"), store.labels("train")
@@ -101,7 +101,7 @@ def test_every_source_gives_the_same_bytes_for_any_workers_and_ranks(stores, ima
                 assert (label, drawn) == alone[sample][1:]
 
 
-def test_the_sources_differ_by_their_coding_alone(stores, image_tree):
+def test_sources_differ_only_in_their_encoding(stores, image_tree):
     pixels, jpegs = (
         by_sample(data := module(stores[form]), epoch_of(data), device=False) for form in ("uint8", "jpeg")
     )
@@ -112,7 +112,7 @@ def test_the_sources_differ_by_their_coding_alone(stores, image_tree):
         assert (image.float() - jpegs[sample][0].float()).abs().mean() < 3
 
 
-def test_colour_noise_ends_with_its_epoch_whatever_was_run_before(stores):
+def test_colour_noise_ends_at_its_epoch_after_any_history(stores):
     def images(epoch, **changes):
         data = module(stores["uint8"], **changes)
         loader = data.train_dataloader()
@@ -125,7 +125,7 @@ def test_colour_noise_ends_with_its_epoch_whatever_was_run_before(stores):
     assert not torch.equal(images(3, **limited), images(3))
 
 
-def test_pixels_that_are_cut_short_while_they_are_in_use_are_a_clear_line(stores, tmp_path):
+def test_truncation_during_use_is_reported_in_one_line(stores, tmp_path):
     store = tmp_path / "store"
     shutil.copytree(stores["uint8"], store)
     data = module(store)
@@ -135,7 +135,7 @@ def test_pixels_that_are_cut_short_while_they_are_in_use_are_a_clear_line(stores
         epoch_of(data)
 
 
-def test_random_resized_crops_are_torchvisions_of_the_same_boxes(stores):
+def test_random_resized_crops_equal_torchvisions_for_the_same_boxes(stores):
     data = module(stores["uint8"], crop="random_resized", mean=[0.0], std=[1.0], colour="off")
     stored = torch.from_numpy(open_store(stores["uint8"]).images("train").copy()).permute(0, 3, 1, 2)
     for sample, (image, _, _) in by_sample(data, epoch_of(data, epoch=3)).items():
@@ -144,7 +144,7 @@ def test_random_resized_crops_are_torchvisions_of_the_same_boxes(stores):
         torch.testing.assert_close(image, expected.flip(2) if mirrored else expected, atol=1e-5, rtol=0)
 
 
-def test_the_articles_transforms_are_those_of_each_sample_alone(stores):
+def test_transforms_of_the_article_act_per_sample(stores):
     changes = {"rotation": 20.0, "scaling": 0.2, "jitter": 0.4, "mean": "channels", "std": "channels"}
     data = module(stores["uint8"], **changes)
     whole = by_sample(data, epoch_of(data))
@@ -154,7 +154,7 @@ def test_the_articles_transforms_are_those_of_each_sample_alone(stores):
         torch.testing.assert_close(image, whole[sample][0], atol=1e-5, rtol=0)
 
 
-def test_evaluation_sees_the_centre_less_the_mean_images_centre(stores):
+def test_evaluation_uses_the_centre_minus_the_centre_of_the_mean_image(stores):
     store = open_store(stores["uint8"])
     expected = (store.images("val") - store.mean_image())[:, 16:240, 16:240]
     for mean in ("image_centre", "image_at_crop"):
@@ -166,7 +166,7 @@ def test_evaluation_sees_the_centre_less_the_mean_images_centre(stores):
 
 
 @pytest.mark.parametrize("mean", ["image_centre", "image_at_crop", "channels"])
-def test_ten_crops_are_the_ten_windows_less_the_mean(stores, mean):
+def test_ten_crops_are_the_ten_windows_minus_the_mean(stores, mean):
     store = open_store(stores["uint8"])
     data = module(stores["uint8"], mean=mean)
     data.evaluate_by("ten_crop")
@@ -196,7 +196,7 @@ def test_views_are_averaged_as_probabilities():
     assert mean_over_views(logits[:0], 0).shape == (0, 5)
 
 
-def test_a_net_of_another_size_gets_the_crop_resized(stores):
+def test_crop_is_resized_for_a_net_of_another_size(stores):
     data = module(stores["uint8"], image_size=28)
     images = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0).images
     assert images.shape == (6, 3, 28, 28)
@@ -214,7 +214,7 @@ def test_a_part_without_samples_passes_through_every_step(stores):
         assert data.on_after_batch_transfer(empty, 0).images.shape == (0, 3, 224, 224)
 
 
-def test_an_epoch_left_in_its_middle_ends_its_threads(stores):
+def test_abandoned_epoch_ends_its_threads(stores):
     import threading
 
     data = module(stores["uint8"], workers=3)
@@ -225,7 +225,7 @@ def test_an_epoch_left_in_its_middle_ends_its_threads(stores):
     assert not any(thread.name.startswith("gather") for thread in threading.enumerate())
 
 
-def test_memory_is_used_again_only_when_nobody_holds_the_batch(stores):
+def test_memory_is_reused_only_after_the_batch_is_released(stores):
     data = module(stores["uint8"])
     loader = data.train_dataloader()
     kept = list(loader)
@@ -260,7 +260,7 @@ def test_a_plain_folder_of_classes_is_split_by_val_size(image_tree):
         module(image_tree / "train", **WITHOUT_STATISTICS).prepare_data()
 
 
-def test_what_the_checkpoint_records(stores):
+def test_checkpoint_records_images_and_contents(stores):
     facts = module(stores["uint8"]).preprocessing.facts()
     assert facts["classes"] == ["tench", "English springer", "parachute"]
     assert (facts["stored_size"], facts["crop_size"], facts["channels"]) == (256, 224, 3)
@@ -285,7 +285,7 @@ def test_what_the_checkpoint_records(stores):
         ({"flip": 2.0}, "data.flip must be in"),
     ],
 )
-def test_wrong_values_are_named_before_anything_is_read(stores, changes, message):
+def test_wrong_values_are_reported_before_reading(stores, changes, message):
     with pytest.raises(UserError, match=message):
         module(stores["uint8"], **changes)
 
@@ -297,12 +297,12 @@ def test_wrong_values_are_named_before_anything_is_read(stores, changes, message
         ({"name": "imagenet"}, "contains the store of imagenette, not of imagenet"),
     ],
 )
-def test_data_that_are_not_as_stated_are_refused(stores, changes, message):
+def test_data_that_contradict_the_settings_are_refused(stores, changes, message):
     with pytest.raises(UserError, match=message):
         module(stores["uint8"], **changes).prepare_data()
 
 
-def test_missing_data_are_one_message_with_the_command(tmp_path):
+def test_missing_data_are_reported_with_the_command(tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path):
         data = module(folder)  # the network can be described without the data
         with pytest.raises(UserError, match=r"python src/prepare.py data=imagenette source=") as error:
@@ -310,13 +310,13 @@ def test_missing_data_are_one_message_with_the_command(tmp_path):
         assert str(folder) in str(error.value)
 
 
-def test_a_folder_without_statistics_says_what_to_state(image_tree):
+def test_folder_without_statistics_is_reported_with_the_remedy(image_tree):
     for changes in ({"mean": "image_centre"}, {"mean": "channels"}, {"std": "channels"}, {"colour_basis": "store"}):
         with pytest.raises(UserError, match=r"data.std=\[0.229,0.224,0.225\]' data.colour_basis=published"):
             assert module(image_tree, **WITHOUT_STATISTICS | changes).pipeline
 
 
-def test_ten_crop_of_data_that_are_not_cropped_is_refused():
+def test_ten_crop_of_uncropped_data_is_refused():
     from test_synthetic import SETTINGS
 
     from alexnet_lab.data.synthetic import synthetic
@@ -325,7 +325,7 @@ def test_ten_crop_of_data_that_are_not_cropped_is_refused():
         synthetic(**SETTINGS).evaluate_by("ten_crop")
 
 
-def test_a_folder_without_images_is_one_message_with_the_command(tmp_path):
+def test_folder_without_images_is_reported_with_the_command(tmp_path):
     (tmp_path / ".gitkeep").touch()
     with pytest.raises(
         UserError, match=r"(?s)no store in .*, or images in train/<class>/.*prepare.py data=imagenette so"
@@ -355,7 +355,7 @@ def test_a_stored_jpeg_of_another_size_is_named(stores, tmp_path):
         ("texts", r"(?s)there is no store in .*\nleft out \(by their names, not opened\): 1 \.txt$"),
     ],
 )
-def test_place_without_images_is_named_as_what_it_is(tmp_path, place, message):
+def test_place_without_images_is_described(tmp_path, place, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").touch()
@@ -364,7 +364,7 @@ def test_place_without_images_is_named_as_what_it_is(tmp_path, place, message):
         module(tmp_path / place).prepare_data()
 
 
-def test_a_damaged_file_is_named_when_it_is_met(tmp_path):
+def test_damaged_file_is_reported_when_read(tmp_path):
     path = tmp_path / "train.JPEG"
     image = io.BytesIO()
     Image.new("RGB", (300, 300)).save(image, "JPEG")
@@ -399,7 +399,7 @@ def test_the_size_of_a_jpeg_is_read_from_its_header(options):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("kind", [1, 3, 4])  # BYTE, SHORT as the standard has it, LONG
-def test_an_orientation_of_any_type_is_followed_as_prepare_follows_it(tmp_path, order, kind):
+def test_orientation_of_any_type_is_applied_as_in_prepare(tmp_path, order, kind):
     value = {1: b"\x06\0\0\0", 3: struct.pack(f"{order}HH", 6, 0), 4: struct.pack(f"{order}I", 6)}[kind]
     entries = struct.pack(f"{order}HHHI", 1, 0x112, kind, 1) + value + bytes(4)
     exif = b"Exif\0\0" + {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8) + entries
@@ -411,7 +411,7 @@ def test_an_orientation_of_any_type_is_followed_as_prepare_follows_it(tmp_path, 
     assert (seen[128, 0].mean() > 200) == (kind != 1)  # the gradient's white lower end is on the left, turned
 
 
-def test_real_photographs_are_what_prepare_would_make_of_them(tmp_path):
+def test_real_photographs_equal_the_output_of_prepare(tmp_path):
     folder = os.environ.get("ALEXNET_LAB_IMAGES")
     if not folder:
         pytest.skip("needs real images: set ALEXNET_LAB_IMAGES to a folder with imagenet_fullsize_400.tar")
@@ -432,7 +432,7 @@ def test_preprocessing_of_plain_numbers_is_json(stores):
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_training_and_measuring_with_lightning(stores, tmp_path):
+def test_training_and_evaluation_with_lightning(stores, tmp_path):
     from lightning.pytorch import LightningModule, Trainer
 
     class Net(LightningModule):

@@ -32,7 +32,7 @@ def test_resize_equals_pils_antialiased_resize_of_colour_noise(size):
     assert (InputPipeline(size, [0.0], [1.0])(images) - expected).abs().max() <= 1.5 / 255
 
 
-def test_doubling_by_hand():
+def test_doubling_matches_hand_computed_values():
     expected = [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]
     assert resize_matrix(2, 4, torch.device("cpu")).tolist() == expected
 
@@ -43,7 +43,7 @@ def test_an_oblong_image_is_warped_to_a_square():
     torch.testing.assert_close(InputPipeline(40, [0.0], [1.0])(images), expected)
 
 
-def test_mean_and_deviation_are_those_of_each_channel():
+def test_mean_and_std_are_per_channel():
     images = noise(channels=3)
     mean, std = [0.1, 0.2, 0.3], [0.5, 1.0, 2.0]
     expected = images.float() / 255
@@ -65,11 +65,11 @@ def test_memory_format(size):
 
 
 @pytest.mark.parametrize("size", [28, 224])
-def test_no_images_at_all(size):
+def test_empty_batch(size):
     assert InputPipeline(size, [0.0], [1.0])(noise(0)).shape == (0, 1, size, size)
 
 
-def test_the_stored_images_are_left_as_they_are():
+def test_stored_images_are_unchanged():
     images = noise()
     before = images.clone()
     InputPipeline(28, [0.5], [0.5])(images)

@@ -18,7 +18,7 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def test_small_grey_images_are_kept_as_they_are_and_photographs_become_grey_squares() -> None:
+def test_small_grey_images_are_unchanged_and_photographs_become_grey_squares() -> None:
     random = np.random.default_rng(0)
     preprocessing, small = Preprocessing.of(GREY), random.integers(0, 256, (28, 28), dtype=np.uint8)
     assert np.array_equal(preprocessing.decode(png(small))[0], small)

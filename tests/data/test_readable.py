@@ -131,7 +131,7 @@ def test_files_without_a_header_are_found_with_the_reason(files):
     assert "65535 x 65535" in found["bomb.jpg"]
 
 
-def test_files_that_cannot_be_decoded_are_those_that_training_would_fail_at(files, cache):
+def test_undecodable_files_are_those_that_training_would_fail_on(files, cache):
     found = {name for name, _ in readable.undecodable(files, images(files))}
     assert found == {*WITHOUT_HEADER, *CUT_LATER, *MISSING}
     for name, blob in images(files):
@@ -152,7 +152,7 @@ def decoded(folder, monkeypatch):
     return sorted(names), sorted(name for name, _ in found)
 
 
-def test_only_what_has_changed_or_was_unreadable_is_decoded_again(files, cache, monkeypatch):
+def test_only_changed_or_unreadable_files_are_decoded_again(files, cache, monkeypatch):
     bad = sorted({*WITHOUT_HEADER, *CUT_LATER, *MISSING})
     assert decoded(files, monkeypatch) == (sorted(path.name for path in files.iterdir()), bad)
     (kept,) = cache.iterdir()
@@ -169,7 +169,7 @@ def test_only_what_has_changed_or_was_unreadable_is_decoded_again(files, cache, 
     assert [path.name for path in cache.iterdir()] == [kept.name]
 
 
-def test_a_cache_that_cannot_be_written_does_not_end_the_check(files, tmp_path, monkeypatch, caplog):
+def test_unwritable_cache_does_not_stop_the_check(files, tmp_path, monkeypatch, caplog):
     (tmp_path / "a_file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a_file"))
     assert len(readable.undecodable(files, images(files))) == len({*WITHOUT_HEADER, *CUT_LATER, *MISSING})
@@ -213,7 +213,7 @@ def same(one, two):
 
 
 @pytest.mark.parametrize("val_size", [0, 6])
-def test_skipped_files_change_nothing_but_that_they_are_missing(damaged, cache, caplog, val_size):
+def test_skipping_files_equals_a_folder_without_them(damaged, cache, caplog, val_size):
     """The order, the crops and the held-out images of the others are those of a folder without the files."""
     bad, whole, without = damaged
     settings = WITHOUT_STATISTICS | {"val_size": val_size}
@@ -223,7 +223,7 @@ def test_skipped_files_change_nothing_but_that_they_are_missing(damaged, cache, 
     assert all(name in caplog.text for name in bad)
 
 
-def test_given_names_are_left_out_and_nothing_is_decoded_for_it(damaged, cache, monkeypatch):
+def test_given_names_are_left_out_without_decoding(damaged, cache, monkeypatch):
     bad, whole, without = damaged
     monkeypatch.setattr(readable, "_fault", lambda _: 1 / 0)
     data = module(whole, unreadable="skip", **WITHOUT_STATISTICS)
@@ -231,7 +231,7 @@ def test_given_names_are_left_out_and_nothing_is_decoded_for_it(damaged, cache, 
     assert same(epoch(data), epoch(module(without, **WITHOUT_STATISTICS)))
 
 
-def test_a_file_that_becomes_unreadable_later_fails_with_its_name(damaged, cache):
+def test_file_that_becomes_unreadable_is_reported_by_name(damaged, cache):
     _, whole, _ = damaged
     data = module(whole, unreadable="skip", **WITHOUT_STATISTICS)
     data.prepare_data()
@@ -240,7 +240,7 @@ def test_a_file_that_becomes_unreadable_later_fails_with_its_name(damaged, cache
         epoch(data)
 
 
-def test_a_class_of_which_nothing_can_be_read_is_refused(damaged, cache):
+def test_class_without_readable_images_is_refused(damaged, cache):
     _, whole, _ = damaged
     for path in (whole / "train/n01440764").iterdir():
         path.write_bytes(b"text")
@@ -261,7 +261,7 @@ def test_files_without_a_header_are_refused_before_training(damaged):
     assert lines[-2:] == ["  and 2 more", "replace or remove them, or train without them: data.unreadable=skip"]
 
 
-def test_headers_are_read_once_however_often_the_data_are_prepared(damaged, monkeypatch):
+def test_headers_are_read_once(damaged, monkeypatch):
     _, whole, _ = damaged
     data, calls = module(whole, **WITHOUT_STATISTICS), []
     monkeypatch.setattr("alexnet_lab.data.stored.without_header", lambda images: calls.append(len(images)) or [])

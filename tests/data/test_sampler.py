@@ -27,12 +27,12 @@ def test_the_order_is_a_permutation_fixed_by_seed_and_epoch():
     assert all((order == other).mean() < 0.02 for other in others)
 
 
-def test_the_order_stays_the_same_in_later_versions():
+def test_order_is_stable_across_versions():
     assert random_order(10, seed=0, epoch=0).tolist() == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
     assert random_order(10, seed=42, epoch=7).tolist() == [6, 8, 7, 4, 5, 2, 9, 0, 1, 3]
 
 
-def test_every_place_is_equally_likely():
+def test_every_position_is_equally_likely():
     firsts = np.bincount([random_order(4, seed=0, epoch=epoch)[0] for epoch in range(4000)], minlength=4)
     assert np.abs(firsts - 1000).max() < 120  # 4.4 standard deviations
 
@@ -59,7 +59,7 @@ def test_ranks_and_micro_batches_together_are_the_single_process_batch(num_sampl
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_seven_samples_on_four_ranks_leave_a_rank_without_any_in_the_last_step():
+def test_seven_samples_on_four_ranks_leave_one_rank_empty_in_the_last_step():
     sizes = [[len(samples) for samples, _ in micro_batches(7, 4, rank, 4)] for rank in range(4)]
     assert sizes == [[1, 1], [1, 1], [1, 1], [1, 0]]
 
@@ -79,14 +79,14 @@ def test_evaluation_keeps_the_order_of_the_samples():
     assert micro_batches(10, 4, shuffled=False)[1][0].tolist() == [4, 5, 6, 7]
 
 
-def test_starting_in_the_middle_gives_the_rest_of_the_epoch():
+def test_starting_in_mid_epoch_yields_the_rest():
     whole = micro_batches(23, 6, 1, 2, 2)
     rest = micro_batches(23, 6, 1, 2, 2, first=5)
     assert len(rest) == len(whole) - 5
     assert all(np.array_equal(a[0], b[0]) and a[1] == b[1] for a, b in zip(rest, whole[5:], strict=True))
 
 
-def test_held_out_rows_partition_the_samples_and_depend_on_the_split_seed_alone():
+def test_held_out_rows_partition_the_samples_and_depend_only_on_the_split_seed():
     train, val = held_out_rows(100, 10, split_seed=0)
     assert (len(train), len(val)) == (90, 10)
     assert sorted([*train, *val]) == list(range(100))
@@ -95,6 +95,6 @@ def test_held_out_rows_partition_the_samples_and_depend_on_the_split_seed_alone(
 
 
 @pytest.mark.parametrize("val_size", [0, -1, 100, 101])
-def test_a_split_that_leaves_nothing_is_refused(val_size):
+def test_split_without_training_images_is_refused(val_size):
     with pytest.raises(UserError, match=r"data.val_size must be in \[1, 99\]"):
         held_out_rows(100, val_size, split_seed=0)

@@ -40,7 +40,7 @@ def test_images_depend_on_the_split_seed_and_not_on_the_seed():
     assert not np.array_equal(made("val").images, made("train").images[:128])
 
 
-def test_a_linear_net_learns_it_in_fifty_steps():
+def test_linear_net_learns_the_data_in_fifty_steps():
     torch.manual_seed(0)
     module = synthetic(**SETTINGS)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
@@ -62,6 +62,6 @@ def test_a_linear_net_learns_it_in_fifty_steps():
     ("key", "value"),
     [("num_classes", 0), ("channels", 0), ("train_size", 0), ("val_size", -1), ("stored_size", 0), ("split_seed", -1)],
 )
-def test_values_out_of_range_are_named(key, value):
+def test_values_out_of_range_are_reported(key, value):
     with pytest.raises(UserError, match=f"data.{key} must"):
         synthetic(**SETTINGS | {key: value})

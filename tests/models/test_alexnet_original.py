@@ -24,7 +24,7 @@ def on_meta(factory=alexnet_original, **parameters: object) -> nn.Sequential:
         return factory(**parameters)
 
 
-def test_zero_padding_is_the_rounded_up_convolution_of_2012() -> None:
+def test_zero_padding_equals_the_overhanging_convolution_of_2012() -> None:
     x = torch.randn(1, 3, 224, 224)
     conv1 = nn.Conv2d(3, 96, 11, stride=4)
     pad = on_meta().pad
@@ -78,13 +78,13 @@ def assert_gaussian(layer: nn.Module, std: float, bias: float) -> None:
     assert (layer.bias == bias).all()
 
 
-def test_original_starts_as_in_the_paper(original: nn.Sequential) -> None:
+def test_original_is_initialised_as_in_the_paper(original: nn.Sequential) -> None:
     ones = {"conv2", "conv4", "conv5", "fc6", "fc7"}
     for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"):
         assert_gaussian(original.get_submodule(name), std=0.01, bias=float(name in ones))
 
 
-def test_caffenet_starts_with_narrower_fc6_and_fc7() -> None:
+def test_caffenet_initialises_fc6_and_fc7_with_smaller_std() -> None:
     net = caffenet(num_classes=7, image_size=SIDE)
     ones = {"conv2", "conv4", "conv5", "fc6", "fc7"}
     for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"):
@@ -92,7 +92,7 @@ def test_caffenet_starts_with_narrower_fc6_and_fc7() -> None:
         assert_gaussian(net.get_submodule(name), std=std, bias=float(name in ones))
 
 
-def test_lrn_constants_are_the_sources_and_can_be_set() -> None:
+def test_lrn_constants_match_the_source_and_can_be_changed() -> None:
     def norms(net: nn.Module) -> list[tuple[float, ...]]:
         return [(m.size, m.alpha, m.beta, m.k, m.groups) for m in net.modules() if isinstance(m, LocalResponseNorm)]
 
@@ -115,7 +115,7 @@ def test_non_overlapping_pools_keep_every_size(factory) -> None:
         assert other[name].stride == row.stride
 
 
-def test_non_overlapping_pools_take_images_from_36() -> None:
+def test_non_overlapping_pools_accept_images_from_36_pixels() -> None:
     net = on_meta(overlapping_pooling=False, image_size=36)
     assert net(torch.empty(1, 3, 36, 36, device="meta")).shape == (1, 1000)
     with pytest.raises(ValueError, match=r"model\.image_size must be at least 36, got 35"):
@@ -129,7 +129,7 @@ def test_tanh_replaces_every_relu(factory) -> None:
     assert sum(isinstance(m, nn.Tanh) for m in other) == 7
 
 
-def test_one_tower_is_the_sources_half_width_net() -> None:
+def test_one_tower_equals_the_half_width_net_of_the_source() -> None:
     rows = {row.name: row for row in layer_table(on_meta(towers=1), 3, 224)}
     widths = [rows[name].output[0] for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")]
     assert widths == [48, 128, 192, 192, 256, 4096, 4096, 1000]

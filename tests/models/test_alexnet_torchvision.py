@@ -52,7 +52,7 @@ def test_same_names_and_bitwise_same_logits_as_torchvision(twin: nn.Module, weig
     assert torch.equal(net(x), twin(x))
 
 
-def test_same_random_start_as_torchvision(twin: nn.Module) -> None:
+def test_same_initialisation_as_torchvision(twin: nn.Module) -> None:
     torch.manual_seed(0)
     net = alexnet_torchvision(num_classes=4)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(net.parameters(), twin.parameters(), strict=True))
@@ -69,7 +69,7 @@ def test_same_dropout_as_torchvision(twin: nn.Module, weights: Path) -> None:
     assert torch.equal(*logits)
 
 
-def test_layers_that_do_not_fit_are_named_and_start_afresh(
+def test_layers_that_do_not_fit_are_reported_and_initialised(
     twin: nn.Module, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -84,12 +84,12 @@ def test_layers_that_do_not_fit_are_named_and_start_afresh(
         assert torch.equal(tensor, (fresh if layer in {"features.0", "classifier.6"} else twin.state_dict())[name])
 
 
-def test_weights_that_fit_are_loaded_without_a_word(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_matching_weights_are_loaded_silently(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
     alexnet_torchvision(num_classes=4, pretrained=str(weights))
     assert not caplog.messages
 
 
-def test_damaged_file_is_told_by_its_name(weights: Path, tmp_path: Path) -> None:
+def test_damaged_file_is_detected_by_the_hash_in_its_name(weights: Path, tmp_path: Path) -> None:
     damaged = tmp_path / weights.name
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
@@ -113,7 +113,7 @@ def small_state() -> dict[str, Tensor]:
         (small_state(), "shapes differ from torchvision's AlexNet in classifier.1, classifier.4, "),
     ],
 )
-def test_other_content_is_refused(content: object, message: str, tmp_path: Path) -> None:
+def test_wrong_content_is_refused(content: object, message: str, tmp_path: Path) -> None:
     path = save(tmp_path / "other.pth", content)
     with torch.device("meta"), pytest.raises(UserError, match=message):
         alexnet_torchvision(pretrained=path)
@@ -144,7 +144,9 @@ def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "checkpoints"
 
 
-def test_offline_the_message_names_the_file_and_the_way_out(empty_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_is_reported_with_the_file_and_the_remedy(
+    empty_hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def offline(*_: object, **__: object) -> None:
         raise URLError("Name or service not known")
 

@@ -16,7 +16,7 @@ def test_one_convolution_over_all_channels_equals_the_grouped_one_with_gradients
         torch.testing.assert_close(*gradients)
 
 
-def test_on_a_cpu_it_is_pytorchs_own() -> None:
+def test_cpu_uses_pytorchs_convolution() -> None:
     torch.manual_seed(0)
     layer = GroupedConv2d(4, 4, 3, groups=2)
     plain = torch.nn.Conv2d(4, 4, 3, groups=2)

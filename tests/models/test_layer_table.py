@@ -18,7 +18,7 @@ def shown(net: nn.Module, in_channels: int, side: int) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "│" in line]
 
 
-def test_table_reads_like_the_articles() -> None:
+def test_table_has_the_form_of_the_papers() -> None:
     with torch.device("meta"):
         lines = shown(alexnet_half_v1(), 3, 224)
     assert lines[0] == ["layer", "kind", "kernel", "stride", "pad", "groups", "output", "parameters", "MACs"]
@@ -28,7 +28,7 @@ def test_table_reads_like_the_articles() -> None:
     assert lines[-1] == ["total", "", "", "", "", "", "", "16,630,440", "311,191,824"]
 
 
-def test_network_is_left_as_it_was() -> None:
+def test_network_is_unchanged() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2).eval(), nn.Dropout(0.5))
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     random = torch.get_rng_state()
@@ -40,7 +40,7 @@ def test_network_is_left_as_it_was() -> None:
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_macs_of_groups_and_dtypes() -> None:
+def test_macs_for_groups_and_dtypes() -> None:
     net = nn.Sequential(nn.Conv2d(4, 6, (3, 1), groups=2), nn.Flatten(), nn.Linear(6 * 3 * 5, 7)).bfloat16()
     assert count_macs(net, 4, 5) == (4 // 2 * 3) * (6 * 3 * 5) + 6 * 3 * 5 * 7
 

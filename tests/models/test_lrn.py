@@ -22,7 +22,7 @@ def by_hand(x: torch.Tensor, size: int, alpha: float, beta: float, k: float) -> 
     return out
 
 
-def test_lrn_of_hand_computed_values() -> None:
+def test_lrn_matches_hand_computed_values() -> None:
     x = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
     y = LocalResponseNorm(size=3, alpha=3.0, beta=1.0, k=1.0)(x).flatten()
     # Sums of squares over the neighbours: 1 + 4, 1 + 4 + 9, 4 + 9.
@@ -35,19 +35,19 @@ def test_lrn_matches_the_paper_formula_with_alpha_times_size() -> None:
     torch.testing.assert_close(y.double(), by_hand(x, 5, 1e-4, 0.75, 2.0), rtol=2e-6, atol=1e-6)
 
 
-def test_lrn_defaults_are_those_of_the_code_that_won() -> None:
+def test_lrn_defaults_match_the_2012_code() -> None:
     x = 100 * torch.randn(2, 8, 3, 3)
     torch.testing.assert_close(LocalResponseNorm()(x).double(), by_hand(x, 5, 2e-5, 0.75, 2.0), rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 5, 9])
-def test_lrn_of_one_group_equals_pytorch(size: int) -> None:
+def test_lrn_with_one_group_equals_pytorch(size: int) -> None:
     x = 50 * torch.randn(2, 7, 4, 3)
     expected = nn.LocalResponseNorm(size, alpha=1e-3, beta=0.5, k=1.5)(x)
     torch.testing.assert_close(LocalResponseNorm(size, 1e-3, 0.5, 1.5)(x), expected)
 
 
-def test_each_tower_is_normalised_by_itself() -> None:
+def test_towers_are_normalised_separately() -> None:
     x = 100 * torch.randn(2, 96, 5, 5)
     towers, one = LocalResponseNorm(groups=2)(x), LocalResponseNorm()(x)
     torch.testing.assert_close(towers, torch.cat([LocalResponseNorm()(tower) for tower in x.chunk(2, 1)], dim=1))
@@ -79,7 +79,7 @@ def test_lrn_under_autocast_is_as_exact_as_bfloat16_allows() -> None:
 @pytest.mark.parametrize(
     ("size", "beta", "groups"), [(1, 0.75, 1), (2, 0.75, 1), (3, 0.5, 2), (4, 1.0, 2), (9, 0.75, 2)]
 )
-def test_lrn_gradient_is_right(memory_format: torch.memory_format, size: int, beta: float, groups: int) -> None:
+def test_lrn_gradient_passes_gradcheck(memory_format: torch.memory_format, size: int, beta: float, groups: int) -> None:
     x = torch.randn(2, 6, 2, 3, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
     assert torch.autograd.gradcheck(LocalResponseNorm(size, alpha=0.5, beta=beta, groups=groups), x)
 
@@ -106,7 +106,7 @@ def with_gradient(norm: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, Ten
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_lrn_of_no_images_is_none(size: int) -> None:
+def test_lrn_of_no_images_is_empty(size: int) -> None:
     x = torch.empty(0, 4, 3, 3, requires_grad=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -115,7 +115,7 @@ def test_lrn_of_no_images_is_none(size: int) -> None:
     assert y.shape == dx.shape == x.shape
 
 
-def test_lrn_keeps_nothing_but_its_input() -> None:
+def test_lrn_saves_only_its_input() -> None:
     x = torch.randn(2, 8, 3, 3).relu_().requires_grad_()
     saved: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.data_ptr()), lambda _: x):

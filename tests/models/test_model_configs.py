@@ -16,7 +16,7 @@ def test_every_published_network_has_a_config() -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_config_states_every_parameter_with_the_published_value(path: Path) -> None:
+def test_config_lists_every_parameter_with_the_published_value(path: Path) -> None:
     config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     module, _, name = config.pop("_target_").rpartition(".")
     assert name == path.stem
@@ -30,5 +30,5 @@ def test_config_states_every_parameter_with_the_published_value(path: Path) -> N
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_config_says_where_the_network_comes_from(path: Path) -> None:
+def test_config_names_the_source_of_the_network(path: Path) -> None:
     assert path.read_text().startswith("# ")

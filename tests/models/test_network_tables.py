@@ -125,7 +125,7 @@ def on_meta(factory: Factory, **parameters: object) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_every_row_and_total_is_the_published_one(name: str) -> None:
+def test_every_row_and_total_matches_the_published_table(name: str) -> None:
     factory, channels, side, table, parameters, macs = PUBLISHED[name]
     net = on_meta(factory)
     rows = {row.name: row for row in layer_table(net, channels, side)}
@@ -150,7 +150,7 @@ def test_other_class_counts(factory: Factory, classes: int, parameters: int) -> 
 
 
 @pytest.mark.parametrize("name", ["original", "caffenet", "ungrouped", "half_v1"])
-def test_224_and_227_make_the_same_network(name: str) -> None:
+def test_224_and_227_give_the_same_network(name: str) -> None:
     factory, channels, _, _, parameters, macs = PUBLISHED[name]
     for side in (224, 227):
         net = on_meta(factory, image_size=side)
@@ -174,12 +174,12 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("name", ORDERS)
-def test_dropout_and_normalisation_stand_where_the_source_has_them(name: str) -> None:
+def test_dropout_and_normalisation_are_placed_as_in_the_source(name: str) -> None:
     assert " ".join(layer for layer, _ in on_meta(PUBLISHED[name][0]).named_children()) == ORDERS[name]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_default_dropout_is_the_published_one_and_can_be_set(name: str) -> None:
+def test_default_dropout_is_published_and_can_be_changed(name: str) -> None:
     published = {"half_v1": 0.2, "half_v2": 0.2, "lenet": 0.0}.get(name, 0.5)
     for expected, parameters in ((published, {}), (0.25, {"dropout": 0.25})):
         net = on_meta(PUBLISHED[name][0], **parameters)
@@ -199,7 +199,7 @@ SMALLEST = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_smallest_image_fits_and_one_pixel_less_names_it(name: str) -> None:
+def test_smallest_image_is_accepted_and_a_smaller_one_reported(name: str) -> None:
     factory, smallest = PUBLISHED[name][0], SMALLEST[name]
     net = on_meta(factory, in_channels=2, num_classes=3, image_size=smallest)
     assert net(torch.empty(4, 2, smallest, smallest, device="meta")).shape == (4, 3)

@@ -28,20 +28,20 @@ def weighted(net: nn.Module) -> list[nn.Module]:
 
 
 @pytest.mark.parametrize(("factory", "side"), [(alexnet_d2l, 65), (lenet, 28)])
-def test_d2l_starts_xavier_uniform_with_default_biases(factory, side: int) -> None:
+def test_d2l_is_initialised_xavier_uniform_with_default_biases(factory, side: int) -> None:
     for layer in weighted(factory(image_size=side)):
         fan_in, fan_out = fans(layer)
         assert_uniform(layer.weight, (6 / (fan_in + fan_out)) ** 0.5)
         assert_uniform(layer.bias, fan_in**-0.5)
 
 
-def test_half_starts_glorot_uniform_with_biases_of_zero() -> None:
+def test_half_is_initialised_glorot_uniform_with_zero_biases() -> None:
     for layer in weighted(alexnet_half_v2(num_classes=5, image_size=64)):
         assert_uniform(layer.weight, (6 / sum(fans(layer))) ** 0.5)
         assert not layer.bias.any()
 
 
-def test_ungrouped_starts_with_pytorchs_default() -> None:
+def test_ungrouped_is_initialised_with_pytorchs_default() -> None:
     for layer in weighted(alexnet_ungrouped(num_classes=5, image_size=64)):
         assert_uniform(layer.weight, fans(layer)[0] ** -0.5)
         assert_uniform(layer.bias, fans(layer)[0] ** -0.5)
@@ -57,7 +57,7 @@ def test_half_pads_one_left_and_top_and_two_right_and_bottom() -> None:
 
 
 @torch.no_grad()
-def test_lenet_equals_its_definition_written_out() -> None:
+def test_lenet_equals_its_explicit_definition() -> None:
     net = lenet()
     x = torch.rand(3, 1, 28, 28)
     w = dict(net.named_parameters())

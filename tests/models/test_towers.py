@@ -97,24 +97,20 @@ def whole() -> dict[str, Any]:
     return step(network())
 
 
-def test_logits_of_all_classes_are_those_of_the_whole_network_in_both_processes(
-    towers: list[dict[str, Any]], whole: dict[str, Any]
-) -> None:
+def test_logits_equal_the_whole_networks_in_both_processes(towers: list[dict[str, Any]], whole: dict[str, Any]) -> None:
     for tower in towers:
         torch.testing.assert_close(tower["logits"], whole["logits"], rtol=1e-9, atol=1e-12)
     assert torch.equal(towers[0]["logits"], towers[1]["logits"])
 
 
-def test_gradients_are_those_of_the_whole_network_not_averaged_and_counted_once(
-    towers: list[dict[str, Any]], whole: dict[str, Any]
-) -> None:
+def test_gradients_equal_the_whole_networks(towers: list[dict[str, Any]], whole: dict[str, Any]) -> None:
     assert list(towers[0]["gradients"]) == list(whole["gradients"])
     for name, gradient in whole["gradients"].items():
         assert gradient.abs().max() > 0
         torch.testing.assert_close(towers[0]["gradients"][name], gradient, rtol=1e-8, atol=1e-12)
 
 
-def test_gathered_weights_are_those_of_the_whole_network_to_the_bit(towers: list[dict[str, Any]]) -> None:
+def test_gathered_weights_equal_the_whole_networks_bit_for_bit(towers: list[dict[str, Any]]) -> None:
     expected = network().state_dict()
     for tower in towers:
         assert list(tower["weights"]) == list(expected)
@@ -139,7 +135,7 @@ def test_each_process_holds_half_of_every_layer(towers: list[dict[str, Any]]) ->
     assert (shapes[0]["fc8.weight"], shapes[1]["fc8.weight"]) == ((3, 32), (2, 32))
 
 
-def test_clipping_is_by_the_norm_of_both_towers(towers: list[dict[str, Any]]) -> None:
+def test_clipping_uses_the_norm_over_both_towers(towers: list[dict[str, Any]]) -> None:
     net = network()
     step(net)
     nn.utils.clip_grad_norm_(net.parameters(), CLIP)
@@ -158,7 +154,7 @@ def test_parameters_of_the_published_network_are_halved() -> None:
     assert sum(parameter.numel() for parameter in net.parameters()) == 60_965_224 // 2
 
 
-def test_normalisation_is_that_of_one_tower() -> None:
+def test_normalisation_covers_one_tower() -> None:
     net = keep_tower(alexnet_original(image_size=67), 0)
     assert is_tower(net)
     assert [layer.groups for layer in net.children() if isinstance(layer, LocalResponseNorm)] == [1, 1]
@@ -170,7 +166,7 @@ def test_odd_row_goes_to_the_first_tower_and_a_scalar_to_both() -> None:
     assert part_of(torch.tensor(7.0), 0) == part_of(torch.tensor(7.0), 1) == whole_of(torch.tensor(7.0)) == 7
 
 
-def test_networks_whose_towers_are_apart_are_recognised() -> None:
+def test_networks_with_separate_towers_are_recognised() -> None:
     with torch.device("meta"):
         assert has_towers(alexnet_original())
         assert has_towers(alexnet_original(lrn=False, activation="tanh", overlapping_pooling=False, num_classes=7))
@@ -189,7 +185,7 @@ def test_networks_whose_towers_are_apart_are_recognised() -> None:
         ({"scaler": object()}, False, "choose bf16-mixed or 32-true"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(
+def test_unsupported_network_is_refused(
     facts: dict[str, Any], compiled: bool, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strategy = TwoTowers()

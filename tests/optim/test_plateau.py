@@ -33,7 +33,7 @@ def rates(scheduler: Plateau2012, errors: list[float], steps: int = 3) -> list[f
     return found
 
 
-def test_rate_falls_by_ten_after_each_plateau_three_times_and_then_the_run_ends() -> None:
+def test_learning_rate_drops_after_three_plateaus_and_the_fourth_ends_the_run() -> None:
     scheduler = schedule(patience=2, min_delta=0.0)
     errors = [0.9, 0.8, 0.8, 0.81, 0.7, 0.75, 0.7, 0.7, 0.7]
     expected = [0.5, 0.5, 0.5, 0.05, 0.05, 0.05, 0.005, 0.005, 0.0005]
@@ -48,7 +48,7 @@ def test_rate_falls_by_ten_after_each_plateau_three_times_and_then_the_run_ends(
     assert scheduler.optimizer.param_groups[1]["lr"] == 1.0  # the source's biases
 
 
-def test_gain_of_no_more_than_min_delta_is_no_improvement() -> None:
+def test_gain_up_to_min_delta_is_not_an_improvement() -> None:
     assert rates(schedule(patience=1, min_delta=0.01), [0.9, 0.895, 0.88]) == pytest.approx([0.5, 0.05, 0.05])
 
 
@@ -84,7 +84,9 @@ def rate_of_each_step(folder: Path) -> list[float]:
 
 
 @pytest.mark.usefixtures("as_in_a_rank")
-def test_run_that_stands_still_falls_three_times_and_ends(settings: Callable[..., Any], tmp_path: Path) -> None:
+def test_run_without_improvement_drops_the_learning_rate_three_times_and_ends(
+    settings: Callable[..., Any], tmp_path: Path
+) -> None:
     train(settings(*STANDING, SLOW, "trainer.max_epochs=20"), tmp_path, None, time.time())
     # Nine validations: the first is the lowest, then four plateaus of two; two steps each.
     assert rate_of_each_step(tmp_path) == pytest.approx(
@@ -101,7 +103,7 @@ def test_max_epochs_ends_it_earlier(settings: Callable[..., Any], tmp_path: Path
 
 
 @pytest.mark.usefixtures("as_in_a_rank")
-def test_end_that_is_seen_in_the_middle_of_an_epoch_waits_for_the_epochs_end(
+def test_end_of_the_schedule_in_mid_epoch_waits_for_the_end_of_the_epoch(
     settings: Callable[..., Any], tmp_path: Path
 ) -> None:
     often = ("trainer.val_check_interval=0.25", "data.train_size=128", "scheduler.patience=1", "scheduler.drops=1")
@@ -110,9 +112,7 @@ def test_end_that_is_seen_in_the_middle_of_an_epoch_waits_for_the_epochs_end(
 
 
 @pytest.mark.usefixtures("as_in_a_rank")
-def test_run_that_had_ended_so_ends_at_once_when_it_is_given_more_epochs(
-    settings: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_run_ended_by_the_schedule_ends_at_once_with_more_epochs(settings: Callable[..., Any], tmp_path: Path) -> None:
     short = (*STANDING, SLOW, "scheduler.patience=1", "scheduler.drops=0")
     train(settings(*short, "trainer.max_epochs=5"), tmp_path, None, time.time())
     last = tmp_path / "checkpoints" / "last.ckpt"
@@ -123,7 +123,7 @@ def test_run_that_had_ended_so_ends_at_once_when_it_is_given_more_epochs(
 
 
 @pytest.mark.usefixtures("as_in_a_rank")
-def test_without_a_validation_it_is_refused(settings: Callable[..., Any], tmp_path: Path) -> None:
+def test_schedule_without_validation_is_refused(settings: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"this scheduler needs validation, which trainer\.limit_val_batches=0"):
         train(settings(*STANDING, "trainer.limit_val_batches=0"), tmp_path, None, time.time())
 
@@ -141,7 +141,7 @@ LEARNING = (
 
 @pytest.mark.usefixtures("as_in_a_rank")
 @pytest.mark.parametrize("epochs", [2, 3, 4])
-def test_run_continued_after_any_epoch_equals_the_whole_one_to_the_bit(
+def test_run_continued_after_any_epoch_equals_the_uninterrupted_run_bit_for_bit(
     epochs: int, settings: Callable[..., Any], tmp_path: Path
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -162,7 +162,7 @@ def test_run_continued_after_any_epoch_equals_the_whole_one_to_the_bit(
     assert (cut / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
 
 
-def test_several_ranks_fall_and_end_together(script: Any, tmp_path: Path) -> None:
+def test_ranks_drop_the_learning_rate_and_end_together(script: Any, tmp_path: Path) -> None:
     choices = ("trainer=ddp_cpu", "trainer.max_epochs=20", "scheduler.drops=1", f"hydra.run.dir={tmp_path / 'two'}")
     ended = script.run(*STANDING, SLOW, *choices)
     assert ended.returncode == 0, ended.stderr

@@ -32,16 +32,16 @@ def rates_of(scheduler: LRScheduler, sgd: torch.optim.Optimizer, steps: int) -> 
     return found
 
 
-def test_constant_is_the_optimizers_rate() -> None:
+def test_constant_keeps_the_learning_rate() -> None:
     assert rates(constant, 5) == [0.5] * 5
 
 
-def test_step_multiplies_by_the_factor_after_every_so_many_epochs() -> None:
+def test_step_multiplies_by_the_factor_at_the_given_epochs() -> None:
     expected = [0.5] * 6 + [0.05] * 6 + [0.005] * 2
     assert rates(step, 14, steps_per_epoch=3, epochs=2, factor=0.1) == pytest.approx(expected)
 
 
-def test_cosine_falls_from_the_rate_to_zero() -> None:
+def test_cosine_falls_from_lr_to_zero() -> None:
     expected = [0.5, 0.25 * (1 + math.sqrt(0.5)), 0.25, 0.25 * (1 - math.sqrt(0.5))]
     assert rates(cosine, 4) == pytest.approx(expected)
     sgd = optimizer()
@@ -49,12 +49,12 @@ def test_cosine_falls_from_the_rate_to_zero() -> None:
     assert sgd.param_groups[0]["lr"] == pytest.approx(0)
 
 
-def test_cosine_rises_linearly_during_the_warm_up_and_reaches_the_rate_after_it() -> None:
+def test_cosine_rises_linearly_to_lr_during_the_warm_up() -> None:
     expected = [0.125, 0.25, 0.375, 0.5, 0.25]
     assert rates(cosine, 5, steps_per_epoch=2, warmup_epochs=1.5) == pytest.approx(expected)
 
 
-def test_one_cycle_starts_peaks_and_ends_as_stated() -> None:
+def test_one_cycle_starts_peaks_and_ends_as_configured() -> None:
     found = rates(one_cycle, 10, rise=0.3, start_factor=0.04, end_factor=4e-6)
     # Up by half a cosine over steps 0 to 2, down over 2 to 9.
     assert found[:3] == pytest.approx([0.02, 0.26, 0.5])

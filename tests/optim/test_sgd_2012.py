@@ -68,25 +68,25 @@ def scale_buffers(optimizer: Optimizer, rate: float) -> None:
         state["momentum_buffer"] *= optimizer.param_groups[0]["lr"] / rate
 
 
-def test_each_step_over_a_drop_of_the_rate_is_that_of_the_papers_two_lines() -> None:
+def test_steps_across_a_learning_rate_drop_match_the_papers_rule() -> None:
     for found, expected in zip(trajectory(ours, RATES), paper(RATES), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_without_momentum_each_step_goes_down_the_gradient_by_the_rate() -> None:
+def test_without_momentum_a_step_is_plain_gradient_descent() -> None:
     w = start()
     for found, rate, g in zip(trajectory(without_momentum, RATES), RATES, gradients(), strict=True):
         w = w - 0.0005 * rate * w - rate * g
         np.testing.assert_allclose(found, w, rtol=1e-12, atol=1e-14)
 
 
-def test_at_a_constant_rate_each_step_equals_torchs_sgd() -> None:
+def test_with_constant_learning_rate_steps_equal_torchs_sgd() -> None:
     rates = [0.1] * STEPS
     for found, expected in zip(trajectory(ours, rates), trajectory(torchs, rates), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_torchs_sgd_leaves_the_papers_rule_at_the_drop_unless_its_buffers_are_scaled() -> None:
+def test_torchs_sgd_differs_from_the_papers_rule_after_a_drop_unless_its_buffers_are_scaled() -> None:
     plain, scaled = trajectory(torchs, RATES), trajectory(torchs, RATES, scale_buffers)
     for number, expected in enumerate(paper(RATES)):
         np.testing.assert_allclose(next(scaled), expected, rtol=1e-12, atol=1e-14)
@@ -94,7 +94,7 @@ def test_torchs_sgd_leaves_the_papers_rule_at_the_drop_unless_its_buffers_are_sc
         assert apart < 1e-12 if number < DROP else apart > 0.01
 
 
-def test_float32_at_the_smallest_rate_loses_no_more_than_rounding() -> None:
+def test_float32_at_the_smallest_learning_rate_loses_only_rounding() -> None:
     w = nn.Parameter(torch.from_numpy(start()).float())
     optimizer = sgd_2012([("weight", w)], lr=1e-5)
     velocity, gradient = np.zeros((3, 5)), gradients()[0].astype(np.float32)
@@ -118,7 +118,7 @@ def two_layers() -> nn.Module:
         ("caffe", [0.01, 0.02], [0.0005, 0.0], [0.001, 0.002]),
     ],
 )
-def test_convention_says_what_biases_get(convention, rates, decays, after_drop) -> None:
+def test_convention_sets_learning_rate_and_decay_of_biases(convention, rates, decays, after_drop) -> None:
     net = two_layers()
     optimizer = sgd_2012(net.named_parameters(), convention=convention)
     schedule = step(optimizer, steps_per_epoch=1, total_steps=2, epochs=1)
@@ -143,7 +143,7 @@ def test_convention_says_what_biases_get(convention, rates, decays, after_drop) 
 
 
 @pytest.mark.parametrize("schedule", [constant, step, cosine, one_cycle])
-def test_no_schedule_changes_the_sources_bias_rate(schedule) -> None:
+def test_no_schedule_changes_the_bias_learning_rate_of_the_source(schedule) -> None:
     optimizer = sgd_2012(two_layers().named_parameters(), convention="source")
     scheduler = schedule(optimizer, 2, 100)
     for _ in range(100):
@@ -152,7 +152,7 @@ def test_no_schedule_changes_the_sources_bias_rate(schedule) -> None:
         scheduler.step()
 
 
-def test_restored_optimizer_goes_on_bit_by_bit_over_a_drop() -> None:
+def test_restored_optimizer_continues_bit_for_bit_across_a_drop() -> None:
     def some_steps(net: nn.Module, optimizer: Optimizer, numbers: range) -> None:
         for number in numbers:
             optimizer.param_groups[0]["lr"] = RATES[number]
@@ -172,7 +172,7 @@ def test_restored_optimizer_goes_on_bit_by_bit_over_a_drop() -> None:
     assert second.param_groups[1]["scheduled"] is False
 
 
-def test_parameter_without_a_gradient_stays() -> None:
+def test_parameter_without_a_gradient_is_unchanged() -> None:
     net = two_layers()
     before = net[0].weight.detach().clone()
     optimizer = sgd_2012(net.named_parameters())
@@ -189,7 +189,7 @@ def test_wrong_value_is_refused(wrong) -> None:
 
 @pytest.mark.parametrize("of_gradient", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("of_velocity", [torch.channels_last, torch.contiguous_format])
-def test_memory_format_of_gradient_and_restored_velocity_is_of_no_matter(of_gradient, of_velocity) -> None:
+def test_memory_format_of_gradient_and_restored_velocity_does_not_matter(of_gradient, of_velocity) -> None:
     torch.manual_seed(0)
     weight, velocity, gradient = torch.randn(3, 4, 3, 2, 2).double()
     w = nn.Parameter(weight.to(memory_format=torch.channels_last))

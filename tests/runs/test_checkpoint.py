@@ -123,7 +123,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("data", "reason"), FILES.values(), ids=FILES.keys())
-def test_file_that_is_not_ours_is_refused_by_its_kind(
+def test_foreign_file_is_refused_with_its_type(
     data: bytes, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -161,13 +161,13 @@ def refused(path: Path) -> None:
         ),
     ],
 )
-def test_path_that_cannot_be_read_is_reported(make: Callable[[Path], Any], reason: str, tmp_path: Path) -> None:
+def test_unreadable_path_is_reported(make: Callable[[Path], Any], reason: str, tmp_path: Path) -> None:
     make(tmp_path / "x.ckpt")
     with pytest.raises(UserError, match=rf"^checkpoint=\S+x\.ckpt: {reason}"):
         read_checkpoint(tmp_path / "x.ckpt")
 
 
-def test_system_that_refuses_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_the_system_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, *_: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 

@@ -35,7 +35,7 @@ def check_parts(config: dict[str, Any]) -> None:
             check(node, f"{group}.{name}")
 
 
-def test_names_of_an_older_version_become_todays(tmp_path: Path) -> None:
+def test_names_of_older_versions_are_translated(tmp_path: Path) -> None:
     (tmp_path / CONFIG).write_text(yaml.safe_dump(OLD))
     config = read_config(tmp_path)
     check_parts(config)
@@ -46,7 +46,7 @@ def test_names_of_an_older_version_become_todays(tmp_path: Path) -> None:
     assert read_config(tmp_path) == config
 
 
-def test_names_that_only_begin_or_end_alike_stay(tmp_path: Path) -> None:
+def test_similar_names_are_unchanged(tmp_path: Path) -> None:
     node = {"_target_": "my.alexnet_lab.callbacks.pictures.Pictures", "a": f"{next(iter(NEW_NAMES))}2"}
     mine = {"callbacks": {"mine": node}}
     (tmp_path / CONFIG).write_text(yaml.safe_dump(mine))

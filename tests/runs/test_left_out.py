@@ -65,11 +65,11 @@ def runs(script: Any, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(root / "skipped", root / "reference", log, root / "without")
 
 
-def test_a_run_that_leaves_files_out_is_the_run_without_these_files(runs: Runs) -> None:
+def test_run_that_leaves_files_out_equals_the_run_without_these_files(runs: Runs) -> None:
     assert read_rows(runs.skipped / "metrics.csv") == read_rows(runs.reference / "metrics.csv")
 
 
-def test_what_was_left_out_is_reported_and_recorded(runs: Runs) -> None:
+def test_left_out_files_are_reported_and_recorded(runs: Runs) -> None:
     recorded = json.loads((runs.skipped / "left_out.json").read_text())
     assert [image["file"] for image in recorded] == BAD
     assert all("cut off" in image["reason"] for image in recorded)
@@ -79,7 +79,7 @@ def test_what_was_left_out_is_reported_and_recorded(runs: Runs) -> None:
     assert not (runs.reference / "left_out.json").exists()
 
 
-def test_evaluate_leaves_out_what_the_run_left_out(
+def test_evaluate_leaves_out_the_same_files_as_the_run(
     runs: Runs, composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alexnet_lab.data.stored.undecodable", lambda *_: 1 / 0)

@@ -45,13 +45,13 @@ def test_another_metric_adds_a_column_at_the_right_and_keeps_the_rows(path: Path
     assert read_rows(path) == [{"epoch": 0, "step": 1, "lr": 0.5}, {"epoch": 0, "step": 2, "grad_norm": 3.0}]
 
 
-def test_continued_run_appends_below_the_columns_that_are_there(path: Path) -> None:
+def test_continued_run_appends_to_the_existing_columns(path: Path) -> None:
     MetricsCsv(path).log_metrics({"epoch": 0, "grad_norm": 3.0}, step=1)
     MetricsCsv(path).log_metrics({"epoch": 0, "grad_norm": 4.0}, step=2)
     assert [row["grad_norm"] for row in read_rows(path)] == [3.0, 4.0]
 
 
-def test_last_row_that_a_kill_cut_off_is_left_out(path: Path) -> None:
+def test_incomplete_last_row_is_dropped(path: Path) -> None:
     logger = MetricsCsv(path)
     logger.log_metrics({"epoch": 0, "lr": 0.5}, step=1)
     logger.log_metrics({"epoch": 0, "lr": 0.125}, step=2)
@@ -100,7 +100,7 @@ def test_best_epoch_and_its_time_are_those_of_the_first_highest_top1_with_a_fini
     assert figures([], {}) == {"final": {}, "best": {}, "best_epoch": None, "seconds_to_best": None}
 
 
-def test_figures_that_are_no_numbers_are_kept_as_such(path: Path) -> None:
+def test_nan_metrics_are_kept(path: Path) -> None:
     MetricsCsv(path).log_metrics({"epoch": 0, "val/loss": float("nan"), "train/loss": float("inf")}, step=1)
     (row,) = read_rows(path)
     assert row["val/loss"] != row["val/loss"]

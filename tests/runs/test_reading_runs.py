@@ -14,7 +14,7 @@ from alexnet_lab.report.wandb_server import read_project
 from alexnet_lab.runs.run import FIGURES, read_runs
 
 
-def test_figures_are_those_of_the_rows(tmp_path: Path) -> None:
+def test_metrics_come_from_the_rows(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", recorded=rows(0.8))
     (run,) = read_runs([str(folder)])
     validated = [row["val/top1"] for row in rows(0.8) if "val/top1" in row]
@@ -28,7 +28,7 @@ def test_figures_are_those_of_the_rows(tmp_path: Path) -> None:
     assert run.images("test") == 10_000
 
 
-def test_recorded_figures_stand_in_where_there_are_no_rows(tmp_path: Path) -> None:
+def test_recorded_metrics_are_used_if_there_are_no_rows(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", final={"test/top1": 0.7, "val/top1": 0.6}, best={"val/top1": 0.65})
     (folder / "metrics.csv").unlink()
     (run,) = read_runs([str(folder)])
@@ -58,7 +58,7 @@ def test_run_may_be_named_like_the_folders_of_wandb(tmp_path: Path) -> None:
     assert [run.name for run in read_runs([str(tmp_path)])] == ["run-1"]
 
 
-def test_half_finished_failed_old_and_damaged_runs_are_all_read(tmp_path: Path) -> None:
+def test_unfinished_failed_old_and_damaged_runs_are_read(tmp_path: Path) -> None:
     for name in ("running", "killed"):
         (write_run(tmp_path / name) / "result.json").unlink()
     held = ownership.lock(tmp_path / "running")
@@ -103,7 +103,7 @@ def test_half_finished_failed_old_and_damaged_runs_are_all_read(tmp_path: Path) 
     ]
 
 
-def test_what_all_jobs_of_a_sweep_were_told_is_not_in_their_names(tmp_path: Path) -> None:
+def test_overrides_shared_by_all_jobs_are_not_in_their_names(tmp_path: Path) -> None:
     for name in ("lr=1,model=lenet,seed=0", "lr=1,model=lenet,seed=1", "lr=1,model=caffenet,seed=0"):
         write_run(tmp_path / "sweep" / name)
     write_run(tmp_path / "alone,lr=1")
@@ -120,7 +120,7 @@ def test_what_all_jobs_of_a_sweep_were_told_is_not_in_their_names(tmp_path: Path
     }
 
 
-def test_nan_is_no_best_value(tmp_path: Path) -> None:
+def test_nan_is_not_a_best_value(tmp_path: Path) -> None:
     recorded = [
         {"epoch": epoch, "step": epoch, "val/top1": top1} for epoch, top1 in enumerate((0.1, float("nan"), 0.3))
     ]
@@ -129,12 +129,12 @@ def test_nan_is_no_best_value(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["nowhere", "no*match"])
-def test_place_that_is_not_there_is_told(tmp_path: Path, place: str) -> None:
+def test_missing_folder_is_reported(tmp_path: Path, place: str) -> None:
     with pytest.raises(UserError, match="there is no such folder, and no folder matches it as a pattern"):
         read_runs([str(tmp_path / place)])
 
 
-def test_folder_without_runs_is_told(tmp_path: Path) -> None:
+def test_folder_without_runs_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no run there; a run's folder has a config.yaml or a result.json"):
         read_runs([str(tmp_path)])
 
@@ -263,7 +263,9 @@ def test_runs_of_a_project_are_read_through_the_public_api(monkeypatch: pytest.M
         ([], "the project has no run that matches"),
     ],
 )
-def test_what_keeps_a_project_from_being_read_is_told(monkeypatch: pytest.MonkeyPatch, answer: Any, line: str) -> None:
+def test_unreadable_project_is_reported_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, line: str
+) -> None:
     serve(monkeypatch, answer)
     with pytest.raises(UserError, match=f"wandb=me/alexnet: {line}"):
         read_project("me/alexnet", {"state": "finished"})

@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "result.json"
 
 
-def test_of_several_failures_the_first_is_kept(path: Path) -> None:
+def test_first_of_several_failures_is_kept(path: Path) -> None:
     result_file.write_first(path, "failed", error="the reason", seconds=1.5)
     result_file.write_first(path, "failed", error="a consequence")
     assert result_file.read_result(path) == {"status": "failed", "error": "the reason", "seconds": 1.5}
@@ -36,7 +36,7 @@ def test_result_replaces_an_older_one_and_leaves_no_other_file(path: Path) -> No
 
 
 @pytest.mark.parametrize("write", [result_file.write_result, result_file.write_first])
-def test_reserved_room_lets_a_full_disk_take_the_result(
+def test_reserved_space_allows_writing_the_result_on_a_full_disk(
     write: Callable[..., None], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result_file.reserve(path)
@@ -60,7 +60,7 @@ def test_result_that_cannot_be_written_is_named(path: Path) -> None:
         result_file.write_result(path.parent / "gone" / "result.json", "failed")
 
 
-def test_no_file_is_no_result(path: Path) -> None:
+def test_missing_file_means_no_result(path: Path) -> None:
     assert result_file.read_result(path) is None
 
 
@@ -77,7 +77,7 @@ def test_expected_failure_is_its_message_and_a_defect_names_its_type() -> None:
     assert result_file.describe(KeyError("x")) == "KeyError: 'x'"
 
 
-def test_git_revision_tells_the_commit_and_whether_tracked_files_differ(tmp_path: Path) -> None:
+def test_git_revision_contains_the_commit_and_whether_tracked_files_differ(tmp_path: Path) -> None:
     assert result_file.git_revision(tmp_path) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     (tmp_path / "file").write_text("1")

@@ -45,7 +45,7 @@ def test_whole_float_and_integer_are_the_same_setting() -> None:
     assert settings_of(a_run("a", mean=[0, 0.5]).config) == settings_of(a_run("b", mean=[0.0, 0.5]).config)
 
 
-def test_only_differing_settings_are_told_and_not_what_one_network_alone_has() -> None:
+def test_only_differing_settings_are_listed_and_no_options_of_a_single_network() -> None:
     known = [{"a": "1", "b": "2", "model.towers": "2"}, {"a": "1", "b": "3"}, {"a": "1", "b": "3", "old": "x"}]
     assert differing(known) == ["b", "model.towers", "old"]
     assert telling(known) == ["b"]
@@ -71,12 +71,12 @@ def test_other_settings_and_repeated_seeds_make_other_groups() -> None:
     assert [group.name for group in group_runs(runs)] == ["a*", "b0", "a0-again"]
 
 
-def test_runs_that_did_not_finish_are_averaged_with_none() -> None:
+def test_unfinished_runs_are_not_averaged() -> None:
     runs = [a_run("a0", seed=0), a_run("a1", 0.1, "failed", seed=1), a_run("a2", 0.2, "unfinished", seed=2)]
     assert [[run.name for run in group.runs] for group in group_runs(runs)] == [["a0"], ["a1"], ["a2"]]
 
 
-def test_no_two_groups_have_one_name() -> None:
+def test_group_names_are_unique() -> None:
     runs = [a_run(f"x-{number}", seed=number % 2, lr=number // 2 + 1) for number in range(4)]
     assert [group.name for group in group_runs(runs)] == ["x-0 and 1 more", "x-2 and 1 more"]
     assert [group.name for group in group_runs([a_run("one", seed=0), a_run("two", seed=1)])] == ["one and 1 more"]
@@ -88,7 +88,7 @@ def test_no_two_groups_have_one_name() -> None:
     ]
 
 
-def test_failed_attempt_at_a_seed_does_not_part_the_finished_runs() -> None:
+def test_failed_attempt_does_not_split_the_finished_runs() -> None:
     runs = [a_run("a0", status="failed", seed=0), a_run("a0-again", seed=0), a_run("a1", seed=1)]
     assert [[run.name for run in group.runs] for group in group_runs(runs)] == [["a0"], ["a0-again", "a1"]]
 

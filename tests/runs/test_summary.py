@@ -48,7 +48,7 @@ def row(text: str, label: str) -> list[str]:
 @pytest.mark.parametrize(
     "overrides", [[], ["experiment=d2l_lenet", "seed=3", "run=mine", "trainer=ddp", "logger=none", "trainer.devices=2"]]
 )
-def test_published_metric_stands_beside_ours(
+def test_published_metric_is_shown_next_to_ours(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = summary(tmp_path, capsys, D2L, overrides)
@@ -69,7 +69,7 @@ def test_changed_recipe_is_not_comparable_and_the_change_is_named(
     assert f"(not comparable: this run is the recipe with {change})\n" in text
 
 
-def test_metric_over_ten_views_is_never_beside_the_centre_and_its_command_is_printed(
+def test_ten_crop_metric_is_not_compared_with_the_centre_and_its_command_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = summary(tmp_path, capsys, PAPER)
@@ -89,8 +89,6 @@ def test_run_without_a_published_metric_has_no_column_for_it(
     assert "published:" not in text
 
 
-def test_untested_run_does_not_hide_what_it_would_be_compared_with(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_untested_run_still_shows_published_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = summary(tmp_path, capsys, D2L, ["test_on=none"], final={"train/loss": 0.5})
     assert row(text, "test/top1") == ["test/top1", "not measured here", "(0.803 +- 0.016)"]

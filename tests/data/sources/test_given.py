@@ -27,24 +27,24 @@ def test_folder_archive_and_pattern_give_the_same_images(folder) -> None:
         assert [[name for name in image.folders if name in "abc"] for image in images] == [["a"], ["a"], above]
 
 
-def test_places_keep_their_order_and_an_image_named_twice_counts_once(folder) -> None:
+def test_places_keep_their_order_and_duplicates_count_once(folder) -> None:
     images = given_images([f"{folder}/b", f"{folder}/a/note.txt", str(folder)])
     assert [Path(image.path).name for image in images] == ["3.jpeg", "note.txt", "1.jpg", "2.PNG"]
 
 
-def test_name_of_a_file_is_no_pattern_when_the_file_exists(folder) -> None:
+def test_name_of_an_existing_file_is_not_a_pattern(folder) -> None:
     (folder / "[x].png").touch()
     assert [Path(image.path).name for image in given_images([f"{folder}/[x].png"])] == ["[x].png"]
 
 
 @pytest.mark.parametrize("place", ["nowhere", "nowhere/*.png"])
-def test_place_without_anything_is_named(folder, place) -> None:
+def test_missing_or_empty_place_is_reported(folder, place) -> None:
     with pytest.raises(UserError, match="no such file or folder, and no file matches it as a pattern"):
         given_images([str(folder), place])
 
 
 @pytest.mark.parametrize("name", ["bad.zip", "bad.tar"])
-def test_archive_that_cannot_be_read_is_reported_under_the_option_that_named_it(folder, name) -> None:
+def test_unreadable_archive_is_reported_with_its_option(folder, name) -> None:
     (folder / name).write_text("text")
     with pytest.raises(UserError, match=rf"^images: .*{name} is not a"):
         given_images([str(folder / name)])

@@ -83,7 +83,7 @@ TEST = [
 
 
 @pytest.mark.parametrize(("split", "name"), [("train", name) for name in TRAIN_AND] + [("val", name) for name in VAL])
-def test_a_split_is_known_by_its_usual_spellings(found, split, name):
+def test_split_is_recognised_in_usual_spellings(found, split, name):
     other = {"train": "val", "val": "train"}[split]
     samples = found([f"{folder}/{path}" for folder in (name, other) for path in PETS])
     assert shown(samples) == {"train": PETS, "val": PETS}
@@ -99,7 +99,7 @@ def test_images_of_a_test_folder_are_the_test_split(found, name):
 
 
 @pytest.mark.parametrize("name", ["train_station", "test_tube", "trains", "devil", "validity", "contest", "n01440764"])
-def test_a_class_that_only_contains_a_splits_name_is_a_class(found, name):
+def test_class_whose_name_contains_a_split_name_is_a_class(found, name):
     assert split_meant(name) is None
     assert found(pairs("boat", name)).wnids == tuple(sorted(("boat", name)))
 
@@ -132,7 +132,7 @@ def test_classes_are_the_top_folders_of_a_split(found, paths, expected):
     assert sum(map(len, samples.splits.values())) == len(paths)
 
 
-def test_images_of_one_name_in_two_subfolders_of_a_class_are_two_images(found):
+def test_images_with_equal_names_in_two_subfolders_of_a_class_are_two_images(found):
     samples = found(pairs("cats/indoor", "cats/outdoor", "dogs/indoor"))
     assert shown(samples)["train"][:3] == ["cats/indoor/a.jpg", "cats/indoor/b.jpg", "cats/outdoor/a.jpg"]
 
@@ -193,7 +193,7 @@ def test_images_of_one_name_in_two_subfolders_of_a_class_are_two_images(found):
         ),
     ],
 )
-def test_what_could_be_meant_in_two_ways_is_refused_by_name(found, paths, message):
+def test_ambiguous_folder_is_refused_by_name(found, paths, message):
     with pytest.raises(UserError, match=message) as error:
         found(paths)
     assert "Blob" not in str(error.value)
@@ -207,13 +207,13 @@ def test_what_could_be_meant_in_two_ways_is_refused_by_name(found, paths, messag
         (pairs("x/train/cats", "x/test/cats", "x/x/train/cats", "x/x/test/cats"), "x/x"),
     ],
 )
-def test_the_folder_of_the_dataset_is_named_where_another_was_given(tmp_path, paths, named):
+def test_error_suggests_the_folder_that_contains_the_dataset(tmp_path, paths, named):
     write(tmp_path, dict.fromkeys(paths, b"\xff\xd8\xff"))
     with pytest.raises(UserError, match=rf"; for the dataset in .*: data.dir={tmp_path}/{named}$"):
         find_samples([tmp_path], "data.dir")
 
 
-def test_an_archive_that_was_left_beside_its_folders_is_named(tmp_path):
+def test_archive_next_to_its_unpacked_folders_is_reported(tmp_path):
     images = dict.fromkeys(pairs("train/cats", "val/cats"), b"")
     write(tmp_path, {**images, "all.tar": tar_bytes(images)})
     with pytest.raises(
@@ -242,13 +242,13 @@ def test_folders_in_an_only_folder_are_the_classes_and_reported(found, paths, cl
     assert remarks == ([f"the classes are the folders in {wrapper}, the only folder: {names}"] if wrapper else [])
 
 
-def test_the_one_folder_in_an_archive_in_a_folder_is_not_a_class(tmp_path):
+def test_only_folder_of_a_nested_archive_is_not_a_class(tmp_path):
     archive = tar_bytes(dict.fromkeys(pairs("PetImages/Cat", "PetImages/Dog"), b""))
     write(tmp_path, {"pets.tar": archive})
     assert find_samples([tmp_path]).wnids == ("Cat", "Dog")
 
 
-def test_what_is_left_out_and_what_a_split_lacks_are_reported(found):
+def test_ignored_images_and_missing_classes_are_reported(found):
     paths = [*pairs("train/cats", "train/dogs", "val/cats", "seg_pred/seg_pred", "test"), "notes.txt", "cover.jpg"]
     samples = found(paths)
     assert list(samples.splits) == ["train", "val"]
@@ -270,7 +270,7 @@ def test_a_folder_of_a_class_without_images_is_reported(tmp_path):
     ]
 
 
-def test_official_archives_that_are_not_needed_are_left_out(tmp_path):
+def test_unneeded_official_archives_are_ignored(tmp_path):
     images = {"n01440764/a.JPEG": b"", "n01440764/b.JPEG": b""}
     names = ("ILSVRC2012_img_train_t3", "ILSVRC2012_img_test_v10102019")
     write(tmp_path, {f"{name}.tar": tar_bytes(images) for name in names})

@@ -53,7 +53,7 @@ def test_two_tars_are_one_source_as_a_list_and_in_a_folder(tmp_path):
     assert listed(*(tmp_path / name for name in parts)) == listed(tmp_path) == IMAGES
 
 
-def test_images_outside_of_the_splits_are_left_aside_and_counted(tmp_path):
+def test_images_outside_of_splits_are_ignored_and_counted(tmp_path):
     tree(tmp_path, {**IMAGES, f"more/{TENCH}/x.jpg": b"x", "cover.png": b"y", "notes.txt": b"z"})
     write(tmp_path, {f"train/{TENCH}/._{TENCH}_9.JPEG": b"macOS attributes"})
     assert listed(tmp_path) == IMAGES
@@ -91,13 +91,13 @@ def test_a_table_of_labels_may_begin_with_a_byte_order_mark(tmp_path):
     assert listed(tmp_path) == IMAGES
 
 
-def test_a_link_back_up_does_not_list_for_ever(tmp_path):
+def test_link_to_a_parent_folder_does_not_loop(tmp_path):
     tree(tmp_path, IMAGES)
     (tmp_path / "train" / "up").symlink_to(tmp_path)
     assert listed(tmp_path) == IMAGES
 
 
-def test_links_are_read_but_for_loops_and_links_that_lead_nowhere(tmp_path):
+def test_links_are_followed_except_loops_and_broken_links(tmp_path):
     train = write(tmp_path, {f"train/{label}/{label}.png": b"" for label in ("cats", "dogs")}) / "train"
     for link, target in {"pets": "cats", "cats/up": "../..", "self": "self", "gone": "/nowhere"}.items():
         (train / link).symlink_to(target)
@@ -129,7 +129,7 @@ def test_folders_of_an_operating_system_are_not_entered(tmp_path):
     assert len(find_samples([tmp_path]).remarks) == 1  # on the class that val lacks
 
 
-def test_content_decides_where_the_suffix_names_no_image(tmp_path):
+def test_content_decides_for_unknown_suffixes(tmp_path):
     write(tmp_path, {f"train/{TENCH}/a.{suffix}": b"\x89PNG\r\n\x1a\n" for suffix in ("heic", "dat", "bin", "png.txt")})
     write(tmp_path, {f"train/{TENCH}/b.{suffix}": b"other" for suffix in ("heic", "jpg.txt", "txt", "jpg.part")})
     samples = find_samples([tmp_path])
@@ -165,7 +165,7 @@ def without(*names):
         ),
     ],
 )
-def test_what_is_wrong_with_a_source_is_named(tmp_path, layout, change, message):
+def test_invalid_source_is_reported_with_the_reason(tmp_path, layout, change, message):
     change(layout(tmp_path, IMAGES))
     with pytest.raises(UserError, match=message):
         find_samples([tmp_path])
@@ -256,7 +256,7 @@ def test_a_tar_in_a_tar_in_a_tar_is_refused(tmp_path):
         find_samples([tmp_path])
 
 
-def test_a_link_that_leads_nowhere_and_a_fifo_are_listed_and_cannot_be_read(tmp_path):
+def test_broken_link_and_fifo_are_listed_as_unreadable(tmp_path):
     tree(tmp_path, IMAGES)
     (tmp_path / "train" / TENCH / "a.JPEG").symlink_to("nowhere")
     os.mkfifo(tmp_path / "train" / TENCH / "b.JPEG")
@@ -270,7 +270,7 @@ def test_a_link_that_leads_nowhere_and_a_fifo_are_listed_and_cannot_be_read(tmp_
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: Path(path).symlink_to("nowhere")])
 @pytest.mark.parametrize("name", ["more.tar", "LOC_val_solution.csv"])
-def test_an_archive_or_a_label_file_that_cannot_be_read_is_named(tmp_path, make, name):
+def test_unreadable_archive_or_label_file_is_reported(tmp_path, make, name):
     kaggle(tmp_path, IMAGES)
     (tmp_path / name).unlink(missing_ok=True)
     make(tmp_path / name)
@@ -278,7 +278,7 @@ def test_an_archive_or_a_label_file_that_cannot_be_read_is_named(tmp_path, make,
         find_samples([tmp_path])
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+def test_unlistable_folder_is_reported(tmp_path, monkeypatch):
     tree(tmp_path, IMAGES)
     closed, scandir = str(tmp_path / "train" / SHARK), os.scandir
 
@@ -317,7 +317,7 @@ def test_a_damaged_table_of_labels_is_named(tmp_path, damage):
 
 
 @pytest.mark.parametrize("kept", [600, 1024, 1536, 2100])
-def test_a_cut_off_archive_is_refused_wherever_it_was_cut(tmp_path, kept):
+def test_truncated_archive_is_refused_for_any_cut(tmp_path, kept):
     whole = tar_bytes({f"train/{TENCH}/a.JPEG": b"a" * 512, f"train/{TENCH}/b.JPEG": b"b" * 700})
     write(tmp_path, {"cut.tar": whole[:kept]})
     with pytest.raises(UserError, match=r"cut off|not a plain tar"):
@@ -332,7 +332,7 @@ def test_a_compressed_archive_is_refused_with_the_remedy(tmp_path):
         find_samples([tmp_path / "images.tgz"])
 
 
-def test_a_decompression_bomb_for_a_development_kit_is_refused(tmp_path, monkeypatch):
+def test_decompression_bomb_as_development_kit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(val_labels, "MAX_BYTES", 2**20)
     official(tmp_path, IMAGES)
     write(tmp_path, {"ILSVRC2012_devkit_t12.tar.gz": gzip.compress(bytes(2**24))})

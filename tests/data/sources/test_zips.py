@@ -20,7 +20,7 @@ def read_all(source: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_zip_is_read_as_the_folder_that_it_unpacks_to(tmp_path, method) -> None:
+def test_zip_is_read_like_its_unpacked_folder(tmp_path, method) -> None:
     write(tmp_path, {"pets.zip": zip_bytes(FILES, method)})
     assert read_all(tmp_path / "pets.zip") == {f"pets/{path}": data for path, data in FILES.items()}
     write(tmp_path / "unpacked" / "pets", FILES)
@@ -37,7 +37,7 @@ def test_named_archive_may_have_any_name(tmp_path) -> None:
     assert len(read_all(tmp_path / "archive")) == len(read_all(tmp_path / "other")) == len(FILES)
 
 
-def test_hidden_files_attributes_of_macos_and_other_files_are_left_out(tmp_path) -> None:
+def test_hidden_files_macos_attributes_and_other_files_are_ignored(tmp_path) -> None:
     more = {"__MACOSX/cats/._a.jpg": b"x", "cats/._a.jpg": b"x", ".git/a.jpg": b"x", "cats/.b.jpg": b"x"}
     others = {"cats/note.txt": b"text", "cats/IMG_1.HEIC": b"x", "cats/README": b"\xff\xd0 no image", "cats/": b""}
     write(tmp_path, {"pets.zip": zip_bytes({**FILES, **more, **others, "cats/photo": b"\xff\xd8\xff\xe0"})})
@@ -47,7 +47,7 @@ def test_hidden_files_attributes_of_macos_and_other_files_are_left_out(tmp_path)
     assert (left_out.by_content, left_out.by_name) == ({".heic": 1, "": 1}, {".txt": 1})
 
 
-def test_images_of_a_zip_are_given_by_their_paths(tmp_path) -> None:
+def test_images_of_a_zip_are_named_by_their_paths(tmp_path) -> None:
     write(tmp_path, {"pets.zip": zip_bytes({**FILES, "LOC_val_solution.csv": b"", "a.txt": b""})})
     left_out = LeftOut()
     images = given_images([str(tmp_path / "pets.zip")], left_out)
@@ -118,7 +118,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_archive_that_cannot_be_read_safely_is_refused(tmp_path, what) -> None:
+def test_unsafe_archive_is_refused(tmp_path, what) -> None:
     data, message = BAD[what]
     write(tmp_path / "source", {"bad.zip": data})
     for source in (tmp_path / "source", tmp_path / "source" / "bad.zip"):
@@ -138,7 +138,7 @@ def blob_of(tmp_path: Path, data: bytes) -> Blob:
     return blob
 
 
-def test_member_that_unpacks_to_more_than_it_states_is_damaged_and_not_unpacked(tmp_path) -> None:
+def test_member_larger_than_stated_is_damaged_and_not_unpacked(tmp_path) -> None:
     blob = blob_of(tmp_path, zip_bytes({"a/bomb.png": bytes(2**24)}))
     small = blob._replace(size=1000)
     with pytest.raises(OSError, match=r"one\.zip is damaged: the file at byte 0 does not match its size or checksum"):
@@ -158,7 +158,7 @@ def test_member_whose_bytes_changed_is_damaged(tmp_path) -> None:
         blob.read()
 
 
-def test_damaged_deflated_member_is_an_error_of_reading(tmp_path) -> None:
+def test_damaged_deflated_member_is_a_read_error(tmp_path) -> None:
     blob = blob_of(tmp_path, zip_bytes({"a/b.jpg": bytes(range(256)) * 20}))
     assert blob.zipped is not None
     data = bytearray((tmp_path / "one.zip").read_bytes())

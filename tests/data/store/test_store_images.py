@@ -25,7 +25,7 @@ def gradient(width=400, height=300) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def test_photographs_come_out_as_torchvision_scales_and_crops_them(photographs):
+def test_photographs_are_scaled_and_cropped_like_in_torchvision(photographs):
     for data in photographs[:40]:
         assert np.array_equal(to_square(data), reference(Image.open(io.BytesIO(data))))
 
@@ -36,7 +36,7 @@ def test_any_size_is_scaled_by_its_shorter_side_and_cropped_in_the_centre(size):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA", "CMYK", "YCbCr"])
-def test_every_mode_comes_out_as_rgb(mode):
+def test_every_mode_is_converted_to_rgb(mode):
     form = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
     image = gradient().convert(mode)
     square = to_square(encoded(image, form))
@@ -78,7 +78,7 @@ def test_an_exif_rotated_photograph_is_put_upright(orientation, turned):
     [(0x011A, 2, b"abc\0"), (0x011A, 9, struct.pack("<i", -5)), (0x0131, 11, struct.pack("<f", 7.5))],
     ids=["resolution as text", "negative resolution", "software as a number"],
 )
-def test_an_odd_tag_beside_the_orientation_does_not_matter(tag, kind, value):
+def test_invalid_tag_next_to_the_orientation_is_ignored(tag, kind, value):
     entries = [(0x0112, 3, struct.pack("<HH", 6, 0)), (tag, kind, value)]
     table = b"".join(
         struct.pack("<HHI", number, form, 4 if form == 2 else 1) + field for number, form, field in entries

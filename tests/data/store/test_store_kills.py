@@ -59,7 +59,7 @@ def start(script, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["uint8", "jpeg"])
-def test_a_kill_at_any_step_of_the_writing_ends_byte_identical(small_images, tmp_path, contents, form, start):
+def test_kill_at_any_write_ends_in_identical_bytes(small_images, tmp_path, contents, form, start):
     source = tree(tmp_path / "source", small_images)
     whole = start(source, tmp_path / "whole", form, 1, 0)
     output, errors = whole.communicate(timeout=60)
@@ -85,7 +85,7 @@ def test_a_kill_at_any_step_of_the_writing_ends_byte_identical(small_images, tmp
 
 
 @pytest.mark.system
-def test_kills_at_random_times_end_byte_identical_and_leave_no_process(photographs, tmp_path, contents, start):
+def test_kills_at_random_times_end_in_identical_bytes_and_leave_no_process(photographs, tmp_path, contents, start):
     source = tree(tmp_path / "source", as_imagenet(photographs[:120]))
     begin = time.monotonic()
     whole = start(source, tmp_path / "whole", "uint8", 2, 0)

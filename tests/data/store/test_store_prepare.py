@@ -39,7 +39,7 @@ def test_the_layouts_of_real_photographs_give_byte_identical_stores(photographs,
 
 
 @pytest.mark.parametrize("form", ["uint8", "jpeg"])
-def test_a_store_holds_the_images_labels_and_statistics(photographs, tmp_path, form):
+def test_store_contains_images_labels_and_statistics(photographs, tmp_path, form):
     images = as_imagenet(photographs[:24])
     meta = prepare(tree(tmp_path / "source", images), tmp_path / "store", format=form, **QUICK)
     store = open_store(tmp_path / "store", "imagenet")
@@ -74,7 +74,7 @@ def test_workers_and_chunks_do_not_change_a_byte(small_images, tmp_path, content
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_odd_files_come_out_as_rgb(tmp_path):
+def test_unusual_files_are_converted_to_rgb(tmp_path):
     blocks = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = Image.fromarray(blocks).resize((320, 240))
     exif = Image.Exif()
@@ -135,9 +135,7 @@ def test_skipped_files_are_left_out_and_recorded(damaged, tmp_path, contents, fo
     assert (other.mean, other.checksums) == (meta.mean, meta.checksums)
 
 
-def test_a_store_without_the_unreadable_files_is_said_and_taken_only_where_they_may_be_skipped(
-    damaged, tmp_path, caplog
-):
+def test_store_without_unreadable_files_is_accepted_only_with_skip(damaged, tmp_path, caplog):
     images, bad = damaged
     source = tree(tmp_path / "source", images)
     with caplog.at_level(logging.INFO):
@@ -148,7 +146,7 @@ def test_a_store_without_the_unreadable_files_is_said_and_taken_only_where_they_
         prepare(source, tmp_path / "store", **QUICK)
 
 
-def test_links_that_lead_nowhere_and_fifos_are_unreadable_files(small_images, tmp_path):
+def test_broken_links_and_fifos_are_unreadable_files(small_images, tmp_path):
     source = tree(tmp_path / "source", small_images)
     (source / "train" / TENCH / "a.JPEG").symlink_to(tmp_path / "nowhere")
     os.mkfifo(source / "train" / TENCH / "b.JPEG")
@@ -159,7 +157,7 @@ def test_links_that_lead_nowhere_and_fifos_are_unreadable_files(small_images, tm
     assert meta.counts == {"train": 12, "val": 6}
 
 
-def test_names_last_beyond_a_power_cut(small_images, tmp_path, monkeypatch):
+def test_renamed_files_survive_a_power_failure(small_images, tmp_path, monkeypatch):
     """A file's new name is on the disk when the folder that it stands in is."""
     done, fsync, rename = [], os.fsync, os.rename
     monkeypatch.setattr(os, "fsync", lambda file: (done.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
@@ -175,7 +173,7 @@ def test_names_last_beyond_a_power_cut(small_images, tmp_path, monkeypatch):
     assert {f"{partial}/train", f"{partial}/val"} <= set(done)
 
 
-def test_a_failed_run_begins_anew_when_the_files_were_replaced(small_images, damaged, tmp_path, contents):
+def test_failed_preparation_restarts_after_files_were_replaced(small_images, damaged, tmp_path, contents):
     with pytest.raises(UserError, match="unreadable"):
         prepare(tree(tmp_path / "source", damaged[0]), tmp_path / "store", **QUICK)
     prepare(tree(tmp_path / "source", small_images), tmp_path / "store", **QUICK)
@@ -183,7 +181,7 @@ def test_a_failed_run_begins_anew_when_the_files_were_replaced(small_images, dam
     assert contents(tmp_path / "store") == contents(tmp_path / "other")
 
 
-def test_a_failed_run_begins_anew_when_the_files_were_deleted(small_images, damaged, tmp_path, contents):
+def test_failed_preparation_restarts_after_files_were_deleted(small_images, damaged, tmp_path, contents):
     images, bad = damaged[0], damaged[1]
     with pytest.raises(UserError, match="unreadable"):
         prepare(tree(tmp_path / "source", images), tmp_path / "store", **QUICK)
@@ -193,7 +191,7 @@ def test_a_failed_run_begins_anew_when_the_files_were_deleted(small_images, dama
     assert sum(meta.counts.values()) == len(images) - len(bad)
 
 
-def test_a_store_may_lie_on_another_disk_behind_a_link(small_images, tmp_path, contents):
+def test_store_can_be_on_another_disk_behind_a_link(small_images, tmp_path, contents):
     source = tree(tmp_path / "source", small_images)
     (tmp_path / "disk" / "made").mkdir(parents=True)
     for name in ("made", "new"):
@@ -208,14 +206,14 @@ def test_a_mount_point_is_refused():
         folder_to_make(Path("/"), "stream")
 
 
-def test_a_reason_does_not_tell_where_the_source_lies(small_images, tmp_path):
+def test_reason_does_not_contain_the_location_of_the_source(small_images, tmp_path):
     source = tree(tmp_path / "source", small_images)
     (source / "train" / TENCH / "a.JPEG").symlink_to(tmp_path / "nowhere")
     (skipped,) = prepare(source, tmp_path / "store", on_error="skip", **QUICK).skipped
     assert skipped.reason == "[Errno 2] No such file or directory: 'a.JPEG'"
 
 
-def test_a_finished_store_is_left_as_it_is(small_images, tmp_path, contents):
+def test_finished_store_is_unchanged(small_images, tmp_path, contents):
     source = tree(tmp_path / "source", small_images)
     meta = prepare(source, tmp_path / "store", **QUICK)
     (tmp_path / "store" / progress.RECORD).touch()  # as if killed after the renaming
@@ -243,7 +241,7 @@ def test_a_finished_store_is_never_overwritten(small_images, tmp_path, contents,
     assert contents(tmp_path) == before
 
 
-def test_a_folder_with_something_else_and_other_images_are_refused(small_images, tmp_path):
+def test_folder_with_other_files_or_images_is_refused(small_images, tmp_path):
     source = tree(tmp_path / "source", small_images)
     with pytest.raises(UserError, match="is not empty and contains something else"):
         prepare(source, source, **QUICK)
@@ -253,7 +251,7 @@ def test_a_folder_with_something_else_and_other_images_are_refused(small_images,
         prepare(source, tmp_path / "store", **QUICK)
 
 
-def test_a_partial_store_of_other_settings_is_refused(small_images, tmp_path, monkeypatch):
+def test_partial_store_with_different_settings_is_refused(small_images, tmp_path, monkeypatch):
     source = tree(tmp_path / "source", small_images)
     with monkeypatch.context() as patch:
         patch.setattr("alexnet_lab.data.store.prepare._finish", lambda *_: 1 / 0)
@@ -266,7 +264,7 @@ def test_a_partial_store_of_other_settings_is_refused(small_images, tmp_path, mo
     prepare(source, tmp_path / "store", **QUICK)
 
 
-def test_two_at_once_are_refused(small_images, tmp_path):
+def test_second_concurrent_preparation_is_refused(small_images, tmp_path):
     source = tree(tmp_path / "source", small_images)
     with (
         progress.locked(tmp_path / "store.partial"),
@@ -275,7 +273,7 @@ def test_two_at_once_are_refused(small_images, tmp_path):
         prepare(source, tmp_path / "store", **QUICK)
 
 
-def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(small_images, tmp_path, monkeypatch, caplog):
+def test_too_small_disk_is_reported_before_writing(small_images, tmp_path, monkeypatch, caplog):
     source = tree(tmp_path / "source", small_images)
     full = shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: full)
@@ -286,7 +284,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(small_im
     assert not (tmp_path / "new").exists()
 
 
-def test_a_disk_that_fills_up_is_said_and_the_same_command_continues(small_images, tmp_path, monkeypatch):
+def test_full_disk_is_reported_and_the_same_command_continues(small_images, tmp_path, monkeypatch):
     source = tree(tmp_path / "source", small_images)
     (tmp_path / "store").mkdir()  # an empty folder is no store, and not in the way
     with monkeypatch.context() as patch:
@@ -296,7 +294,7 @@ def test_a_disk_that_fills_up_is_said_and_the_same_command_continues(small_image
     assert prepare(source, tmp_path / "store", **QUICK).counts == {"train": 12, "val": 6}
 
 
-def test_progress_shows_rate_and_time_left_on_standard_error(small_images, tmp_path, capsys):
+def test_progress_shows_speed_and_remaining_time_on_standard_error(small_images, tmp_path, capsys):
     prepare(tree(tmp_path / "source", small_images), tmp_path / "store", **QUICK)
     shown = capsys.readouterr()
     assert "18/18" in shown.err
@@ -304,7 +302,7 @@ def test_progress_shows_rate_and_time_left_on_standard_error(small_images, tmp_p
     assert shown.out == ""
 
 
-def test_meta_says_in_plain_json_what_the_store_is(small_images, tmp_path):
+def test_meta_describes_the_store_in_plain_json(small_images, tmp_path):
     prepare(tree(tmp_path / "source", small_images), tmp_path / "store", **QUICK)
     meta = json.loads((tmp_path / "store" / "meta.json").read_text())
     assert meta["version"] == 1

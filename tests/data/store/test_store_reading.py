@@ -83,13 +83,13 @@ def with_checksums(store, name="mean_image.npy", without=None):
         (lambda store: with_byte(store / "train/labels.npy", 20, 0x5A), "train/labels.npy is damaged"),
     ],
 )
-def test_what_is_wrong_with_a_store_is_named(store, damage, message):
+def test_damaged_store_is_reported_with_the_reason(store, damage, message):
     damage(store)
     with pytest.raises(UserError, match="(?s)" + message):
         open_store(store, "imagenet")
 
 
-def test_verify_names_the_file_and_block_of_a_flipped_byte(store):
+def test_verify_reports_file_and_block_of_a_flipped_byte(store):
     verify(store, "imagenet", workers=1)
     with (store / "val/images.npy").open("r+b") as file:
         file.seek(5000)
@@ -100,7 +100,7 @@ def test_verify_names_the_file_and_block_of_a_flipped_byte(store):
         verify(store)
 
 
-def test_a_changed_meta_is_seen_when_the_store_is_opened(store):
+def test_changed_meta_is_detected_on_opening(store):
     digest = json.loads((store / META).read_text())["meta_sha256"]
     with_meta(store, mean=[0.5, 0.5, 0.5], meta_sha256=digest)
     with pytest.raises(UserError, match=r"meta\.json is damaged: its checksum differs"):
@@ -108,12 +108,12 @@ def test_a_changed_meta_is_seen_when_the_store_is_opened(store):
 
 
 @pytest.mark.parametrize("workers", [0, -1])
-def test_verify_wants_a_worker(store, workers):
+def test_verify_needs_a_worker(store, workers):
     with pytest.raises(UserError, match=f"workers must be at least 1, got {workers}"):
         verify(store, workers=workers)
 
 
-def test_verify_wants_a_digest_of_meta(store):
+def test_verify_needs_a_digest_of_meta(store):
     with_meta(store, meta_sha256="")
     open_store(store)
     with pytest.raises(UserError, match=r"meta\.json is damaged"):
@@ -127,7 +127,7 @@ def test_the_arrays_are_read_only(store):
             array[0] = 0
 
 
-def test_a_store_of_the_size_of_imagenet_opens_with_as_many_calls_as_a_small_one(store):
+def test_imagenet_sized_store_opens_with_as_many_calls_as_a_small_one(store):
     of_a_small_one = calls(lambda: open_store(store, "imagenet").images("train"))
     count = 1_281_167
     labels = np.zeros(count, "<i8")

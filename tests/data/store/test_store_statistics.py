@@ -11,7 +11,7 @@ def images():
     return (0.6 * grey + 0.4 * random.integers(0, 256, (12, 256, 256, 3))).astype(np.uint8)
 
 
-def test_the_statistics_are_numpys(images):
+def test_statistics_equal_numpys(images):
     total = statistics.sums(images)
     colour = statistics.colour(total)
     pixels = images.reshape(-1, 3) / 255
@@ -27,7 +27,7 @@ def test_the_statistics_are_numpys(images):
     assert (vectors[0] >= 0).all()
 
 
-def test_the_sums_do_not_depend_on_how_the_images_are_grouped(images):
+def test_sums_do_not_depend_on_the_grouping_of_images(images):
     whole = statistics.sums(images)
     parts = statistics.sums(images[7:]) + statistics.sums(images[:4]) + statistics.sums(images[4:7]) + statistics.zero()
     assert parts.count == whole.count

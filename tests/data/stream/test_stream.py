@@ -26,7 +26,7 @@ def place(request, stream):
     return str(stream) if request.param == "folder" else f"local:{stream}"
 
 
-def test_images_labels_and_figures_are_those_of_the_store(place, stores):
+def test_images_labels_and_statistics_equal_the_stores(place, stores):
     store, source = open_store(stores["jpeg"]), StreamSource(place, "imagenette")
     assert source.meta == store.meta
     assert np.array_equal(source.mean_image(), store.mean_image())
@@ -59,7 +59,7 @@ def test_any_workers_ranks_and_restarts_give_each_sample_once_with_the_stores_cr
         assert sorted(seen) == sorted(order[6 * start :])
 
 
-def test_an_epoch_goes_from_chunk_to_chunk_and_each_is_read_once(place, monkeypatch):
+def test_epoch_reads_each_chunk_once_in_sequence(place, monkeypatch):
     read, original = [], StreamedImages._read
     monkeypatch.setattr(StreamedImages, "_read", lambda images, chunk: read.append(chunk) or original(images, chunk))
     data = module(place)
@@ -72,7 +72,7 @@ def test_an_epoch_goes_from_chunk_to_chunk_and_each_is_read_once(place, monkeypa
     assert first != second
 
 
-def test_evaluation_and_held_out_images_are_those_of_the_store(place, stores):
+def test_evaluation_and_held_out_images_equal_the_stores(place, stores):
     for changes in ({}, {"val_size": 5}):
         ours, theirs = module(place, **changes), module(stores["jpeg"], **changes)
         streamed, stored = (by_sample(data, list(data.val_dataloader())) for data in (ours, theirs))
@@ -100,21 +100,21 @@ def test_order_by_chunks_is_a_function_of_seed_and_epoch_and_shuffles_both():
     assert ascending.tolist() == [1, 3, 0, 2, 4, 5]
 
 
-def test_training_images_lie_shuffled_and_others_as_they_are():
+def test_training_images_are_stored_shuffled_and_others_in_order():
     order = stored_order("train", 1000)
     assert sorted(order) == list(range(1000))
     assert abs(order[:100].mean() - 500) < 100
     assert stored_order("val", 5).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_stream_of_pixels_holds_the_same_jpegs(stores):
+def test_stream_of_a_uint8_store_has_the_same_jpegs(stores):
     for split, count in (("train", TRAIN), ("val", VAL)):
         pixels, jpegs = (Records(stores[form], split) for form in ("uint8", "jpeg"))
         for sample in range(count):
             assert pixels(sample) == jpegs(sample)
 
 
-def test_written_stream_is_left_as_it_is(stream, stores, image_tree, tmp_path, caplog):
+def test_finished_stream_is_unchanged(stream, stores, image_tree, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     before = {path: path.stat().st_mtime_ns for path in stream.rglob("*")}
     write_stream(stores["jpeg"], str(stream), "imagenette")
@@ -127,14 +127,14 @@ def test_written_stream_is_left_as_it_is(stream, stores, image_tree, tmp_path, c
         write_stream(tmp_path / "store", str(stream), "imagenette")
 
 
-def test_folder_with_something_in_it_is_refused_and_kept(stream, stores, tmp_path):
+def test_non_empty_folder_is_refused_and_kept(stream, stores, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(UserError, match="is not empty; choose a new folder"):
         write_stream(stores["jpeg"], str(tmp_path), "imagenette")
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
-def test_stream_of_another_dataset_and_no_stream_are_named(stream, tmp_path):
+def test_missing_stream_or_wrong_dataset_is_reported(stream, tmp_path):
     with pytest.raises(UserError, match="contains a stream of imagenette, not of imagenet"):
         StreamSource(str(stream), "imagenet")
     with pytest.raises(UserError, match=r"no stream in local:.*\n.*python src/prepare.py data=imagenette stream="):
@@ -150,7 +150,7 @@ def test_damaged_chunk_is_named(stream, tmp_path):
         images.window(int(np.flatnonzero(images.chunks == 0)[0]), 0, 0, 8, 8)
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path, stores):
+def test_missing_package_is_reported_with_its_extra(monkeypatch, tmp_path, stores):
     monkeypatch.setitem(sys.modules, "litdata", None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[stream\]'"):
         module("s3://bucket/imagenette").prepare_data()
@@ -158,7 +158,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path, stores):
         write_stream(stores["jpeg"], str(tmp_path / "new"), "imagenette")
 
 
-def test_what_is_an_address_and_what_a_folder(tmp_path):
+def test_addresses_and_folders_are_distinguished(tmp_path):
     assert all(map(is_url, ("s3://bucket/imagenet", "gs://bucket/imagenet", "local:/data/imagenet")))
     assert not is_url("data/imagenet")
     assert not is_stream(str(tmp_path))

@@ -26,6 +26,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SEE_A_CONFIGURATION = ("commands", "launch", "report", "runs", "config")
 FOR_THE_CORE = ("alexnet_lab.data.spec",)
 LIGHT = (
+    "callbacks.question",
     "commands.entry",
     "config.advice",
     "config.arguments",
@@ -35,6 +36,9 @@ LIGHT = (
     "launch.ownership",
     "launch.planning",
     "launch.resume",
+    "launch.search_report",
+    "launch.search_space",
+    "launch.search_study",
     "launch.slots",
     "launch.snapshot",
     "launch.supervisor",
@@ -46,7 +50,7 @@ LIGHT = (
     "runs.run",
     "runs.start_note",
 )
-HEAVY = ("torch", "torchvision", "torchmetrics", "lightning", "pydantic", "numpy", "wandb", "rich", "PIL")
+HEAVY = ("torch", "torchvision", "torchmetrics", "lightning", "pydantic", "numpy", "wandb", "rich", "PIL", "optuna")
 MOST_LINES = 250
 
 

@@ -198,7 +198,7 @@ def _end(
             loggers,
             status in ("finished", "pruned"),
             best=figures["best"],
-            summary={name: {**facts, **figures}[name] for name in summary},
+            summary={"status": status, **{name: {**facts, **figures}[name] for name in summary}},
             checkpoint=checkpoints.best if checkpoints.best.exists() else None,
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hydra.core.utils import JobStatus
 
-optuna = pytest.importorskip("optuna", reason="the extra optuna is not installed")
+optuna = pytest.importorskip("optuna", minversion="4", reason="the extra optuna is not installed")
 
 from alexnet_lab.errors import RunFailed, RunInterrupted, UserError  # noqa: E402
 from alexnet_lab.launch import search_study  # noqa: E402
@@ -376,6 +376,22 @@ def test_study_of_another_direction_is_refused(tmp_path: Path) -> None:
     search_in(tmp_path / "run")
     with pytest.raises(UserError, match="direction=minimize: the study run has maximize"):
         search_in(tmp_path / "run", direction="minimize")
+
+
+def test_search_is_continued_with_the_same_values_to_vary(tmp_path: Path) -> None:
+    run(search_in(tmp_path / "run", n_trials=1), Jobs(tmp_path / "run"))
+    message = "run run has begun with other values to vary: b was CategoricalDistribution.*, and is fixed\n"
+    with pytest.raises(UserError, match=message):
+        search_in(tmp_path / "run", space=[text for text in SPACE if not text.startswith("b=")])
+
+
+def test_examples_use_each_choice_of_a_group_once() -> None:
+    space = space_of(["model=lenet,caffenet", "optimizer.lr=interval(0,1)", "seed=0,1,2", "trainer=cpu"], None)
+    others = ["optimizer.lr=0.0", "seed=0"]
+    assert space.examples(lambda key: key == "model") == [
+        ["trainer=cpu", "model=lenet", *others],
+        ["trainer=cpu", "model=caffenet", *others],
+    ]
 
 
 @pytest.mark.parametrize(("version", "message"), [(None, "a search needs Optuna: pip install"), ("2.10.1", "Optuna 4")])

@@ -242,7 +242,7 @@ def test_job_beyond_its_time_is_ended_and_fail_fast_ends_the_sweep(
 def test_optuna_gets_each_jobs_value_and_every_rank_its_parameters(
     script: Any, watched: Watched, tmp_path: Path
 ) -> None:
-    pytest.importorskip("optuna", reason="the extra optuna is not installed")
+    pytest.importorskip("optuna", minversion="4", reason="the extra optuna is not installed")
     sweep = tmp_path / "sweep"
     tell = "+callbacks.tell._target_=faults.Tell"
     process = script.start(

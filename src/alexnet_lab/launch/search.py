@@ -44,8 +44,8 @@ class Settings(BaseModel):
     storage: str | None
     study_name: str | None
     max_failure_rate: Annotated[float, Field(ge=0, le=1)]
-    sampler: str | dict[str, Any]
-    pruner: str | dict[str, Any] | None
+    sampler: Any
+    pruner: Any
     params: dict[str, Any] | None
 
 
@@ -77,14 +77,24 @@ class Search:
             search_study.pruner_of(settings.pruner)
         name = settings.study_name or folder.name
         self._study = search_study.open_study(settings.storage, name, settings.direction, folder)
-        if self._mine() and not resumes:
-            raise UserError(
-                f"run {folder.name} exists already in the study {name}\n"
-                "resume=auto continues it; another run=NAME starts one"
-            )
+        self._check_earlier_trials(name, resumes)
         self._group: list[FrozenTrial] = []
         self._pruning: search_study.Pruning | None = None
         self._failures: list[Exception] = []
+
+    def _check_earlier_trials(self, name: str, resumes: bool) -> None:
+        mine, run = self._mine(), self._folder.name
+        if mine and not resumes:
+            raise UserError(
+                f"run {run} exists already in the study {name}\nresume=auto continues it; another run=NAME starts one"
+            )
+        before, now = mine[-1].distributions if mine else self._space.distributions, self._space.distributions
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key):
+                raise UserError(
+                    f"run {run} has begun with other values to vary: {key} was {before.get(key, 'fixed')}, and is "
+                    f"{now.get(key, 'fixed')}\nrepeat its command to continue it; another run=NAME starts a new search"
+                )
 
     def run(self, launch: Launch, check: Callable[[list[str]], Any]) -> list[JobReturn]:
         """Ask, launch and tell until all trials have ended; `check` composes a trial before it is written down.
@@ -166,12 +176,12 @@ class Search:
                 continue
             try:
                 value = returned.return_value
-                if value is None:
-                    raise RunFailed(f"trial {trial.number} has no val/top1")
-                self._study.tell(trial.number, value)
             except Exception as error:  # whatever ended the job
+                value = None
                 failures.append(error)
-                self._study.tell(trial.number, state=TrialState.FAIL)
+            else:
+                failures += [RunFailed(f"trial {trial.number} has no val/top1")] if value is None else []
+            self._study.tell(trial.number, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
         self._failures.extend(failures)
         if len(failures) > self._settings.max_failure_rate * len(returns):
             raise failures[0]

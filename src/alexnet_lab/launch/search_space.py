@@ -4,7 +4,7 @@ Optuna is an extra, so it is imported only where a search needs it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -32,14 +32,14 @@ class Space:
         """A trial's overrides, as Hydra parses them; a float is written with all its digits."""
         return [*self.fixed, *(f"{key}={_text(params[key])}" for key in self.distributions)]
 
-    def examples(self) -> list[list[str]]:
+    def examples(self, is_group: Callable[[str], bool]) -> list[list[str]]:
         """The overrides of a few trials that use each choice of a configuration group, as `model=choice(a,b)`, once."""
-        first = {key: one.choices[0] if hasattr(one, "choices") else one.low for key, one in self.distributions.items()}  # type: ignore[attr-defined]
-        groups = {
-            key: one.choices for key, one in self.distributions.items() if hasattr(one, "choices") and "." not in key
-        }
-        others = [{**first, key: choice} for key, choices in groups.items() for choice in choices[1:]]
-        return [self.overrides(params) for params in [first, *others]]
+        choices = {key: getattr(one, "choices", None) or [one.low] for key, one in self.distributions.items()}  # type: ignore[attr-defined]
+        first = {key: values[0] for key, values in choices.items()}
+        groups = [key for key in choices if is_group(key.lstrip("+").partition("@")[0])]
+        return [
+            self.overrides({**first, **one}) for one in [{}, *({key: v} for key in groups for v in choices[key][1:])]
+        ]
 
     def grid(self) -> dict[str, list[Any]] | None:
         """All values of each key; None where a key takes any number in an interval, or more than `MOST_VALUES`."""

@@ -68,7 +68,7 @@ def run_of_wandb(
     facts = {key: place[key] for place in (config, summary) for key in FACTS if place.get(key) is not None}
     if "_runtime" in summary:
         facts.setdefault("seconds", summary["_runtime"])
-    facts["status"] = STATUS.get(state)
+    facts["status"] = "pruned" if summary.get("status") == "pruned" else STATUS.get(state)
     facts["error"] = f"W&B: the run {state}" if facts["status"] == "failed" else None
     facts["best"] = {key: value for key, value in map(_best, summary.items()) if isinstance(value, int | float)}
     return Run(

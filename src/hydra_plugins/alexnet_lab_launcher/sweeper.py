@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -73,6 +75,22 @@ class JobsSweeper(Sweeper):
         return returns
 
 
+class WithoutOldSweeper(SearchPathPlugin):
+    """Removes the configurations of hydra-optuna-sweeper where it is still installed: ours have the same names."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called when all plugins are loaded; the search path stays as it is."""
+        _remove(ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {}), "optuna_sweeper")
+
+
+def _remove(group: dict[str, Any], provider: str) -> None:
+    for name, node in list(group.items()):
+        if isinstance(node, dict):
+            _remove(node, provider)
+        elif node.provider == provider:
+            del group[name]
+
+
 class OptunaSweeper(Sweeper):
     """Searches `params`, and what the command line varies, for the best val/top1.
 
@@ -96,6 +114,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Run all trials and return how each ended; raise as the first that failed did."""
         from alexnet_lab.errors import UserError
+        from alexnet_lab.launch import slurm
         from alexnet_lab.launch.search import Search
         from alexnet_lab.launch.search_space import space_of
         from hydra_plugins.alexnet_lab_launcher.launcher import ProcessLauncher
@@ -104,13 +123,13 @@ class OptunaSweeper(Sweeper):
         ours = launcher if isinstance(launcher, ProcessLauncher) else None
         if settings.pruner and not ours:
             raise UserError("hydra.sweeper.pruner works with hydra/launcher=processes only")
-        params = [f"{key}={value}" for key, value in (settings.params or {}).items()]
+        params = [f"{key}={'null' if value is None else value}" for key, value in (settings.params or {}).items()]
         space = space_of([*params, *arguments], self._loader)
-        for example in space.examples():
+        for example in space.examples(lambda key: bool(self._loader.get_group_options(key))):
             self._compose(example)
         folder = Path(self._config.hydra.sweep.dir).absolute()
         at_once = settings.n_jobs or self._config.hydra.launcher.get("jobs_at_once", 1)
-        search = Search(settings, space, folder, at_once, resumes=self._config.resume == "auto")
+        search = Search(settings, space, folder, at_once, self._config.resume == "auto" or slurm.restarted())
         OmegaConf.save(self._config, folder / "multirun.yaml")
         if ours:
             ours.take_groups(space.fixed, search.prunes if settings.pruner else None)

@@ -1,7 +1,7 @@
 """The files in a run's folder, and its recorded configuration. Imports nothing heavy."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / CONFIG} is damaged: {str(error).splitlines()[0]}") from error
     if not isinstance(container, dict):
         raise UserError(f"{folder / CONFIG} is damaged: it is not the configuration of a run")
-    config = {str(key): value for key, value in _with_new_names(container).items()}
+    # Also in overrides.
+    named = _mapped(container, lambda text: FORMER.sub(lambda found: NEW_NAMES[found[0]], text))
+    config = {str(key): value for key, value in named.items()}
     former = config.get("folder")
     return portable({**config, "folder": None}, former) if former else config
 
@@ -82,25 +84,19 @@ def as_yaml(config: dict[str, Any]) -> str:
 
 
 def _with_folder(config: dict[str, Any], old: str, new: str) -> dict[str, Any]:
-    return {key: _replaced(value, old, new) if key in MAY_NAME_THE_FOLDER else value for key, value in config.items()}
+    def moved(text: str) -> str:
+        return new + text[len(old) :] if f"{text}/".startswith(f"{old}/") else text
+
+    return {key: _mapped(value, moved) if key in MAY_NAME_THE_FOLDER else value for key, value in config.items()}
 
 
-def _replaced(value: Any, old: str, new: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _replaced(item, old, new) for key, item in value.items()}
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """`value` with `change` applied to every text in it, and without nodes that no longer exist."""
+    if isinstance(value, Mapping):
+        return {key: _mapped(item, change) for key, item in value.items() if not _is_removed(item)}
     if isinstance(value, list):
-        return [_replaced(item, old, new) for item in value]
-    within = isinstance(value, str) and f"{value}/".startswith(f"{old}/")
-    return new + value[len(old) :] if within else value
-
-
-def _with_new_names(recorded: Any) -> Any:
-    """A recorded configuration, or a value in it, with today's name of every `_target_`, also in overrides."""
-    if isinstance(recorded, Mapping):
-        return {key: _with_new_names(value) for key, value in recorded.items() if not _is_removed(value)}
-    if isinstance(recorded, list):
-        return [_with_new_names(value) for value in recorded]
-    return FORMER.sub(lambda found: NEW_NAMES[found[0]], recorded) if isinstance(recorded, str) else recorded
+        return [_mapped(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def _is_removed(value: Any) -> bool:

@@ -21,6 +21,7 @@ from tests.small_run import composed_command, trained_run  # noqa: F401 - fixtur
 
 from alexnet_lab import command_line
 from alexnet_lab.commands.entry import register_resolvers
+from alexnet_lab.launch import slurm
 from alexnet_lab.runs.folders import portable
 
 # Tests run beside each other; several threads that wait for each other on a busy machine take many times as long. Torch
@@ -97,8 +98,10 @@ class Script:
 
 @pytest.fixture(autouse=True)
 def _no_caller() -> Iterator[None]:
-    """Forget the user's folder, which a command run in this process records in the environment."""
+    """Forget the user's folder, which a command run in this process records in the environment, and Slurm's facts."""
+    slurm.here.cache_clear()
     yield
+    slurm.here.cache_clear()
     for name in (command_line.HEAD, command_line.CALLER):
         os.environ.pop(name, None)
 
@@ -147,9 +150,7 @@ def settings(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def as_in_a_rank() -> Iterator[None]:
-    """Undo what a run in this process leaves behind: signal handlers, seeds in the environment, a process group."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    handlers = {number: signal.getsignal(number) for number in numbers}
+    """Undo what a run in this process leaves behind: seeds in the environment, a process group."""
     environment = dict(os.environ)
     import torch
 
@@ -158,8 +159,6 @@ def as_in_a_rank() -> Iterator[None]:
         torch.distributed.destroy_process_group()
     os.environ.clear()
     os.environ.update(environment)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -169,6 +168,7 @@ def refusal(
     """What a run in this process prints that is refused before anything is trained; nothing of the run is left."""
     from alexnet_lab.errors import USER_ERROR
     from alexnet_lab.launch import ending, rank, starting
+    from alexnet_lab.launch.stopping import StopRequests
 
     monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
 
@@ -176,7 +176,8 @@ def refusal(
         folder = tmp_path / "run"
         folder.mkdir()
         starting.prepare(folder, settings, continues=False)
-        assert ending.conclude(folder, rank.run_rank(folder, settings, None)) == USER_ERROR
+        with StopRequests() as stop:
+            assert ending.conclude(folder, rank.run_rank(folder, settings, None, stop)) == USER_ERROR
         assert not folder.exists()
         return capsys.readouterr().err
 

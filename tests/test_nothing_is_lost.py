@@ -207,7 +207,7 @@ def test_jobs_of_a_sweep_are_kept_and_the_table_has_the_command_that_continues_e
     }
     words = {
         "raises": "ZeroDivisionError: on purpose",
-        "killed": "rank 0 was killed by SIGKILL (out of memory?)",
+        "killed": "the process was killed (out of memory?)",
         "full": "checkpoints/last.ckpt cannot be written: File too large",
         "cut": f"{path} cannot be read",
     }
@@ -246,7 +246,6 @@ def test_resumed_run_keeps_its_checkpoints_and_not_its_old_result(train: Any, im
     assert train(*IMAGES, f"data.dir={images}", f"hydra.run.dir={base}").returncode == 0
     kinds = {
         "raises": (fault(name="Fault", kind="raises", rank=0, epoch=4), "ZeroDivisionError: on purpose"),
-        "killed": (fault(name="Fault", kind="is_killed", rank=0, epoch=4), "rank 0 was killed by SIGKILL"),
         "vanish": (fault(name="Loses", paths=[str(path)], how="vanish", epoch=3), f"{path} cannot be read"),
     }
     for name, (faulty, words) in kinds.items():
@@ -260,6 +259,14 @@ def test_resumed_run_keeps_its_checkpoints_and_not_its_old_result(train: Any, im
         assert words in result(folder)["error"]
         assert epochs(folder)[:4] == [0, 1, 2, 3]
         assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] >= 3
+
+    folder = tmp_path / "killed"
+    shutil.copytree(base, folder)
+    faulty = fault(name="Fault", kind="is_killed", rank=0, epoch=4)
+    assert train(f"resume={folder}", "trainer.max_epochs=6", faulty).returncode == -signal.SIGKILL
+    (run,) = read_runs([str(folder)])
+    assert (run.status, run.error) == ("failed", "the process was killed (out of memory?)")
+    assert epochs(folder) == [0, 1, 2, 3]
 
     files = [base / name for name in ("config.yaml", "result.json", "metrics.csv", "checkpoints/last.ckpt")]
     before = [file.read_bytes() for file in files]

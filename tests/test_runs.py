@@ -273,7 +273,7 @@ def killed_in_mid_epoch(script: Any, folder: Path, arguments: tuple[str, ...], k
         (1, lambda pid: os.kill(pid, signal.SIGKILL)),
         pytest.param(2, lambda pid: os.killpg(pid, signal.SIGKILL), marks=pytest.mark.system),
     ],
-    ids=["1 rank, its supervisor killed", "2 ranks, everything killed"],
+    ids=["1 rank", "2 ranks, everything killed"],
 )
 def test_run_continued_after_kill_9_equals_the_uninterrupted_run(
     ranks: int, kill: Callable[[int], None], uninterrupted: Callable[[int], Path], script: Any, tmp_path: Path
@@ -318,13 +318,15 @@ def test_run_stopped_twice_equals_the_uninterrupted_run(one: Path, script: Any, 
     assert_same_end(folder, one)
 
 
-def test_stop_while_a_run_still_starts_is_recorded_as_interrupted(script: Any, tmp_path: Path) -> None:
+def test_stop_while_a_run_still_imports_leaves_its_name_free(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "early"
-    process = script.start(*LONG, f"hydra.run.dir={folder}")
-    script.wait(process, (folder / "train.log").exists, "the rank has begun")
+    process = script.start(*LONG, f"hydra.run.dir={folder}", fresh=True)
+    script.wait(process, (folder / "train.log").exists, "the run has its folder")
     process.send_signal(signal.SIGTERM)
-    assert script.finish(process).returncode != 0
-    assert result(folder)["status"] == "interrupted"
+    ended = script.finish(process)
+    assert ended.returncode == 3
+    assert ended.stderr.splitlines()[-1] == "interrupted before the training began"
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

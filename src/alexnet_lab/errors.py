@@ -30,10 +30,11 @@ def cannot_be_written(path: object, error: OSError) -> RunFailed:
     return RunFailed(f"{path} cannot be written: {error.strerror or error}")
 
 
-class RunInterrupted(Exception):
+class RunInterrupted(BaseException):
     """The run stopped early, saved its state and can be continued; the message is the reason.
 
-    `signal` (Ctrl-C, SIGTERM) or `max_time` (`trainer.max_time` has passed since the start).
+    `signal` (Ctrl-C, SIGTERM) or `max_time` (`trainer.max_time` has passed since the start). Like
+    KeyboardInterrupt it is no `Exception`, since libraries may catch those.
     """
 
 

@@ -53,6 +53,14 @@ def start_of(process: int) -> str:
         return ""
 
 
+def is_stopped(process: int) -> bool:
+    """Whether a process is stopped, as by SIGSTOP; False where the system does not say."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False
+
+
 def has_ended(process: subprocess.Popen[Any]) -> bool:
     """Whether a child process has ended. If the system supports it, the child is not reaped and keeps its id.
 

@@ -53,10 +53,12 @@ def train(
     checkpoint: Path | None,
     started: float,
     progress: Callable[[], None] = lambda: None,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run `settings` in `folder`, from `checkpoint` where there is one; `started` is when the process began, in s.
 
-    `progress` is called whenever a batch, a pass over the data or a checkpoint is done.
+    `progress` is called whenever a batch, a pass over the data or a checkpoint is done. `stop_requested` is asked after
+    each optimizer step and each batch of a validation; the test is not interrupted.
 
     Raises:
         UserError: something in the settings is wrong; nothing was trained.
@@ -75,7 +77,7 @@ def train(
     loggers = make_loggers(here["logger"], folder)
     stopwatch = Stopwatch(started)
     kept = {**settings["checkpoints"], "max_seconds": max_seconds(settings["trainer"].get("max_time"))}
-    checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, **kept)
+    checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, stop_requested=stop_requested, **kept)
     question = question_of_sweep()
     pruning = [Pruning(question, checkpoints, progress)] if question else []
     left_out = leave_out_unreadable(data, folder)
@@ -95,12 +97,14 @@ def train(
             failure.record_failure(folder, reason, **_figures(folder, stopwatch, checkpoints), **facts)
 
     first = pl.callbacks.LambdaCallback(
-        on_train_start=lambda trainer, _: _begin(trainer, folder, step),
+        on_train_start=lambda trainer, _: _begin(trainer, folder, step, stop_requested),
         on_exception=lambda trainer, _, error: record_failure(error),  # before any other rank notices
         on_validation_batch_end=checkpoints.validated,
     )
     called = [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints, *pruning]
-    trainer = make_trainer(here["trainer"], folder, called, list(loggers.values()), writer)
+    trainer = make_trainer(
+        here["trainer"], folder, called, list(loggers.values()), writer, settings.get("hang_timeout")
+    )
     check_ranks(trainer)
     parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers
     parts["trainer.profiler"] = trainer.profiler  # type: ignore[attr-defined]
@@ -203,8 +207,10 @@ def _end(
         )
 
 
-def _begin(trainer: pl.Trainer, folder: Path, step: int) -> None:
+def _begin(trainer: pl.Trainer, folder: Path, step: int, stop_requested: Callable[[], bool]) -> None:
     """Nothing is deleted from now on but the rows after `step`, which the continued run writes again."""
+    if stop_requested() and not start_note.training_has_begun(folder):
+        raise RunInterrupted("signal")
     start_note.training_begins(folder)
     if trainer.is_global_zero:
         result_file.reserve(folder / folders.RESULT)

@@ -1,7 +1,5 @@
 """Callbacks for runs of the tests: faults at one hook, and what a user's own callback may do to the weights."""
 
-import os
-import signal
 from typing import Any
 
 import lightning.pytorch as pl
@@ -32,18 +30,22 @@ class Crash(At):
 
 
 class AskToStop(At):
-    """The process gets SIGTERM."""
+    """Somebody has asked the run to stop."""
 
     def act(self, trainer: pl.Trainer) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        checkpoints_of(trainer).stop_requested = lambda: True
 
 
 class TimeIsUp(At):
     """`trainer.max_time` has passed."""
 
     def act(self, trainer: pl.Trainer) -> None:
-        (checkpoints,) = (one for one in trainer.callbacks if isinstance(one, Checkpoints))  # type: ignore[attr-defined]
-        checkpoints._deadline = 0.0
+        checkpoints_of(trainer)._deadline = 0.0
+
+
+def checkpoints_of(trainer: pl.Trainer) -> Checkpoints:
+    (found,) = (one for one in trainer.callbacks if isinstance(one, Checkpoints))  # type: ignore[attr-defined]
+    return found
 
 
 class Exchange(pl.Callback):

@@ -6,7 +6,6 @@ Whole runs in this process: two epochs of four steps, the last of four samples, 
 import json
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,7 @@ class Runs:
         train(settings, folder, checkpoint, 0.0)
         return folder
 
-    def until(self, ended: type[Exception], name: str, *overrides: str, resume: bool = False) -> str:
+    def until(self, ended: type[BaseException], name: str, *overrides: str, resume: bool = False) -> str:
         """The message of the exception with which the run ends."""
         with pytest.raises(ended) as caught:
             (self.resume if resume else self.start)(name, *overrides)
@@ -94,15 +93,12 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """What runs in this process change is undone after the last one."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     environment, threads = dict(os.environ), torch.get_num_threads()
     torch.set_num_threads(1)
     yield Runs(tmp_path_factory.mktemp("weights"))
     torch.set_num_threads(threads)
     os.environ.clear()
     os.environ.update(environment)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

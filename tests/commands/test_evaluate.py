@@ -290,7 +290,7 @@ def test_ten_crop_of_whole_images_is_refused(composed, measured_on) -> None:
         "subprocess.run",
         "alexnet_lab.data.fashion_mnist_files.subprocess.run",
         "alexnet_lab.data.fashion_mnist_files._run_while_data_comes",
-        "alexnet_lab.launch.supervisor.supervise",
+        "alexnet_lab.launch.ranks.run_ranks",
         "alexnet_lab.data.synthetic.nothing",
     ],
 )

@@ -11,6 +11,7 @@ from lightning.pytorch import callbacks as of_lightning
 from alexnet_lab.config.blame import blamed
 from alexnet_lab.errors import FINISHED, USER_ERROR, RunFailed, UserError
 from alexnet_lab.launch import ending, rank, starting
+from alexnet_lab.launch.stopping import StopRequests
 
 Settings = Callable[..., dict[str, Any]]
 SIZES = ("data.train_size=8", "data.val_size=4", "data.test_size=4", "data.batch_size=4", "data.eval_batch_size=4")
@@ -51,7 +52,8 @@ def test_every_lightning_callback_works_or_is_refused_in_one_line(
     monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
     found = settings(*SHORT, f"{X}._target_=lightning.pytorch.callbacks.{name}", *NEEDED.get(name, []))
     starting.prepare(tmp_path, found, continues=False)
-    status = ending.conclude(tmp_path, rank.run_rank(tmp_path, found, None))
+    with StopRequests() as stop:
+        status = ending.conclude(tmp_path, rank.run_rank(tmp_path, found, None, stop))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error: ", "failed", "Traceb"))]
     if status == FINISHED:
         assert name not in REFUSED

@@ -188,7 +188,7 @@ def test_top_level_of_a_run_is_checked(settings: Callable[..., dict[str, Any]]) 
         "torch.optim.SGD",
         "lightning.fabric.plugins.io.torch_io.TorchCheckpointIO.load_checkpoint",
         "alexnet_lab.models.table.torch.load",
-        "alexnet_lab.launch.supervisor.supervise",
+        "alexnet_lab.launch.ranks.run_ranks",
         "alexnet_lab.data.synthetic.synthetic",
     ],
 )

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from alexnet_lab.errors import UserError
-from alexnet_lab.launch import gpus
-from alexnet_lab.launch.planning import local_ranks, started_from_outside
+from alexnet_lab.launch import gpus, slurm
+from alexnet_lab.launch.planning import started_from_outside
+from alexnet_lab.launch.running import local_ranks
 
 
 @pytest.mark.parametrize(
@@ -44,11 +45,12 @@ def test_wrong_number_of_nodes_is_refused(nodes: Any) -> None:
 def test_ranks_of_torchrun_and_srun_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
-    assert not started_from_outside()
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert not started_from_outside()
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    assert started_from_outside()
+    for tasks, started in ((None, False), ("1", False), ("2", True)):
+        if tasks:
+            monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
+        slurm.here.cache_clear()
+        assert started_from_outside() == started
     monkeypatch.delenv("SLURM_STEP_NUM_TASKS")
+    slurm.here.cache_clear()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     assert started_from_outside()

@@ -3,7 +3,7 @@
 import os
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ SetVariables = Callable[[dict[str, str]], None]
 
 
 @pytest.fixture
-def variables(monkeypatch: pytest.MonkeyPatch) -> SetVariables:
+def variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetVariables]:
     """Set these variables of Slurm's and no others."""
 
     def only(wanted: dict[str, str]) -> None:
@@ -27,9 +27,11 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> SetVariables:
                 monkeypatch.delenv(name)
         for name, value in wanted.items():
             monkeypatch.setenv(name, value)
+        slurm.here.cache_clear()
 
     only({})
-    return only
+    yield only
+    slurm.here.cache_clear()
 
 
 @pytest.fixture
@@ -46,33 +48,33 @@ def scontrol(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_nodes_and_tasks_are_those_of_the_step(variables: SetVariables) -> None:
-    assert (slurm.nodes(), slurm.tasks_per_node(), slurm.in_step()) == (1, 1, False)
+    assert (slurm.here().nodes, slurm.here().tasks_per_node, slurm.here().in_step) == (1, 1, False)
     variables({"SLURM_JOB_ID": "12", "SLURM_JOB_NUM_NODES": "4", "SLURM_NTASKS_PER_NODE": "8"})
-    assert (slurm.nodes(), slurm.tasks_per_node(), slurm.in_step()) == (4, 8, False)
+    assert (slurm.here().nodes, slurm.here().tasks_per_node, slurm.here().in_step) == (4, 8, False)
     variables(STEP | {"SLURM_JOB_NUM_NODES": "4", "SLURM_NTASKS_PER_NODE": "8"})
-    assert (slurm.nodes(), slurm.tasks_per_node(), slurm.in_step()) == (2, 3, True)
+    assert (slurm.here().nodes, slurm.here().tasks_per_node, slurm.here().in_step) == (2, 3, True)
     variables(STEP | {"SLURM_STEP_NUM_TASKS": "5"})
     with pytest.raises(UserError, match="5 tasks on 2 nodes"):
-        slurm.tasks_per_node()
+        _ = slurm.here().tasks_per_node
 
 
 def test_run_is_named_after_job_and_step_but_not_after_a_shell(variables: SetVariables) -> None:
     variables(STEP)
-    assert slurm.name() == "slurm-12"
+    assert slurm.here().run_name == "slurm-12"
     variables(STEP | {"SLURM_STEP_ID": "1"})
-    assert slurm.name() == "slurm-12.1"
+    assert slurm.here().run_name == "slurm-12.1"
     variables(STEP | {"SLURM_PTY_PORT": "4711"})
-    assert slurm.name() is None
+    assert slurm.here().run_name is None
 
 
 def test_ranks_meet_where_rank_0_of_the_same_start_says(
     variables: SetVariables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slurm, "CALL_SECONDS", 0.3)
+    monkeypatch.setattr(slurm, "MEETING_SECONDS", 0.3)
     variables(STEP | FIRST)
-    first = slurm.call_ranks(tmp_path)
+    first = slurm.here().call_ranks(tmp_path)
     variables(STEP | RANK)
-    other = slurm.await_call(tmp_path)
+    other = slurm.here().await_call(tmp_path)
     assert first["MASTER_ADDR"] == other["MASTER_ADDR"] == "node07"
     assert first["MASTER_PORT"] == other["MASTER_PORT"]
     assert (first["RANK"], first["LOCAL_RANK"], first["NODE_RANK"], first["WORLD_SIZE"]) == ("0", "0", "0", "6")
@@ -80,7 +82,7 @@ def test_ranks_meet_where_rank_0_of_the_same_start_says(
     assert other["OMP_NUM_THREADS"] == "1"
     variables(STEP | RANK | {"SLURM_RESTART_COUNT": "1"})  # what the first start has left does not count
     with pytest.raises(UserError, match="rank 4 waited"):
-        slurm.await_call(tmp_path)
+        slurm.here().await_call(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_lab import files
 from alexnet_lab.errors import FAILED, INTERRUPTED, USER_ERROR, UserError
-from alexnet_lab.launch import ending, ownership, planning, starting
+from alexnet_lab.launch import ending, ownership, running, starting
 from alexnet_lab.launch.planning import Plan
 from alexnet_lab.runs import failure, folders, result_file, start_note
 
@@ -31,7 +31,7 @@ def own(folder: Path, error: Exception, begins: bool, continues: bool = False) -
             start_note.training_begins(folder)
         return ending.fail(folder, error)
 
-    return planning._own(Plan(folder, SETTINGS, continues), run)
+    return running._own(Plan(folder, SETTINGS, continues), run)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_refused_start_is_undone_on_a_full_disk(finished: Path, monkeypatch: pyt
         monkeypatch.setattr(files, "write", full)
         return USER_ERROR
 
-    assert planning._own(Plan(finished, SETTINGS, continues=True), run) == USER_ERROR
+    assert running._own(Plan(finished, SETTINGS, continues=True), run) == USER_ERROR
     assert contents(finished) == before
 
 
@@ -120,7 +120,7 @@ def test_start_that_cannot_be_prepared_on_a_full_disk_leaves_the_record(
 
     monkeypatch.setattr(files, "write", full)
     with pytest.raises(UserError, match="cannot be written: No space left on device"):
-        planning._own(Plan(finished, SETTINGS, continues=True), lambda: 0)
+        running._own(Plan(finished, SETTINGS, continues=True), lambda: 0)
     assert contents(finished) == before
 
 
@@ -148,7 +148,7 @@ def test_rank_of_torchrun_does_not_take_the_note_of_an_older_start_for_that_of_i
 
 def test_killed_run_is_reported_when_it_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ownership.claim(tmp_path, SETTINGS)
-    planning._own(Plan(tmp_path, SETTINGS, True, tmp_path / folders.LAST), lambda: 0)
+    running._own(Plan(tmp_path, SETTINGS, True, tmp_path / folders.LAST), lambda: 0)
     line = f"failed: the process was killed (out of memory?); continuing from {tmp_path}/checkpoints/last.ckpt"
     assert line in capsys.readouterr().err
 

@@ -1,14 +1,13 @@
 """Saves the run: the last state at every epoch's end and every few minutes, the best weights by val/top1.
 
-A signal that asks the run to stop is answered here too, since stopping means saving at a point that can be continued.
+Requests to stop are answered here too, since stopping means saving at a point that can be continued.
 """
 
 import logging
 import math
-import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -23,7 +22,6 @@ from alexnet_lab.metrics import ClassificationMetrics
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 GO_ON, SAVE, TIME_IS_UP, STOP = 0, 1, 2, 3
 REASONS = {TIME_IS_UP: "max_time", STOP: "signal"}
 BEFORE_VALIDATED = ("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start")
@@ -32,18 +30,25 @@ OURS = "alexnet_lab."
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last` and `best` and answers stop signals; all ranks act at the same optimizer step.
+    """Keeps `last` and `best` and answers requests to stop; all ranks act at the same optimizer step.
 
     `last` can be continued bit for bit; `best` holds the weights without the optimizer's state. With `keep` false
-    nothing is written, and stopping is all it does. `max_seconds` of training, counted from each start, stop the run
-    as a signal does, but neither before this start has got anywhere nor after the last step.
+    nothing is written, and stopping is all it does. `stop_requested` returns whether somebody has asked the run to
+    stop. `max_seconds` of training, counted from each start, stop it likewise, but neither before this start has done a
+    step or a validation nor after the last step.
 
     As a `Checkpoint`, lightning calls it after everything else has seen the epoch's end. `validated` must be called
     before every other callback, see there.
     """
 
     def __init__(
-        self, last: Path, best: Path, every_minutes: float, keep: bool, max_seconds: float | None = None
+        self,
+        last: Path,
+        best: Path,
+        every_minutes: float,
+        keep: bool,
+        max_seconds: float | None = None,
+        stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         self.last, self.best, self.keep = last, best, keep
         self.best_top1 = -1.0
@@ -53,15 +58,16 @@ class Checkpoints(Checkpoint):
         self._max_seconds = math.inf if max_seconds is None else max_seconds
         self._deadline = math.inf
         self._has_advanced = False  # in this start: a step or a validation is done
-        self.stop_requested = False
-        self._others_are_validated = False
+        self.stop_requested = stop_requested
+        self._others_are_validated = self._test_goes_on = False
         self._cut_at = -1
         self._group: Any = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         # A group of its own on the host: agreeing must not wait for the GPU.
         if trainer.world_size > 1 and self._group is None:
-            self._group = torch.distributed.new_group(backend="gloo")
+            timeout = getattr(trainer.strategy, "_timeout", None)
+            self._group = torch.distributed.new_group(backend="gloo", timeout=timeout)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # The state of the checkpoint is loaded. Where nothing is left to train, no later hook is called.
@@ -72,8 +78,6 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
         self._deadline = self._saved_at + self._max_seconds
         self._others_are_validated = _may_exchange_weights(trainer)
-        # Here and not earlier: lightning's own handlers, set at the start of fit, communicate inside the handler.
-        self._listen()
 
     def _put_aside_another_epoch(self) -> None:
         """Rename a `best` that is not of `best_epoch`, as when a run continues from an older checkpoint.
@@ -90,17 +94,6 @@ class Checkpoints(Checkpoint):
 
     def _aside(self, epoch: int) -> Path:
         return self.best.with_name(f"{self.best.stem}-epoch-{epoch + 1}{self.best.suffix}")
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._listen()
-
-    def _listen(self) -> None:
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.stop_requested = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -164,8 +157,10 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._has_advanced = True
 
-    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        self._stop_if(self._agree(trainer))
+    def on_test_batch_end(self, *_: Any) -> None:
+        if self.stop_requested() and not self._test_goes_on:
+            self._test_goes_on = True
+            log.info("the training has finished; the run ends after the test")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step != self._cut_at:
@@ -213,10 +208,10 @@ class Checkpoints(Checkpoint):
 
     def _request(self, trainer: pl.Trainer) -> int:
         now = time.monotonic()
-        if self.stop_requested:
+        if self.stop_requested():
             return STOP
         # A start that does less than a step, or less than a validation, would be followed by others like it.
-        if now > self._deadline and self._has_advanced and trainer.state.fn == "fit" and not self._is_complete(trainer):
+        if now > self._deadline and self._has_advanced and not self._is_complete(trainer):
             return TIME_IS_UP
         return SAVE if self.keep and now - self._saved_at > self._every_seconds else GO_ON
 

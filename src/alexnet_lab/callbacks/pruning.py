@@ -42,4 +42,4 @@ class Pruning(Checkpoint):
 
     def _waiting(self) -> bool:
         self._progress()
-        return not self._checkpoints.stop_requested
+        return not self._checkpoints.stop_requested()

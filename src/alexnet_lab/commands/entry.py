@@ -86,7 +86,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                     raise
                 slurm.requeue()
                 # Rank 0 reports the status. Slurm may kill a step at its first non-zero status: other ranks return 0.
-                sys.exit(FINISHED if slurm.rank() else INTERRUPTED)
+                sys.exit(FINISHED if slurm.here().rank else INTERRUPTED)
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 report(error, config_name, with_traceback)
             except (OSError, ValueError, TypeError) as error:
@@ -136,8 +136,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", naming.run_name, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("run_folder", naming.run_folder, replace=True)
     OmegaConf.register_new_resolver("job_name", naming.job_name, replace=True)
-    OmegaConf.register_new_resolver("slurm_nodes", slurm.nodes, replace=True)
-    OmegaConf.register_new_resolver("slurm_tasks_per_node", slurm.tasks_per_node, replace=True)
+    OmegaConf.register_new_resolver("slurm_nodes", lambda: slurm.here().nodes, replace=True)
+    OmegaConf.register_new_resolver("slurm_tasks_per_node", lambda: slurm.here().tasks_per_node, replace=True)
     OmegaConf.register_new_resolver("run_title", naming.run_title, replace=True)
     OmegaConf.register_new_resolver("short_name", naming.short_name, replace=True)
     OmegaConf.register_new_resolver("first", naming.first, replace=True)
@@ -202,6 +202,7 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, co
     removed = OF_THE_SWEEP if "SUBMITIT_EXECUTOR" in os.environ else NOT_FOR_JOBS
     for name in [name for name in os.environ if name.startswith(removed)]:
         del os.environ[name]
+    slurm.here.cache_clear()
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         return function(config)

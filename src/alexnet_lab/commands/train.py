@@ -5,17 +5,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab.errors import UserError
-from alexnet_lab.launch.planning import _print_finished, join, objective, plan, start, started_from_outside
+from alexnet_lab.launch import job, running
+from alexnet_lab.launch.planning import objective, plan, print_finished
 
 
 def train(config: DictConfig) -> float | None:
-    """Start or continue the run that `config` describes, and wait for its end.
+    """Start or continue the run that `config` describes, in this process where it has one rank.
 
-    Returns the best val/top1, for a sweeper. If a rank fails, the program ends with its exit status.
+    Returns the best val/top1, for a sweeper. Ends the program with the run's exit status when it did not finish.
 
     Raises:
         UserError: the folder is in use, or contains a different run.
@@ -24,9 +26,9 @@ def train(config: DictConfig) -> float | None:
     try:
         todo = plan(config, folder)
         if todo is None:
-            _print_finished(folder)
+            print_finished(folder)
             return objective(folder)
-        status = join(todo) if started_from_outside() else start(todo)
+        status = job.run_in_process(todo) if HydraConfig.get().mode == RunMode.MULTIRUN else running.run(todo)
     except (UserError, OmegaConfBaseException):
         with suppress(OSError):
             folder.rmdir()  # Hydra has created it; only an empty folder is removed

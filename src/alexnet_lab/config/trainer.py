@@ -1,5 +1,6 @@
 """Builds the trainer of a run from the configuration."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,15 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 
 from alexnet_lab import distributed
 from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
 from alexnet_lab.config.build import build
 from alexnet_lab.errors import UserError
+
+ABOVE_HANG_SECONDS = 900.0
 
 
 def make_trainer(
@@ -20,8 +25,11 @@ def make_trainer(
     callbacks: list[pl.Callback],
     loggers: list[Logger],
     writer: AtomicCheckpointIO,
+    hang_timeout: float | None,
 ) -> pl.Trainer:
     """Build the trainer; `writer` writes its checkpoints. `trainer.max_time` is handled elsewhere.
+
+    Ranks wait for each other longer than `hang_timeout` s, so that the watchdog reports where a rank hangs.
 
     Raises:
         UserError: see `build`.
@@ -34,7 +42,8 @@ def make_trainer(
         pl.Trainer,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[writer],
+        # Given, since Lightning would take variables of Slurm and of other launchers for a run of several ranks.
+        plugins=[writer, TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()],
         default_root_dir=folder,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False,
@@ -42,8 +51,11 @@ def make_trainer(
         use_distributed_sampler=False,
     )
     # Lightning's handlers communicate with other ranks inside the signal handler, which can hang, and exit with status
-    # 0. Our handlers are installed when training begins; until then, a signal ends the rank, which has nothing to save.
+    # 0. Ours are in `launch.stopping`.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    if isinstance(trainer.strategy, DDPStrategy) and hang_timeout:
+        least = timedelta(seconds=hang_timeout + ABOVE_HANG_SECONDS)
+        trainer.strategy._timeout = max(trainer.strategy._timeout or least, least)
     # With max_steps, lightning would take the last finished epoch of a continued run as unfinished, and skip an epoch.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer

@@ -5,11 +5,13 @@ Imports nothing heavy.
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,21 @@ from alexnet_lab.runs.failure import PEER_GONE, failure_of, record_failure, stat
 FILE_ONLY = {"file_only": True}
 """For a log entry that the terminal does not show, since `report` prints it there."""
 LOOK_SECONDS = 1.0
-"""Between looks of rank 0 at what other ranks have recorded."""
+"""Between looks at what other ranks have recorded."""
+FOLLOW_SECONDS = 12.0
+"""After which a rank ends that has not noticed by itself that another one failed."""
 UNDO_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The rank that failed first, its exit status as `subprocess` gives it, and how it ended, in words."""
+
+    rank: int
+    status: int
+    how: str
 
 
 def fail(folder: Path, error: BaseException | str) -> int:
@@ -50,17 +63,20 @@ def write(folder: Path, status: result_file.Status, **figures: Any) -> None:
 
 
 def conclude(folder: Path, status: int, rank: int | None = None) -> int:
-    """In the process that has watched a run: report how it ended, and undo a start that a user's error ended.
+    """In the process that owns a run: report how it ended, and undo a start that ended before the training began.
 
-    `rank` is that of a process whose companions are watched by others: rank 0 owns the folder, and the rank that
-    recorded a failure reports it. None watches all ranks. Returns the command's exit status.
+    `rank` is that of one rank of torchrun or srun: rank 0 owns the folder, and the rank that recorded a failure reports
+    it. None owns all ranks. Returns the command's exit status.
     """
-    if status == USER_ERROR and not start_note.training_has_begun(folder):
-        if not rank or not _undone_by_rank_0(folder):
+    if status in (USER_ERROR, INTERRUPTED) and not start_note.training_has_begun(folder):
+        if status == INTERRUPTED:
+            if not rank:
+                print("interrupted before the training began", file=sys.stderr, flush=True)
+        elif not rank or not _undone_by_rank_0(folder):
             _print_refusal(folder)
         if not rank:
             _undo(folder)
-        return USER_ERROR
+        return status
     result = result_file.read_result(folder / folders.RESULT) or {}
     if result.get("status") == "refused":  # by one rank, as others had begun to train
         result["status"] = "failed"
@@ -75,16 +91,59 @@ def conclude(folder: Path, status: int, rank: int | None = None) -> int:
     return FAILED
 
 
+def record_end(folder: Path, failure: Failure, stop_requested: bool) -> int:
+    """In the process that watches all ranks: record how the run failed, where no rank knows more.
+
+    Returns the exit status.
+    """
+    result = result_file.read_result(folder / folders.RESULT)
+    if result and result["status"] == "finished":  # a process may still fail when the work is done
+        return FINISHED
+    if not start_note.training_has_begun(folder):
+        if failure.status == USER_ERROR or (result and result["status"] == "refused"):
+            return USER_ERROR
+        if stop_requested:
+            return INTERRUPTED
+    if stop_requested or failure.status == INTERRUPTED:
+        if result is None:  # no rank could save, or at the second request
+            write(folder, "interrupted", error=None, reason="signal")
+        if result is None or result["status"] == "interrupted":
+            return INTERRUPTED
+    elif result is None or (failure.status < 0 and not _aborted_after(failure, result)):
+        reason = {"error": _reason(folder, failure), "rank": failure.rank, "traceback": None}
+        known = {name: value for name, value in (result or {}).items() if name != "status"}
+        write(folder, "failed", **{**known, **reason})
+    return failure.status
+
+
+def _aborted_after(failure: Failure, result: Mapping[str, Any]) -> bool:
+    """Whether the rank was aborted since another one had failed, as NCCL does, and the recorded reason is its own."""
+    followed = str(result.get("error")).startswith(PEER_GONE)
+    return failure.status == -signal.SIGABRT and not followed
+
+
+def _reason(folder: Path, failure: Failure) -> str:
+    name = "train.log" if failure.rank == 0 else f"train.rank{failure.rank}.log"
+    lines = last_lines(folder / name)
+    return "\n".join([f"rank {failure.rank} {failure.how}" + (f"; the last lines of {name}:" if lines else ""), *lines])
+
+
+def how_it_ended(status: int) -> str:
+    """The exit status of a process that failed, in words."""
+    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return f"{how} (out of memory?)" if status == -signal.SIGKILL else how
+
+
+def last_lines(log: Path, count: int = 5) -> list[str]:
+    """The last lines of a log; none where there is no log."""
+    return log.read_text(errors="replace").splitlines()[-count:] if log.exists() else []
+
+
 def _undo(folder: Path) -> None:
     try:
         starting.undo(folder)
     except OSError as error:  # as of a disk that has become read-only
         print(f"{folder} cannot be left as it was: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
-
-
-def followed_from_another_rank(result: Mapping[str, Any]) -> bool:
-    """Whether the recorded failure is that of a rank that lost another one, so that the reason is another one's."""
-    return str(result.get("error")).startswith(PEER_GONE)
 
 
 def _print_refusal(folder: Path) -> None:
@@ -107,25 +166,42 @@ def refused(folder: Path) -> bool:
 
 
 @contextmanager
-def watch_for_refusals(folder: Path) -> Iterator[None]:
-    """On rank 0, where no process of ours watches it: undo the start and end when another rank refuses it.
+def watching_other_ranks(folder: Path, rank: int) -> Iterator[None]:
+    """In a rank of torchrun or srun, which no process of ours watches: end with the others.
 
-    Its main thread may be waiting for that rank, in a library, for many minutes.
+    Its main thread may be waiting for another rank, in a library, for many minutes. Rank 0 undoes a start that another
+    rank refuses.
     """
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(LOOK_SECONDS):
-            if refused(folder):
+            if rank == 0 and refused(folder):
                 os._exit(conclude(folder, USER_ERROR, rank=0))
+            result = result_file.read_result(folder / folders.RESULT) or {}
+            if result.get("status") == "failed" and result.get("rank") != rank and not over.wait(FOLLOW_SECONDS):
+                log.error("ended %.0f s after rank %s, which failed", FOLLOW_SECONDS, result.get("rank"))
+                logging.shutdown()
+                os._exit(FAILED)
 
-    watching = threading.Thread(target=look, daemon=True, name="refusals")
+    watching = threading.Thread(target=look, daemon=True, name="other ranks")
     watching.start()
     try:
         yield
     finally:
         over.set()
         watching.join()
+
+
+def end_at_once(folder: Path) -> None:
+    """In a thread of the process that trains: at the second request to stop, end without saving."""
+    begun = start_note.training_has_begun(folder)
+    result = result_file.read_result(folder / folders.RESULT) or {}
+    if begun and not result:
+        write(folder, "interrupted", error=None, reason="signal")
+    status = conclude(folder, FINISHED if result.get("status") == "finished" else INTERRUPTED)
+    logging.shutdown()
+    os._exit(status)
 
 
 def print_failure(folder: Path, result: dict[str, Any]) -> None:

@@ -1,39 +1,62 @@
-"""One job of a sweep: `python -m alexnet_lab.launch.job`, with its plan as JSON on standard input.
+"""One job of a sweep, under any launcher: `python -m alexnet_lab.launch.job`, with its plan as JSON on standard input.
 
-The process is the supervisor of the job's ranks, as the command itself is that of a single run's.
+A job with one rank trains in this process, as a single run does in that of its command.
 """
 
 import json
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from alexnet_lab import machine
 from alexnet_lab.errors import USER_ERROR, UserError
-from alexnet_lab.launch import planning, supervisor
+from alexnet_lab.launch import ranks, running
+from alexnet_lab.launch.planning import Plan
+from alexnet_lab.launch.stopping import StopRequests
+
+COMMAND = (sys.executable, "-m", "alexnet_lab.launch.job")
 
 
-def to_json(plan: planning.Plan, cores: tuple[int, ...]) -> str:
-    """What a job's process is given: all that it needs to know, so that nothing is looked up later."""
+def to_json(plan: Plan, cores: Sequence[int]) -> str:
+    """What a job's process is given: all that it needs, so that nothing is composed or looked up again."""
     return json.dumps({**vars(plan), "cores": cores}, default=str)
+
+
+def run_in_process(plan: Plan) -> int:
+    """Run the job of another launcher than ours in a process of its own; returns its exit status."""
+    read_end, write_end = os.pipe()  # the job ends when this process does, and `write_end` with it
+    variables = os.environ | {ranks.LIFELINE: str(read_end)}
+    process = subprocess.Popen(COMMAND, env=variables, stdin=subprocess.PIPE, pass_fds=[read_end], text=True)
+    with StopRequests(lambda: ranks.send([process], signal.SIGTERM), lambda: ranks.send([process], signal.SIGKILL)):
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(to_json(plan, machine.cores()))
+        status = process.wait()
+    os.close(read_end)
+    os.close(write_end)
+    return status
 
 
 def run(given: dict[str, Any]) -> int:
     """Run the job on its share of the cores; returns the exit status."""
     machine.use_cores(given["cores"])
     checkpoint = Path(given["checkpoint"]) if given["checkpoint"] else None
-    plan = planning.Plan(Path(given["folder"]), given["settings"], given["continues"], checkpoint)
-    ranks = planning.local_ranks(plan.settings["trainer"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(given["cores"]) // ranks)))
+    plan = Plan(Path(given["folder"]), given["settings"], given["continues"], checkpoint)
     try:
-        return planning.start(plan)
+        count = running.local_ranks(plan.settings["trainer"])
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(given["cores"]) // count)))
+        return running.run(plan)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
 
 
 if __name__ == "__main__":
-    supervisor.end_with_supervisor()
-    status = run(json.load(sys.stdin))
-    sys.exit(status)
+    ranks.end_with_parent()
+    machine.print_any_text()
+    sys.exit(run(json.load(sys.stdin)))

@@ -24,7 +24,7 @@ def run_name(now: str) -> str:
     Ranks started by `srun` or `torchrun` compose on their own and must agree on one folder.
     """
     environment = os.environ
-    if of_slurm := slurm.name():
+    if of_slurm := slurm.here().run_name:
         return of_slurm
     if "TORCHELASTIC_RUN_ID" in environment:
         identity = environment["TORCHELASTIC_RUN_ID"]

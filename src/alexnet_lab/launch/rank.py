@@ -1,8 +1,9 @@
-"""One rank's process: `python -m alexnet_lab.launch.rank FOLDER [CHECKPOINT]`, started by the supervisor.
+"""One rank of a run. One of several has a process: `python -m alexnet_lab.launch.rank FOLDER [CHECKPOINT]`.
 
 Exit status: 0 finished, 1 failed, 2 a user's error before anything was trained, 3 interrupted.
 """
 
+import faulthandler
 import logging
 import os
 import signal
@@ -10,62 +11,75 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from alexnet_lab import distributed, machine
 from alexnet_lab.config.recipes import naming_recipes
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, RunInterrupted
-from alexnet_lab.launch import ending, gpus, supervisor, watchdog
+from alexnet_lab.launch import ending, gpus, ranks
+from alexnet_lab.launch.stopping import StopRequests
+from alexnet_lab.launch.watchdog import Watchdog
 from alexnet_lab.runs import folders
 
-# Warnings of libraries that say nothing to the person at the keyboard.
+# Warnings of libraries that tell the user nothing.
 NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The number of training batches .* is smaller than the logging interval",
-    r"It is recommended to use `self.log\(.*sync_dist=True",  # our figures are those of all ranks already
+    r"It is recommended to use `self.log\(.*sync_dist=True",  # our metrics are those of all ranks already
     r"The `srun` command is available on your system",  # a single run is no mistake there
 )
 
 log = logging.getLogger(__name__)
 
 
-def run_rank(folder: Path, settings: dict[str, Any], checkpoint: Path | None) -> int:
-    """Do this rank's part of the run; every way it can end is recorded and becomes an exit status."""
+def run_rank(
+    folder: Path, settings: dict[str, Any], checkpoint: Path | None, stop: StopRequests, is_watched: bool = False
+) -> int:
+    """Run the part of this rank; every way in which it can end is recorded and becomes an exit status.
+
+    `is_watched`: whether a parent process reports how the run ended.
+
+    Raises:
+        RunInterrupted: a request to stop arrived before the training began.
+    """
     started = time.time()
     rank = distributed.rank()
-    _log_to(folder / ("train.log" if rank == 0 else f"train.rank{rank}.log"), speak=rank == 0)
+    written = _log_to(folder / ("train.log" if rank == 0 else f"train.rank{rank}.log"), speak=rank == 0)
     timeout = settings.get("hang_timeout")
-    pulse = watchdog.Pulse(timeout, lambda stack: _end_hanging(folder, rank, timeout, stack))
-    pulse.start()
+    watchdog = Watchdog(timeout, lambda stack: _end_hanging(folder, rank, timeout, stack, is_watched), written)
+    watchdog.start()
     try:
         from alexnet_lab.training import train
 
         gpus.check(settings["trainer"].get("accelerator"), gpus.look())
         _silence_lightning()
         with naming_recipes(settings["overrides"]):
-            train(settings, folder, checkpoint, started, pulse.progress)
+            train(settings, folder, checkpoint, started, watchdog.progress, stop.is_requested)
     except RunInterrupted as stopped:
         log.warning("interrupted (%s)", stopped, extra=ending.FILE_ONLY)
         return INTERRUPTED
     except (Exception, SystemExit) as error:
         return ending.fail(folder, error)
     finally:
-        pulse.leave()
+        watchdog.stop()
     return FINISHED
 
 
-def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: str) -> None:
+def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: str, is_watched: bool) -> None:
     """End this process from outside of its main thread, which waits for something that does not come."""
     error = f"rank {rank} finished no batch for {seconds:g} s (hang_timeout); it was in\n{stack}"
     status = ending.fail(folder, error)
-    if supervisor.LIFELINE not in os.environ:
+    if not is_watched:
         ending.conclude(folder, status, rank)
     logging.shutdown()
     os._exit(status)
 
 
-def _log_to(path: Path, speak: bool) -> None:
-    """What is logged goes to the rank's file; our own lines and others' warnings of rank 0 go to the terminal, too."""
+def _log_to(path: Path, speak: bool) -> TextIO:
+    """Log to the file of the rank; rank 0's own lines and all warnings go to the terminal, too. Returns the open file.
+
+    It also gets the stacks of a native crash.
+    """
     file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers: list[logging.Handler] = [file]
@@ -79,6 +93,9 @@ def _log_to(path: Path, speak: bool) -> None:
     logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, is no reason for a traceback
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
+    stream = cast(TextIO, file.stream)
+    faulthandler.enable(file=stream)
+    return stream
 
 
 def _is_for_the_terminal(entry: logging.LogRecord) -> bool:
@@ -95,25 +112,29 @@ def _silence_lightning() -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def main(arguments: list[str]) -> int:
-    """Run the rank that the environment describes in the folder that the arguments name."""
-    supervisor.end_with_supervisor()
-    machine.print_any_text()
-    # A terminal's signals reach every process of its group, and Slurm's every process of a job; the supervisor alone
-    # decides what they mean, and sends SIGTERM.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    folder = Path(arguments[0])
-    checkpoint = Path(arguments[1]) if len(arguments) > 1 else None
-    return run_rank(folder, folders.read_config(folder), checkpoint)
-
-
-if __name__ == "__main__":
-    status = main(sys.argv[1:])
+def end(status: int) -> None:
+    """End this process, one rank of several. A failed one ends at once: libraries may wait for others as they exit."""
     logging.shutdown()
-    # Libraries' exit handlers may wait for ranks that are gone; a failed rank must end now.
     if status == FAILED:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the rank that the environment describes in the folder that the arguments name."""
+    ranks.end_with_parent()
+    machine.print_any_text()
+    # A terminal's signals reach every process of its group, and Slurm's every process of a job. The parent alone
+    # decides what they mean, and sends SIGTERM.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    folder = Path(arguments[0])
+    checkpoint = Path(arguments[1]) if len(arguments) > 1 else None
+    with StopRequests(signals=(signal.SIGTERM,)) as stop:
+        return stop.run(folder, lambda: run_rank(folder, folders.read_config(folder), checkpoint, stop, True))
+
+
+if __name__ == "__main__":
+    end(main(sys.argv[1:]))

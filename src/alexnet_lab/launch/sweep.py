@@ -1,13 +1,12 @@
 """The jobs of a sweep: each a process in a session of its own, in a slot of its own, watched to its end.
 
-A job's process supervises the job's ranks as the command itself supervises a single run's. Imports nothing heavy.
+A job with one rank trains in its process, as a single run does in that of its command. Imports nothing heavy.
 """
 
 import atexit
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,8 +16,9 @@ from typing import Any
 from alexnet_lab import locks, machine
 from alexnet_lab.callbacks import question
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunInterrupted, UserError
-from alexnet_lab.launch import ending, job, ownership, planning, snapshot, supervisor
+from alexnet_lab.launch import ending, environment, job, ownership, planning, ranks, snapshot
 from alexnet_lab.launch.slots import Slot, Slots, gpus_of, usable_gpus
+from alexnet_lab.launch.stopping import StopRequests, print_first_request
 from alexnet_lab.launch.sweep_job import ENDED_WELL, Group, Job, Process, ended_state, top1_by_epoch
 from alexnet_lab.launch.sweep_view import View
 from alexnet_lab.runs import folders, result_file
@@ -32,7 +32,7 @@ QUESTION = ".question"
 """In the folder of a trial, while it runs."""
 OF_THE_SWEEP = (question.VARIABLE, "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERROR")
 """Beginnings of variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
-NOT_FOR_JOBS = (*supervisor.FOREIGN, *OF_THE_SWEEP)
+NOT_FOR_JOBS = (*environment.FOREIGN, *OF_THE_SWEEP)
 USER_ERROR_BEGINS = "error: "
 MADE_BY_A_LAUNCH = {CODE, folders.LOCK, f"{folders.LOCK}{locks.MARKER}", "multirun.yaml", "optuna.journal"}
 
@@ -114,7 +114,12 @@ class Sweep:
         todo = [one for one in dict.fromkeys(jobs) if one.state == "waiting"]
         self._prunes = group.prunes if group else None
         processes: list[Process] = []
-        stop = supervisor.StopRequests(processes)
+
+        def ask() -> None:
+            print_first_request()
+            ranks.send(processes, signal.SIGTERM)
+
+        stop = StopRequests(ask, lambda: ranks.send(processes, signal.SIGKILL))
         view = View(self.folder, list(self._jobs.values()) if group is None else jobs, group)
         try:
             while any(one.state in ("waiting", "running") for one in todo):
@@ -131,7 +136,7 @@ class Sweep:
             for one in todo:
                 if one.state == "running":
                     _kill(one)
-            stop.restore()
+            stop.close()
             view.close()
         unfinished.extend(one for one in todo if one.state not in ENDED_WELL)
         if stop.requested:
@@ -147,7 +152,7 @@ class Sweep:
                 assert one.process is not None
                 one.process.terminate()  # it saves and ends; one that the request to stop has reached knows already
 
-    def _start_what_fits(self, todo: Sequence[Job], processes: list[Process], stop: supervisor.StopRequests) -> None:
+    def _start_what_fits(self, todo: Sequence[Job], processes: list[Process], stop: StopRequests) -> None:
         for one in todo:
             if one.state == "waiting" and not stop.requested:
                 one.slot = self._slots.take(one.gpus)
@@ -162,7 +167,7 @@ class Sweep:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_JOBS)}
         paths = (str(self.code / "src"), environment.get("PYTHONPATH"))
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        environment |= {supervisor.LIFELINE: str(self._lifeline)}
+        environment |= {ranks.LIFELINE: str(self._lifeline)}
         if one.question:
             one.question.path.unlink(missing_ok=True)
             environment[question.VARIABLE] = str(one.question.path)
@@ -170,7 +175,7 @@ class Sweep:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         with (one.folder / folders.JOB_LOG).open("a") as log:
             one.process = Process(
-                [sys.executable, "-m", "alexnet_lab.launch.job"],
+                job.COMMAND,
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -221,11 +226,11 @@ class Sweep:
         else:
             one.state = "failed"
             killed = result_file.KILLED if status == -signal.SIGKILL else ""
-            one.reason = one.reason or result.get("error") or killed or supervisor.how_it_ended(status)
+            one.reason = one.reason or result.get("error") or killed or ending.how_it_ended(status)
             if status == USER_ERROR:
                 one.reason = _user_error(one.folder / folders.JOB_LOG) or one.reason
             elif result.get("status") != "failed" and (one.folder / folders.CONFIG).exists():
-                last = supervisor.last_lines(one.folder / folders.JOB_LOG)
+                last = ending.last_lines(one.folder / folders.JOB_LOG)
                 result["error"] = "\n".join([f"{one.reason}; the last lines of {folders.JOB_LOG}:", *last])
                 ending.write(one.folder, **{**result, "status": "failed"})
 

@@ -1,106 +1,77 @@
-"""Signs of life of a rank, for the supervisor and for the rank itself. Imports nothing heavy.
+"""Ends a rank whose main thread makes no progress for `hang_timeout` seconds.
 
-A thread of the rank writes a byte per second into a pipe: a process that was stopped, or whose interpreter is stuck in
-a library, writes none, and the supervisor ends it within seconds. A main thread that waits for something that never
-comes looks just like a slow step, so that needs a limit that the user sets: `hang_timeout`, watched by that thread.
+Imports nothing heavy.
 """
 
-import os
+import faulthandler
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from typing import TextIO
 
-PIPE = "ALEXNET_LAB_HEARTBEAT"
-BEAT_SECONDS = 1.0
-STARTING, TRAINING, ENDING = b".", b"+", b"-"
+from alexnet_lab.launch import debugger
 
-SILENT_SECONDS = 12.0
-SILENT_EDGE_SECONDS = 300.0  # loading libraries, and leaving them, may stop the interpreter for long
-STOPPED = ("T", "t")
+LOOK_SECONDS = 1.0
+BACKSTOP_SECONDS = 300.0
+"""So much later than `hang_timeout`, faulthandler ends a process in which no Python thread runs any more."""
 
 
-class Pulse:
-    """The rank's side; `on_hang` gets the main thread's stack, as text, when that makes no progress for `timeout`.
+class Watchdog:
+    """A thread that looks each second whether `progress` was called since.
 
-    `timeout` in s is counted from the first progress on, since preparing data may take any time; None is no limit.
+    Looks are counted, not the clock, so that a process that was stopped (Ctrl-Z, a suspended job) is not taken for one
+    that hangs. It counts from the first progress on, since preparing data may take any time.
     """
 
-    def __init__(self, timeout: float | None, on_hang: Callable[[str], None]) -> None:
-        self._timeout = timeout
-        self._on_hang = on_hang
-        self._last: float | None = None
-        self._ending = False
+    def __init__(self, timeout: float | None, on_hang: Callable[[str], None], log: TextIO | None = None) -> None:
+        """`on_hang` is called in the thread, with the main thread's stack, after `timeout` s; None is no limit.
+
+        `log` gets the stacks of all threads where even this thread does not run.
+        """
+        self._timeout, self._on_hang, self._log = timeout, on_hang, log
+        self._progress: float | None = None
         self._main = threading.get_ident()
-        self._pipe = int(os.environ[PIPE]) if PIPE in os.environ else None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
 
     def start(self) -> None:
-        """Begin to beat, for as long as the process lives."""
-        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+        """Begin to look; without a limit no thread is started."""
+        if self._timeout:
+            self._thread.start()
 
     def progress(self) -> None:
-        """The main thread has finished a batch, or something else that does not take for ever."""
-        self._last = time.monotonic()
+        """To be called when a batch, an epoch or a checkpoint is done."""
+        self._progress = time.monotonic()
 
-    def leave(self) -> None:
-        """The run is over, and the process is about to end."""
-        self._ending, self._timeout = True, None
-        self._write(ENDING)
+    def stop(self) -> None:
+        """Stop looking."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
-    def _write(self, beat: bytes) -> None:
-        if self._pipe is not None:
-            with suppress(OSError):  # the supervisor is gone; the lifeline tells of that
-                os.write(self._pipe, beat)
-
-    def _beat(self) -> None:
-        while not self._ending:
-            self._write(STARTING if self._last is None else TRAINING)
-            if self._timeout and self._last is not None and time.monotonic() - self._last > self._timeout:
-                self._on_hang("".join(traceback.format_stack(sys._current_frames()[self._main])))
-                return
-            time.sleep(BEAT_SECONDS)
-
-
-class Listener:
-    """The supervisor's side: tells when a rank has been silent for too long.
-
-    Looks are counted and not the clock, so that a Ctrl-Z that stops rank and supervisor alike does no harm.
-    """
-
-    def __init__(self) -> None:
-        self._read_end, self.write_end = os.pipe()
-        os.set_blocking(self._read_end, False)
-        self._silent = 0.0
-        self._training = self._ending = False
-
-    def started(self) -> None:
-        """The rank has its end of the pipe."""
-        os.close(self.write_end)
-
-    def silent_for(self, pid: int, seconds: float) -> float | None:
-        """How many s the rank has been silent, when that is too long; `seconds` since the last look."""
+    def _watch(self) -> None:
+        assert self._timeout
+        seen, silent = self._progress, 0.0
+        looked = time.monotonic()
         try:
-            beats = os.read(self._read_end, 4096)
-        except BlockingIOError:
-            beats = b""
-        self._ending |= ENDING in beats
-        self._training = (self._training or TRAINING in beats) and not self._ending
-        self._silent = 0.0 if beats else self._silent + seconds
-        if self._silent <= SILENT_SECONDS:
-            return None
-        short = self._training or _is_stopped(pid)
-        return self._silent if short or self._silent > SILENT_EDGE_SECONDS else None
-
-    def close(self) -> None:
-        """Listen no longer."""
-        os.close(self._read_end)
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in STOPPED
-    except OSError:
-        return False
+            while not self._over.wait(min(LOOK_SECONDS, self._timeout / 4)):
+                before, looked = looked, time.monotonic()
+                if self._progress is None:
+                    continue
+                silent = 0.0 if self._progress != seen else silent + min(looked - before, 2 * LOOK_SECONDS)
+                seen = self._progress
+                if self._log:
+                    faulthandler.dump_traceback_later(self._timeout + BACKSTOP_SECONDS, exit=True, file=self._log)
+                if silent <= self._timeout:
+                    continue
+                frame = sys._current_frames().get(self._main)
+                if debugger.is_attached(frame):
+                    silent = 0.0
+                else:
+                    self._on_hang("".join(traceback.format_stack(frame)))
+                    return
+        finally:
+            if self._log:
+                faulthandler.cancel_dump_traceback_later()

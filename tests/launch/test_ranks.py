@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from alexnet_lab.errors import INTERRUPTED
-from alexnet_lab.launch import supervisor
-from alexnet_lab.launch.supervisor import supervise
+from alexnet_lab.launch import ranks, stopping
+from alexnet_lab.launch.ranks import run_ranks
 from alexnet_lab.runs import failure, start_note
 
-SOURCE = str(Path(supervisor.__file__).parents[2])
+SOURCE = str(Path(ranks.__file__).parents[2])
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "NOTICE_SECONDS", 0.2)
+    monkeypatch.setattr(ranks, "NOTICE_SECONDS", 0.2)
 
 
 def program(text: str) -> list[str]:
@@ -50,8 +50,8 @@ def result(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_ranks_that_succeed_give_status_zero_and_no_result_of_the_supervisors(tmp_path: Path) -> None:
-    assert supervise(program("sys.exit(0)"), tmp_path, ranks=2) == 0
+def test_ranks_that_succeed_give_status_zero_and_no_result_of_the_parent(tmp_path: Path) -> None:
+    assert run_ranks(program("sys.exit(0)"), tmp_path, 2) == 0
     assert not (tmp_path / "result.json").exists()
 
 
@@ -61,7 +61,7 @@ def test_each_rank_is_told_its_place_and_nothing_of_an_outer_launcher(
     for name in ("WORLD_SIZE", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "PL_GLOBAL_SEED", "WANDB_SERVICE"):
         monkeypatch.setenv(name, "8")
     write = "import json; json.dump(dict(os.environ), open(f'{sys.argv[1]}/{rank}.json', 'w'))"
-    assert supervise([*program(write), str(tmp_path)], tmp_path, ranks=2) == 0
+    assert run_ranks([*program(write), str(tmp_path)], tmp_path, 2) == 0
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert [(one["RANK"], one["LOCAL_RANK"], one["WORLD_SIZE"], one["NODE_RANK"]) for one in found] == [
         ("0", "0", "2", "0"),
@@ -74,7 +74,7 @@ def test_each_rank_is_told_its_place_and_nothing_of_an_outer_launcher(
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_rank_that_fails_ends_the_others_within_seconds(failing: int, tmp_path: Path) -> None:
     started = time.monotonic()
-    status = supervise(program(f"sys.exit(7) if rank == {failing} else time.sleep(60)"), tmp_path, ranks=3)
+    status = run_ranks(program(f"sys.exit(7) if rank == {failing} else time.sleep(60)"), tmp_path, 3)
     assert status == 7
     assert time.monotonic() - started < 10
     assert result(tmp_path)["status"] == "failed"
@@ -84,22 +84,22 @@ def test_rank_that_fails_ends_the_others_within_seconds(failing: int, tmp_path: 
 def test_rank_that_stops_a_second_after_the_others_is_waited_for(tmp_path: Path) -> None:
     record = '{"status": "interrupted", "reason": "max_time"}'
     slow = f"time.sleep(0 if rank else 1)\nif rank == 0: open('{tmp_path}/result.json', 'w').write({record!r})"
-    assert supervise(program(f"{slow}\nsys.exit(3)"), tmp_path, ranks=2) == INTERRUPTED
+    assert run_ranks(program(f"{slow}\nsys.exit(3)"), tmp_path, 2) == INTERRUPTED
     assert result(tmp_path) == {"status": "interrupted", "reason": "max_time"}
 
 
 def test_rank_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(ranks, "GRACE_SECONDS", 0.5)
     stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(1)\nsys.exit(1) if rank else time.sleep(60)"
     started = time.monotonic()
-    assert supervise(program(stubborn), tmp_path, ranks=2) == 1
+    assert run_ranks(program(stubborn), tmp_path, 2) == 1
     assert time.monotonic() - started < 10
 
 
 def test_killed_rank_leaves_a_result_with_the_signal_and_the_last_lines_of_its_log(tmp_path: Path) -> None:
     (tmp_path / "train.rank1.log").write_text("".join(f"line {number}\n" for number in range(20)))
     kill = "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else time.sleep(60)"
-    assert supervise(program(kill), tmp_path, ranks=2) == -signal.SIGKILL
+    assert run_ranks(program(kill), tmp_path, 2) == -signal.SIGKILL
     first, *lines = result(tmp_path)["error"].splitlines()
     assert first == "rank 1 was killed by SIGKILL (out of memory?); the last lines of train.rank1.log:"
     assert lines == [f"line {number}" for number in range(15, 20)]
@@ -107,7 +107,7 @@ def test_killed_rank_leaves_a_result_with_the_signal_and_the_last_lines_of_its_l
 
 def test_what_a_rank_recorded_itself_is_kept(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"status": "failed", "error": "the loss became nan"}')
-    assert supervise(program("sys.exit(1)"), tmp_path, ranks=1) == 1
+    assert run_ranks(program("sys.exit(1)"), tmp_path, 1) == 1
     assert result(tmp_path)["error"] == "the loss became nan"
 
 
@@ -116,34 +116,35 @@ def test_kill_replaces_only_a_reason_that_followed_from_it(followed: bool, tmp_p
     error = f"{failure.PEER_GONE}: Connection closed by peer" if followed else "a.jpg cannot be read"
     (tmp_path / "result.json").write_text(json.dumps({"status": "failed", "error": error, "rank": 1}))
     abort = "os.kill(os.getpid(), signal.SIGABRT) if rank == 0 else time.sleep(60)"  # as NCCL ends the other ranks
-    assert supervise(program(abort), tmp_path, ranks=2) == -signal.SIGABRT
+    assert run_ranks(program(abort), tmp_path, 2) == -signal.SIGABRT
     assert result(tmp_path)["error"] == ("rank 0 was killed by SIGABRT" if followed else "a.jpg cannot be read")
 
 
 def test_users_error_before_training_leaves_no_result(tmp_path: Path) -> None:
     (tmp_path / start_note.NOTE).touch()
-    assert supervise(program("sys.exit(2)"), tmp_path, ranks=2) == 2
+    assert run_ranks(program("sys.exit(2)"), tmp_path, 2) == 2
     assert not (tmp_path / "result.json").exists()
 
 
 def test_what_other_ranks_print_is_in_their_logs(tmp_path: Path) -> None:
-    supervise(program("print('hello of', rank)"), tmp_path, ranks=2)
+    run_ranks(program("print('hello of', rank)"), tmp_path, 2)
     assert (tmp_path / "train.rank1.log").read_text() == "hello of 1\n"
 
 
 def test_handlers_are_as_before_when_it_has_ended(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    supervise(program("pass"), tmp_path, ranks=1)
+    run_ranks(program("pass"), tmp_path, 1)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def supervisor_of(rank_program: str, folder: Path, ranks: int = 2) -> subprocess.Popen:
-    """A supervisor in a process of its own; each rank writes its pid into `folder` when it is ready."""
+def parent_of(rank_program: str, folder: Path, ranks: int = 2) -> subprocess.Popen:
+    """A parent in a process of its own; each rank writes its pid into `folder` when it is ready."""
     ready = f"open({str(folder)!r} + f'/ready{{rank}}', 'w').write(str(os.getpid()))"
     command = program(rank_program.replace("READY", ready))
     outer = (
-        "import pathlib, sys; from alexnet_lab.launch.supervisor import supervise; "
-        f"sys.exit(supervise({command!r}, pathlib.Path({str(folder)!r}), {ranks}) % 256)"
+        "import pathlib, sys; from alexnet_lab.launch import ranks; from alexnet_lab.launch.ranks import run_ranks; "
+        "ranks.NOTICE_SECONDS, ranks.GRACE_SECONDS = 0.2, 1.0; "
+        f"sys.exit(run_ranks({command!r}, pathlib.Path({str(folder)!r}), {ranks}) % 256)"
     )
     environment = os.environ | {"PYTHONPATH": SOURCE}
     process = subprocess.Popen([sys.executable, "-c", outer], env=environment, start_new_session=True)
@@ -165,16 +166,16 @@ time.sleep(60)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_request_to_stop_reaches_every_rank_as_sigterm(number: signal.Signals, tmp_path: Path) -> None:
-    process = supervisor_of(SAVES.format(folder=str(tmp_path)), tmp_path)
+    process = parent_of(SAVES.format(folder=str(tmp_path)), tmp_path)
     process.send_signal(number)
     assert process.wait(timeout=20) == 3
     assert {path.name for path in tmp_path.glob("saved*")} == {"saved0", "saved1"}
 
 
 def test_second_request_kills(tmp_path: Path) -> None:
-    process = supervisor_of("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nREADY\ntime.sleep(60)", tmp_path)
+    process = parent_of("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nREADY\ntime.sleep(60)", tmp_path)
     process.send_signal(signal.SIGTERM)
-    time.sleep(supervisor.SAME_WISH_SECONDS + 0.5)
+    time.sleep(stopping.SAME_REQUEST_SECONDS + 0.5)
     assert process.poll() is None
     for _ in range(3):  # on a busy machine the first may have been noticed less than a second ago
         process.send_signal(signal.SIGTERM)
@@ -185,30 +186,37 @@ def test_second_request_kills(tmp_path: Path) -> None:
 
 
 def test_run_stopped_before_a_rank_could_answer_is_interrupted_and_not_failed(tmp_path: Path) -> None:
-    process = supervisor_of("READY\ntime.sleep(60)", tmp_path)  # like a rank that still imports
+    process = parent_of("READY\ntime.sleep(60)", tmp_path)  # like a rank that still imports
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == INTERRUPTED
     assert result(tmp_path)["status"] == "interrupted"
 
 
-def test_run_that_another_supervisor_recorded_as_interrupted_is_that_here_too(tmp_path: Path) -> None:
-    process = supervisor_of("READY\ntime.sleep(60)", tmp_path)
-    (tmp_path / "result.json").write_text('{"status": "interrupted", "error": null}')
+def test_request_before_training_ends_ranks_that_do_not_answer_and_records_nothing(tmp_path: Path) -> None:
+    (tmp_path / start_note.NOTE).touch()
+    process = parent_of("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nREADY\ntime.sleep(60)", tmp_path)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == INTERRUPTED
+    assert not (tmp_path / "result.json").exists()
 
 
-def test_joined_rank_ends_when_another_node_records_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text('{"status": "failed", "error": "rank 5 was killed"}')
-    own = {"RANK": "2", "LOCAL_RANK": "0", "NODE_RANK": "1", "WORLD_SIZE": "6", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
-    assert supervise(program("time.sleep(60)"), tmp_path, joined=own) == 1
-    assert result(tmp_path)["error"] == "rank 5 was killed"
-    assert (tmp_path / "train.rank2.log").exists()
+def test_rank_that_is_stopped_ends_the_run_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "LOOK_SECONDS", 0.1)
+    stop = "os.kill(os.getpid(), signal.SIGSTOP) if rank == 1 else time.sleep(60)"
+    assert run_ranks(program(stop), tmp_path, 2) == -signal.SIGKILL
+    assert result(tmp_path)["error"] == "rank 1 was stopped (state T) for 1 s and was killed"
 
 
-def test_ranks_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
-    lifeline = f"sys.path.insert(0, {SOURCE!r})\nfrom alexnet_lab.launch.supervisor import end_with_supervisor\n"
-    process = supervisor_of(f"{lifeline}end_with_supervisor()\nREADY\ntime.sleep(60)", tmp_path)
+def test_killed_rank_is_named_and_not_the_one_that_followed(tmp_path: Path) -> None:
+    record = f'open({str(tmp_path / "result.json")!r}, \'w\').write(\'{{"status": "failed", "error": "peer gone"}}\')'
+    lost = f"os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else (time.sleep(1), {record}, sys.exit(1))"
+    assert run_ranks(program(lost), tmp_path, 2) == -signal.SIGKILL
+    assert result(tmp_path)["error"] == "rank 1 was killed by SIGKILL (out of memory?)"
+
+
+def test_ranks_end_when_the_parent_is_killed(tmp_path: Path) -> None:
+    lifeline = f"sys.path.insert(0, {SOURCE!r})\nfrom alexnet_lab.launch.ranks import end_with_parent\n"
+    process = parent_of(f"{lifeline}end_with_parent()\nREADY\ntime.sleep(60)", tmp_path)
     pids = [int((tmp_path / f"ready{rank}").read_text()) for rank in (0, 1)]
     assert all(alive(pid) for pid in pids)
     process.kill()
@@ -216,24 +224,11 @@ def test_ranks_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     wait_until(lambda: not any(alive(pid) for pid in pids), seconds=5)
 
 
-def test_what_the_program_was_told_to_ignore_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        stop = supervisor.StopRequests([])
-        os.kill(os.getpid(), signal.SIGHUP)
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        assert stop.requested
-        stop.restore()
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_rank_that_is_stopped_does_not_outlive_its_killed_supervisor(tmp_path: Path) -> None:
-    text = "from alexnet_lab.launch import supervisor; supervisor.end_with_supervisor(); print(os.getpid(), flush=True)"
+def test_rank_that_is_stopped_does_not_outlive_its_killed_parent(tmp_path: Path) -> None:
+    text = "from alexnet_lab.launch import ranks; ranks.end_with_parent(); print(os.getpid(), flush=True)"
     rank = f"import os, signal; {text}; os.kill(os.getpid(), signal.SIGSTOP); signal.pause()"
-    outer = "from alexnet_lab.launch import supervisor; from pathlib import Path; import sys\n"
-    outer += f"supervisor.supervise([sys.executable, '-c', {rank!r}], Path({str(tmp_path)!r}))"
+    outer = "from alexnet_lab.launch import ranks; from pathlib import Path; import sys\n"
+    outer += f"ranks.run_ranks([sys.executable, '-c', {rank!r}], Path({str(tmp_path)!r}), 2)"
     environment = os.environ | {"PYTHONPATH": SOURCE}
     process = subprocess.Popen([sys.executable, "-c", outer], env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

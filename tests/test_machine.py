@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_lab import machine
-from alexnet_lab.launch import job, naming, planning
+from alexnet_lab.launch import job, naming, running
 from alexnet_lab.launch.sweep_job import Process
 
 
@@ -51,7 +51,7 @@ def test_end_of_a_job_is_noticed_without_waitid() -> None:
 
 @pytest.mark.usefixtures("macos")
 def test_job_of_a_sweep_starts_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "start", lambda plan: 0)
+    monkeypatch.setattr(running, "run", lambda plan: 0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = {"checkpoint": None, "folder": str(tmp_path), "settings": {"trainer": {}}, "continues": False, "cores": [0]}
     assert job.run(given) == 0

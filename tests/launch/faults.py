@@ -97,3 +97,29 @@ class Tell(pl.Callback):
         weights = sum(float(values.detach().double().sum()) for values in pl_module.parameters())
         path = Path(trainer.default_root_dir, f"rank{trainer.global_rank}.json")
         path.write_text(json.dumps({"lr": rate, "weights": weights}))
+
+
+class Breaks(pl.Callback):
+    """`training_step` begins with a `breakpoint()`."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step: Any = pl_module.training_step
+
+        def training_step(*arguments: Any) -> Any:
+            breakpoint()
+            return step(*arguments)
+
+        pl_module.training_step = training_step  # type: ignore[method-assign]
+
+
+class Signals(pl.Callback):
+    """The process that the user started gets a signal in a hook, once; `number` as in `signal`."""
+
+    def __init__(self, number: int, hook: str, step: int = 0) -> None:
+        self._number, self._step, self._done = number, step, False
+        setattr(self, hook, self._send)
+
+    def _send(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.is_global_zero and trainer.global_step >= self._step and not self._done:
+            self._done = True
+            os.kill(os.getppid() if trainer.world_size > 1 else os.getpid(), self._number)

@@ -10,7 +10,7 @@ import torch
 
 from alexnet_lab.commands import predict
 from alexnet_lab.errors import UserError
-from alexnet_lab.launch import gpus, planning
+from alexnet_lab.launch import gpus, planning, running
 from alexnet_lab.launch.gpus import Gpus, check
 
 TOO_OLD = (
@@ -63,7 +63,7 @@ def test_single_run_is_refused_before_the_runs_name_is_taken(monkeypatch: pytest
     monkeypatch.setattr(gpus, "ask", lambda: Gpus(2, "too old", None, False, "2.14.1+cu130", "13.0"))
     plan = planning.Plan(tmp_path, {"trainer": {"accelerator": "auto", "devices": "auto"}})
     with pytest.raises(UserError, match="torch cannot use the GPU: too old"):
-        planning.start(plan)
+        running.run(plan)
     assert list(tmp_path.iterdir()) == []
 
 

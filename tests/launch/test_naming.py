@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_lab import locks
 from alexnet_lab.errors import UserError
-from alexnet_lab.launch import naming, ownership
+from alexnet_lab.launch import naming, ownership, slurm
 from alexnet_lab.runs import folders
 
 NOW = "2012-12-03_09-00-00"
@@ -30,6 +30,7 @@ def test_ranks_of_srun_agree_on_the_jobs_number(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SLURM_JOB_ID", "1234")
     assert naming.run_name(NOW) == NOW  # in a batch script, without srun, there is one rank
     monkeypatch.setenv("SLURM_STEP_ID", "0")
+    slurm.here.cache_clear()
     assert naming.run_name(NOW) == "slurm-1234"
 
 

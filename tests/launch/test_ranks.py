@@ -139,7 +139,8 @@ def test_handlers_are_as_before_when_it_has_ended(tmp_path: Path) -> None:
 
 def parent_of(rank_program: str, folder: Path, ranks: int = 2) -> subprocess.Popen:
     """A parent in a process of its own; each rank writes its pid into `folder` when it is ready."""
-    ready = f"open({str(folder)!r} + f'/ready{{rank}}', 'w').write(str(os.getpid()))"
+    # In a `with`, since an exception of a signal handler is lost where a file is closed by its destructor.
+    ready = f"with open({str(folder)!r} + f'/ready{{rank}}', 'w') as file: file.write(str(os.getpid()))"
     command = program(rank_program.replace("READY", ready))
     outer = (
         "import pathlib, sys; from alexnet_lab.launch import ranks; from alexnet_lab.launch.ranks import run_ranks; "

@@ -152,7 +152,7 @@ def test_jobs_whose_rank_fails_in_any_way_fail_alone(script: Any, watched: Watch
     assert {name: one["status"] for name, one in found.items()} == dict.fromkeys(kinds, "failed") | {"good": "finished"}
     assert "ZeroDivisionError: on purpose" in found["raises"]["error"]
     assert found["is_killed"]["error"].startswith("rank 1 was killed by SIGKILL (out of memory?)")
-    assert found["stops"]["error"].startswith("rank 1 did not answer for 12 s and was killed")
+    assert found["stops"]["error"].startswith("rank 1 was stopped (state T) for 12 s and was killed")
     assert "finished no batch for 10 s (hang_timeout)" in found["hangs"]["error"]
 
 

@@ -17,7 +17,7 @@ from alexnet_lab import distributed, machine
 from alexnet_lab.config.recipes import naming_recipes
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, RunInterrupted
 from alexnet_lab.launch import ending, gpus, ranks
-from alexnet_lab.launch.stopping import StopRequests
+from alexnet_lab.launch.stopping import StopRequests, end_before_training
 from alexnet_lab.launch.watchdog import Watchdog
 from alexnet_lab.runs import folders
 
@@ -132,7 +132,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     folder = Path(arguments[0])
     checkpoint = Path(arguments[1]) if len(arguments) > 1 else None
-    with StopRequests(signals=(signal.SIGTERM,)) as stop:
+    with StopRequests(lambda: end_before_training(folder), signals=(signal.SIGTERM,)) as stop:
         return stop.run(folder, lambda: run_rank(folder, folders.read_config(folder), checkpoint, stop, True))
 
 

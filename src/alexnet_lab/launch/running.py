@@ -11,7 +11,7 @@ from typing import Any
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import ending, environment, ownership, ranks, slots, slurm, starting
 from alexnet_lab.launch.planning import Plan
-from alexnet_lab.launch.stopping import StopRequests, print_first_request
+from alexnet_lab.launch.stopping import StopRequests, end_before_training, print_first_request
 from alexnet_lab.runs import folders, result_file
 
 CLAIM_SECONDS = 60.0
@@ -69,7 +69,8 @@ def _one_of_several(plan: Plan, of_torchrun: Mapping[str, str] | None) -> int:
             _await_claim(plan, stop, rank)
         return _train_with_others(plan, stop, of_torchrun or slurm.here().await_call(plan.folder), rank)
 
-    with StopRequests(lambda: None if rank else print_first_request(plan.folder)) as stop:
+    answer = end_before_training if rank else print_first_request
+    with StopRequests(lambda: answer(plan.folder)) as stop:
         if rank == 0:
             return _own(plan, lambda: stop.run(plan.folder, train), rank)
         return ending.conclude(plan.folder, stop.run(plan.folder, follow), rank)

@@ -125,6 +125,12 @@ class StopRequests:
                 self._second()
 
 
+def end_before_training(folder: Path) -> None:
+    """In a rank that does not own `folder`: end at once while the run starts, also where the main thread is in C."""
+    if not start_note.training_has_begun(folder):
+        os._exit(INTERRUPTED)
+
+
 def print_first_request(folder: Path | None = None) -> None:
     """Print what a first request does; nothing while the run in `folder` starts, since then it ends at once."""
     if folder is None or start_note.training_has_begun(folder):

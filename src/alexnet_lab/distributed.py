@@ -8,7 +8,7 @@ from typing import Any
 
 
 def rank() -> int:
-    """The rank of this process, set by torchrun, srun or the supervisor; 0 if it is the only one."""
+    """The rank of this process, set by torchrun, srun or the launcher; 0 if it is the only one."""
     return int(os.environ.get("RANK", "0"))
 
 

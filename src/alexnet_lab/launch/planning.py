@@ -15,7 +15,7 @@ from alexnet_lab.command_line import command, from_here, override
 from alexnet_lab.config.keys import check_choices
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import environment, naming, resume, slurm
-from alexnet_lab.runs import folders, result_file
+from alexnet_lab.runs import folders
 from alexnet_lab.runs.run import read_run
 
 

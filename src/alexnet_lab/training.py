@@ -102,9 +102,7 @@ def train(
         on_validation_batch_end=checkpoints.validated,
     )
     called = [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints, *pruning]
-    trainer = make_trainer(
-        here["trainer"], folder, called, list(loggers.values()), writer, settings.get("hang_timeout")
-    )
+    trainer = make_trainer(here["trainer"], folder, called, [*loggers.values()], writer, settings.get("hang_timeout"))
     check_ranks(trainer)
     parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers
     parts["trainer.profiler"] = trainer.profiler  # type: ignore[attr-defined]

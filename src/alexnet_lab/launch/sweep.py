@@ -19,7 +19,7 @@ from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunInt
 from alexnet_lab.launch import ending, environment, job, ownership, planning, ranks, snapshot
 from alexnet_lab.launch.slots import Slot, Slots, gpus_of, usable_gpus
 from alexnet_lab.launch.stopping import StopRequests, print_first_request
-from alexnet_lab.launch.sweep_job import ENDED_WELL, Group, Job, Process, ended_state, top1_by_epoch
+from alexnet_lab.launch.sweep_job import ENDED_WELL, Group, Job, Process, ended_state, top1_by_epoch, user_error
 from alexnet_lab.launch.sweep_view import View
 from alexnet_lab.runs import folders, result_file
 from alexnet_lab.runs.metric_rows import read_rows
@@ -33,7 +33,6 @@ QUESTION = ".question"
 OF_THE_SWEEP = (question.VARIABLE, "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERROR")
 """Beginnings of variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
 NOT_FOR_JOBS = (*environment.FOREIGN, *OF_THE_SWEEP)
-USER_ERROR_BEGINS = "error: "
 MADE_BY_A_LAUNCH = {CODE, folders.LOCK, f"{folders.LOCK}{locks.MARKER}", "multirun.yaml", "optuna.journal"}
 
 unfinished: list[Job] = []
@@ -228,7 +227,7 @@ class Sweep:
             killed = result_file.KILLED if status == -signal.SIGKILL else ""
             one.reason = one.reason or result.get("error") or killed or ending.how_it_ended(status)
             if status == USER_ERROR:
-                one.reason = _user_error(one.folder / folders.JOB_LOG) or one.reason
+                one.reason = user_error(one.folder / folders.JOB_LOG) or one.reason
             elif result.get("status") != "failed" and (one.folder / folders.CONFIG).exists():
                 last = ending.last_lines(one.folder / folders.JOB_LOG)
                 result["error"] = "\n".join([f"{one.reason}; the last lines of {folders.JOB_LOG}:", *last])
@@ -239,13 +238,6 @@ def exit_status() -> int:
     """Of the command, when its sweep has ended; interrupted jobs alone, as after trainer.max_time, are no failure."""
     states = {one.state for one in unfinished}
     return FAILED if states - {"interrupted"} else INTERRUPTED if states else FINISHED
-
-
-def _user_error(log: Path) -> str:
-    """The last user error in a log, all of its lines; empty where there is none."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    begins = [number for number, line in enumerate(lines) if line.startswith(USER_ERROR_BEGINS)]
-    return "\n".join(lines[begins[-1] :]).removeprefix(USER_ERROR_BEGINS) if begins else ""
 
 
 def _kill(one: Job) -> None:

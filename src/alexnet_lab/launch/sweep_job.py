@@ -16,6 +16,8 @@ from alexnet_lab.launch.sweep_view import Seen
 from alexnet_lab.runs import folders, result_file
 from alexnet_lab.runs.metric_rows import read_rows
 
+USER_ERROR_BEGINS = "error: "
+
 State = Literal["waiting", "running", "finished", "pruned", "failed", "interrupted", "skipped"]
 
 
@@ -110,3 +112,10 @@ def top1_by_epoch(folder: Path) -> dict[int, float]:
     """The last val/top1 of each epoch, from 0, that `metrics.csv` has."""
     rows = read_rows(folder / folders.METRICS)
     return {int(row["epoch"]): row["val/top1"] for row in rows if "val/top1" in row}
+
+
+def user_error(log: Path) -> str:
+    """The last user error in a log, all of its lines; empty where there is none."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    begins = [number for number, line in enumerate(lines) if line.startswith(USER_ERROR_BEGINS)]
+    return "\n".join(lines[begins[-1] :]).removeprefix(USER_ERROR_BEGINS) if begins else ""

@@ -76,9 +76,13 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def at_module_level(tree: ast.Module) -> ast.Module:
-    """The tree without the bodies of functions."""
+    """The tree without the bodies of functions and imports that only type checkers see."""
     body = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return ast.Module(body=body, type_ignores=[])
+    return ast.Module(body=[node for node in body if not is_for_type_checkers(node)], type_ignores=[])
+
+
+def is_for_type_checkers(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def without_functions(tree: ast.Module) -> ast.Module:
@@ -150,8 +154,7 @@ def test_plugins_import_nothing_of_ours_at_module_level() -> None:
     assert len(paths) >= 3
     for path in paths:
         tree = parsed(path)
-        typing = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-        outside = ast.Module(body=[node for node in tree.body if node not in typing], type_ignores=[])
+        outside = ast.Module(body=[node for node in tree.body if not is_for_type_checkers(node)], type_ignores=[])
         found = imports(without_functions(outside))
         assert [name for name in found if within(name, ("alexnet_lab", *HEAVY))] == []
 

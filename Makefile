@@ -8,13 +8,13 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-system check lock
 
-# Two processes share the tests out by files, for fixtures of a file are made once.
+# Two processes; all tests of a file run in one of them, because they share fixtures.
 PYTEST_IN_TWO := .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile
 
-# A user's settings for other installations must not bend this one. Their indexes and certificates stay in force.
+# The user's settings for other installations must not affect this one. Their indexes and certificates still apply.
 unexport PIP_CONSTRAINT PIP_NO_BINARY PIP_PREFIX PIP_REQUIREMENT PIP_TARGET PIP_USER
 unexport UV_CONSTRAINT UV_EXCLUDE_NEWER UV_NO_BINARY UV_OVERRIDE UV_PREFIX UV_TARGET
-# Seconds without a byte. The torch wheel is large, and some mirrors pause before they send it.
+# Time limit in s without any data. The torch wheel is large, and some mirrors pause before sending it.
 export UV_HTTP_TIMEOUT ?= 180
 
 help:  ## list the targets
@@ -23,7 +23,7 @@ help:  ## list the targets
 setup: $(STAMP)  ## create .venv from requirements.lock; nothing when it is up to date
 	@:
 
-# A .venv without a stamp is half finished and is made anew; one with an older stamp is brought up to date.
+# A .venv without a stamp is incomplete and is rebuilt; one with an older stamp is updated.
 $(STAMP): requirements.lock pyproject.toml
 	@[ -e $@ ] || $(PYTHON) -m venv --clear .venv
 	@rm -f $@

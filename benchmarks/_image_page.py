@@ -1,4 +1,4 @@
-"""What `image_feed.py` measured, as a page and as a plot."""
+"""The results of `image_feed.py` as a page and a plot."""
 
 import os
 import platform
@@ -29,15 +29,15 @@ def write_page(
     ratios: dict[str, float],
     figures: dict[str, float],
 ) -> None:
-    """`image_feed.md`: what was measured and where."""
+    """`image_feed.md`: the results and the machine."""
     table = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
     lines = [
-        "# How fast photographs are fed",
+        "# Speed of loading photographs",
         "",
-        f"Written by `python benchmarks/image_feed.py --source={source} --out={folder}`, whose docstring says what is",
-        f"compared, and how far it is the same work. {figures['images']:,} photographs of {source}, 2 workers or",
-        f"threads each, batches of {BATCH_SIZE}; median of {figures['rounds']} alternating rounds, with the lowest",
-        "and the highest; the ratios are medians of each round's own.",
+        f"Written by `python benchmarks/image_feed.py --source={source} --out={folder}`; its docstring explains",
+        f"the comparison. {figures['images']:,} photographs of {source}, 2 workers or threads each, batches of {BATCH_SIZE};",
+        f"median of {figures['rounds']} alternating rounds, with the lowest and the highest. The ratios are medians over the",
+        "rounds.",
         "",
         *("| " + " | ".join(row) + " |" for row in table),
         "",
@@ -65,7 +65,7 @@ def versions() -> Iterator[str]:
 
 
 def plot(path: Path, feeds: dict[str, Feed], medians: dict[str, float]) -> None:
-    """Bars, the fastest on top; hatched where the images are float."""
+    """A bar chart, fastest at the top; hatched for float images."""
     import matplotlib
 
     matplotlib.use("Agg")

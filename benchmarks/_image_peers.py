@@ -1,4 +1,4 @@
-"""The other loaders of `image_feed.py`, each as its own documentation has it, shuffled, with 2 workers or threads.
+"""The other loaders of `image_feed.py`, each as in its own documentation, shuffled, with 2 workers or threads.
 
 All read the same JPEGs, and all do the work of torchvision's reference training: RandomResizedCrop(224), mirror image,
 and, for float, the normalisation by ImageNet's mean and deviation. A function here returns what starts an epoch of
@@ -56,7 +56,7 @@ def litdata_streaming(tree: Path, scratch: Path, normalised: bool) -> Batches:
 
     chunks = scratch / "litdata"
     if not chunks.exists():
-        # Its own default, spawn, would become that of this process, and so of every peer's workers.
+        # Its default, spawn, would become the default of this process and of all peers' workers.
         litdata.optimize(
             _litdata_sample,
             _labelled(tree),

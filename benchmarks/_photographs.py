@@ -1,4 +1,4 @@
-"""The data module of photographs as the configuration has it, for any folder; a store that is not in memory."""
+"""The configured data module of photographs for any folder; a store outside of memory."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ IMAGE_SIZE = 224
 
 
 def data_module(name: str, folder: Path, **changes: Any) -> ImageDataModule:
-    """`conf/data/NAME.yaml` with images from `folder`, set up for training; `changes` are to its keys."""
+    """`conf/data/NAME.yaml` with images from `folder`, set up for training; `changes` override its keys."""
     overrides = [f"data={name}", f"model.image_size={IMAGE_SIZE}", "channels_last=true"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", overrides)
@@ -29,9 +29,9 @@ def data_module(name: str, folder: Path, **changes: Any) -> ImageDataModule:
 
 
 def forget(store: Path) -> None:
-    """Drops the store's files from the page cache, as far as no process has them mapped; needs no rights."""
+    """Drops the store's files from the page cache, unless a process has mapped them; needs no special rights."""
     for path in store.rglob("*.*"):
         descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)  # what is not on the disk yet is kept
+        os.fsync(descriptor)  # unwritten pages are kept
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)

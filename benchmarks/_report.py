@@ -1,4 +1,4 @@
-"""What the benchmarks share: the way to the package without an install, and their way of ending."""
+"""Shared by the benchmarks: importing the package without an install, and the report at the end."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def report(
     ratios: Mapping[str, float],
     figures: Mapping[str, float],
 ) -> None:
-    """Prints a table, each claim's ratio, and as the last line the same as JSON."""
+    """Prints a table, the ratio of each claim, and the same as JSON in the last line."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     for row in (header, ["-" * width for width in widths], *rows):
         first, *others = (
@@ -35,5 +35,5 @@ def report(
 
 
 def median_ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """Median of the ratios of each round, whose two measurements lie close together: the machine's speed drifts."""
+    """Median of the ratios per round, in which both measurements are close in time: the machine's speed drifts."""
     return statistics.median(a / b for a, b in zip(over, under, strict=True))

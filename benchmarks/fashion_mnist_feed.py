@@ -1,4 +1,4 @@
-"""How fast Fashion-MNIST is fed, against torchvision's usual way.
+"""Speed of loading Fashion-MNIST, compared with torchvision's usual way.
 
 Ours: batches from the public `train_dataloader()`, shuffled, as uint8 on the host; and the same with the resize to 224
 and the conversion to float that the device does (here the CPU). Peer: torchvision's `FashionMNIST` + `Resize(224)` +
@@ -29,11 +29,11 @@ from alexnet_lab.data.spec import Batch
 BATCH_SIZE = 128
 IMAGE_SIZE = 224
 WARM_UP = 2
-"""Batches before the clock starts: the workers have been started by then, and the peer has batches in stock."""
+"""Batches before the measurement: the workers have started, and the peer's queues are full."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Fashion-MNIST feed rate, ours against torchvision's.")
+    parser = argparse.ArgumentParser(description="Speed of loading Fashion-MNIST, ours and torchvision's.")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, within a minute")
     quick = parser.parse_args().quick
     rounds, peer_batches, resize_batches = (3, 25, 40) if quick else (5, 100, 150)

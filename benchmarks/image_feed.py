@@ -1,4 +1,4 @@
-"""How fast photographs are fed, against the loaders that people use: one run, 2 workers or threads each.
+"""Speed of loading photographs, compared with common loaders: one run, 2 workers or threads each.
 
 Batches of 128, shuffled, from files that are in memory (warm): as uint8 224x224, ready for the device, and end to end
 as normalised float 224x224, for which our input pipeline runs on the CPU here. Ours goes through the public
@@ -46,13 +46,13 @@ from alexnet_lab.data.module import ImageDataModule
 
 ARCHIVES = {"imagenette": "imagenette224_train.tar", "imagenet": "imagenet_fullsize_400.tar"}
 WARM_UP = 2
-"""Batches before the clock starts: the workers have been started by then."""
+"""Batches before the measurement: the workers have started."""
 SETTLE = 1.0
-"""Seconds before a feed starts, in which the workers of the one before it end and its queues fill up."""
+"""Seconds before a measurement, in which the previous workers end and the queues fill."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Feed rate of photographs, ours against the usual loaders.")
+    parser = argparse.ArgumentParser(description="Speed of loading photographs, ours and common loaders.")
     parser.add_argument("--quick", action="store_true", help="fewer images, shorter rounds, within two minutes")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write image_feed.md and image_feed.png there")
     parser.add_argument("--source", choices=ARCHIVES, default="imagenet", help="whose photographs")
@@ -106,12 +106,12 @@ def archive(name: str) -> Path:
         sys.exit(f"image_feed needs real images: set ALEXNET_LAB_IMAGES to the folder that holds {name}")
     path = Path(folder) / name
     if not path.is_file():
-        sys.exit(f"image_feed needs {path}, which is not there: set ALEXNET_LAB_IMAGES to the folder that holds it")
+        sys.exit(f"image_feed needs {path}, which does not exist: set ALEXNET_LAB_IMAGES to its folder")
     return path
 
 
 def unpack(source: Path, tree: Path, images: int) -> Path:
-    """So many files `tree/train/<class>/*`, evenly from the archive's images; copies where it has fewer."""
+    """Files `tree/train/<class>/*`, evenly chosen from the archive's images; copies if it has fewer."""
     with tarfile.open(source) as tar:
         members = sorted((member for member in tar if member.isfile()), key=lambda member: member.name)
         for place in range(images):
@@ -126,7 +126,7 @@ def unpack(source: Path, tree: Path, images: int) -> Path:
 
 
 def make_store(tree: Path, store: Path, form: str) -> None:
-    """By the documented command, whose worker processes start without this script's imports."""
+    """Runs the documented command, whose worker processes start without this script's imports."""
     command = [sys.executable, "src/prepare.py", "data=imagenette", "data.val_size=1", f"source={tree}"]
     command += [f"data.num_classes={classes(tree)}", f"data.dir={store}", f"format={form}", f"workers={WORKERS}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -137,7 +137,7 @@ def classes(tree: Path) -> int:
 
 
 def our_module(folder: Path, crop: str = "random") -> ImageDataModule:
-    """Normalised as the peers do it. One image is held out, since training wants a validation split."""
+    """Normalised like the peers. One image is held out, because training needs a validation split."""
     return data_module(
         "imagenette",
         folder,
@@ -166,7 +166,7 @@ def our_feeds(scratch: Path) -> dict[str, Feed]:
 
 
 def epochs(module: ImageDataModule, normalised: bool = False) -> Callable[[], Iterator[Tensor]]:
-    """Epoch after epoch, each in its own order."""
+    """Repeats epochs, each in its own order."""
     loader = module.train_dataloader()
 
     def batches() -> Iterator[Tensor]:
@@ -179,7 +179,7 @@ def epochs(module: ImageDataModule, normalised: bool = False) -> Callable[[], It
 
 
 def peer_feeds(tree: Path, scratch: Path, quick: bool) -> dict[str, Feed]:
-    """Those that are installed; a quick run takes float of torchvision alone."""
+    """The installed peers; a quick run includes only torchvision with float."""
     feeds = {}
     for name, peer in PEERS.items():
         for suffix in ("", "_float") if not quick or name == "torchvision" else ("",):
@@ -194,8 +194,8 @@ def peer_feeds(tree: Path, scratch: Path, quick: bool) -> dict[str, Feed]:
 
 
 def images_per_second(feed: Feed, seconds: float) -> float:
-    """Over whole batches, until the time is up or the feed's epoch ends."""
-    gc.collect()  # else the workers that are forked now would do it, and stumble over DALI's threads
+    """Images per second over whole batches, until the time is up or the epoch ends."""
+    gc.collect()  # otherwise the forked workers would do it, and clash with DALI's threads
     time.sleep(SETTLE)
     batches = feed.batches()
     for _ in range(WARM_UP):
@@ -211,13 +211,13 @@ def images_per_second(feed: Feed, seconds: float) -> float:
 
 
 def check(batch: Tensor, kind: str) -> None:
-    """A whole batch of what every feed has to give."""
+    """Assert that a batch is full and has the expected type."""
     assert batch.dtype == {"uint8": torch.uint8, "float": torch.float32}[kind]
     assert batch.numel() == BATCH_SIZE * 3 * IMAGE_SIZE**2
 
 
 def cold_rates(store: Path, seconds: float) -> tuple[float, float, float]:
-    """Images per second of an epoch that begins with nothing in memory, and of those that follow; megabytes read."""
+    """Images per second of a cold epoch and of the following ones; megabytes read."""
     forget(store)
     module = our_module(store)
     before, start = bytes_read(), time.perf_counter()
@@ -227,7 +227,7 @@ def cold_rates(store: Path, seconds: float) -> tuple[float, float, float]:
 
 
 def read_whole(folder: Path) -> None:
-    """Every file from beginning to end, after which it is in memory, and in the largest pages that the system makes."""
+    """Reads every file completely, so that it is in memory, in the largest pages that the system uses."""
     forget(folder)
     for path in folder.rglob("*.*"):
         if path.is_file():
@@ -235,7 +235,7 @@ def read_whole(folder: Path) -> None:
 
 
 def bytes_read() -> int:
-    """By this process so far, from the disk."""
+    """Bytes read from the disk by this process so far."""
     return next(
         int(line.split()[1])
         for line in Path("/proc/self/io").read_text().splitlines()

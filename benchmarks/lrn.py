@@ -1,4 +1,4 @@
-"""Local response normalisation, ours against PyTorch's, at the original's two shapes and in both memory formats.
+"""Local response normalisation, ours and PyTorch's, for the original's two shapes and both memory formats.
 
 Forward and backward of one layer over a batch of 64, two towers each normalised by itself. Ours: `LocalResponseNorm`
 with groups=2. Peer: `torch.nn.LocalResponseNorm`, which knows no groups, in the fastest of its ways to the same
@@ -39,7 +39,7 @@ WAYS: dict[str, Callable[[Tensor], Tensor]] = {"ours": OURS, "each": each_tower,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time of local response normalisation, PyTorch's over ours.")
+    parser = argparse.ArgumentParser(description="Time of local response normalisation, PyTorch's divided by ours.")
     parser.add_argument("--quick", action="store_true", help="one round, within a minute")
     rounds = 1 if parser.parse_args().quick else 9
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def measured(shape: tuple[int, ...], memory_format: torch.memory_format, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each way in every round, after one that does not count."""
+    """Milliseconds of each variant per round, after a warm-up round."""
     torch.manual_seed(0)
     x = (50 * torch.randn(shape)).relu_().contiguous(memory_format=memory_format).requires_grad_()
     grad = torch.randn(shape).contiguous(memory_format=memory_format)

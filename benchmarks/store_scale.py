@@ -1,4 +1,4 @@
-"""Whether a store of ImageNet's size costs more than a small one: first batch, order, memory, time per image.
+"""Cost of a store of ImageNet's size compared with a small one: first batch, order, memory, time per image.
 
 The store is sparse: 1,281,167 training images of 256 x 256 are 252 GB that occupy nothing, and the file system gives
 zeros for them. Everything else about it is as `prepare` writes it, and it is read through the public
@@ -46,13 +46,13 @@ IMAGENET = {"train": 1_281_167, "val": 50_000}
 CLASSES = 1000
 SIZES = (1_000, 10_000, 100_000, IMAGENET["train"])
 TIMED_BATCHES = 7
-"""Whole ones of the smallest store: of every size the same number of images, and so of pages, is read."""
+"""Whole batches of the smallest store: for every size, the same number of images and pages is read."""
 
 Result = TypeVar("Result")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a store costs at ImageNet's size.")
+    parser = argparse.ArgumentParser(description="Cost of a store of ImageNet's size.")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, within a minute")
     quick = parser.parse_args().quick
     rounds, memory_batches, passes = (2, 10, 15) if quick else (5, 50, 60)
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def sparse_store(folder: Path, train_images: int) -> Path:
-    """A store of so many black images, that opens like any other."""
+    """A store of `count` black images that opens like any other."""
     counts = IMAGENET | {"train": train_images}
     (folder / "train").mkdir(parents=True)
     (folder / "val").mkdir()
@@ -115,7 +115,7 @@ def sparse_store(folder: Path, train_images: int) -> Path:
         source_sha256="",
         software={},
         checksum_block_bytes=2**26,
-        # The sizes are checked when a store is opened, the blocks by verify=true alone.
+        # Opening a store checks the sizes; only verify=true checks the blocks.
         checksums={str(path.relative_to(folder)): Checksums(bytes=path.stat().st_size, blocks=[]) for path in files},
     )
     write_meta(folder, meta)
@@ -123,7 +123,7 @@ def sparse_store(folder: Path, train_images: int) -> Path:
 
 
 def disk_bytes(folder: Path) -> tuple[int, int]:
-    """What the files of a store occupy, and how long they are."""
+    """Disk usage and length of the files of a store."""
     found = [path.stat() for path in folder.rglob("*") if path.is_file()]
     return sum(file.st_blocks for file in found) * 512, sum(file.st_size for file in found)
 
@@ -155,7 +155,7 @@ def order_seconds(folder: Path, rounds: int) -> float:
 
 
 def anonymous_mib(folder: Path, num_batches: int) -> float:
-    """The greatest RssAnon of this process while it feeds so many batches."""
+    """The largest RssAnon of this process while it loads the batches."""
     most = 0
     for _ in islice(data_module("imagenet", folder).train_dataloader(), num_batches):
         status = Path("/proc/self/status").read_text().splitlines()
@@ -164,7 +164,7 @@ def anonymous_mib(folder: Path, num_batches: int) -> float:
 
 
 def microseconds_per_image(stores: dict[int, Path], passes: int) -> dict[int, float]:
-    """By size, the median pass over the same few batches, after one that brings their pages into memory."""
+    """By size: the median pass over the same few batches, after a pass that loads their pages into memory."""
     loaders = {size: data_module("imagenet", folder, workers=0).train_dataloader() for size, folder in stores.items()}
     seconds: dict[int, list[float]] = {size: [] for size in stores}
     for _ in range(passes + 1):
@@ -173,7 +173,7 @@ def microseconds_per_image(stores: dict[int, Path], passes: int) -> dict[int, fl
             start = time.perf_counter()
             loader.batch_sampler.sampler.order()
             order = (time.perf_counter() - start) / size
-            next(batches)  # makes the order once more
+            next(batches)  # computes the order again
             start = time.perf_counter()
             images = sum(len(batch.images) for batch in islice(batches, TIMED_BATCHES - 1))
             seconds[size].append(order + (time.perf_counter() - start) / images)

@@ -1,5 +1,5 @@
-"""What a sweep costs over its jobs: 8 jobs of one step each against 8 single runs of the same, and two jobs at once
-against one after the other.
+"""Overhead of a sweep: 8 jobs of one step compared with 8 single runs, and two jobs at once compared with one after
+the other.
 
 Every run is the real command in a process of its own. Jobs and single runs have the same number of threads: all cores,
 or, where two run at once, those of their half. The longer jobs of the second comparison train on one thread.
@@ -29,7 +29,9 @@ LONGER = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time of a sweep over that of single runs, and of two jobs at once.")
+    parser = argparse.ArgumentParser(
+        description="Time of a sweep divided by that of single runs, and of two jobs at once."
+    )
     parser.add_argument("--quick", action="store_true", help="fewer jobs, within a minute")
     quick = parser.parse_args().quick
     jobs, rounds, size = (2, 1, 8192) if quick else (8, 3, 16384)
@@ -44,7 +46,7 @@ def main() -> None:
             of_turn = folder / str(turn)
             single.append(sum(train(*ONE_STEP, f"seed={i}", f"hydra.run.dir={of_turn}/single{i}") for i in range(jobs)))
             swept.append(sweep(of_turn / "swept", *ONE_STEP, f"seed=range({jobs})"))
-        # On the same two cores, however many there are; one thread per job both times.
+        # On the same two cores of the machine; one thread per job in both cases.
         os.sched_setaffinity(0, cores[:2])
         longer = (*LONGER, f"data.train_size={size}", "seed=0,1")
         in_turn = sweep(folder / "in_turn", *longer, threads=1)

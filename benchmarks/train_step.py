@@ -1,4 +1,4 @@
-"""A training step of each network: what normalisation costs the original, and how near to the machine's peak each is.
+"""A training step of each network: the cost of normalisation in the original, and the fraction of the machine's peak.
 
 A step: forward, mean cross-entropy, backward, SGD with momentum, 64 images at the published input in channels_last.
 The original alternates with itself with PyTorch's `LocalResponseNorm` in place of ours (the towers as if they were
@@ -42,7 +42,7 @@ PEAK_SIDE = 2048
 
 
 class TorchLrn(nn.Module):
-    """PyTorch's normalisation in place of ours, the towers as if they were images."""
+    """Replaces our normalisation by PyTorch's, with the towers as images."""
 
     def __init__(self, ours: LocalResponseNorm) -> None:
         super().__init__()
@@ -90,11 +90,11 @@ def main() -> None:
     batch_size, rounds = (8, 1) if parser.parse_args().quick else (64, 7)
 
     times: dict[str, list[float]] = {}
-    rates: dict[str, float] = {}  # FLOP/s, and of the peak beside it
+    rates: dict[str, float] = {}  # FLOP/s, and the fraction of the peak
     peaks: dict[str, float] = {}
     shares: dict[str, float] = {}
     for group in (TWINS, *((name,) for name in NETWORKS if name not in TWINS)):
-        # A round's ratio of the twins is between 0.8 and 2.0 on a shared machine, so it takes more of them.
+        # On a shared machine, the ratio per round varies between 0.8 and 2.0, so more rounds are needed.
         beside = measured(group, batch_size, TWINS_TIMES * rounds if group is TWINS else rounds)
         product = 2 * PEAK_SIDE**3
         for name in group:
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def measured(names: tuple[str, ...], batch_size: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a step of each network and of the matrix product, "peak", in every round after one to warm up."""
+    """Seconds per step of each network and per matrix product ("peak") in each round after a warm-up round."""
     a, b = torch.randn(2, PEAK_SIDE, PEAK_SIDE)
     works: dict[str, Callable[[], object]] = {name: step(name, batch_size) for name in names}
     works["peak"] = lambda: torch.mm(a, b)
@@ -166,13 +166,13 @@ def step(name: str, batch_size: int) -> Callable[[], None]:
 
 
 def peak_memory(name: str, batch_size: int) -> float:
-    """MiB of two steps at their highest, in a fresh process."""
+    """Peak MiB of two steps, in a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak_memory, name, batch_size).result()
 
 
 def _peak_memory(name: str, batch_size: int) -> float:
-    torch.mm(torch.ones(64, 64), torch.ones(64, 64))  # the libraries' own buffers
+    torch.mm(torch.ones(64, 64), torch.ones(64, 64))  # buffers of the libraries
     before = resident("VmRSS")
     work = step(name, batch_size)
     work()
@@ -181,7 +181,7 @@ def _peak_memory(name: str, batch_size: int) -> float:
 
 
 def resident(field: str) -> float:
-    """MiB of this process; Linux's ru_maxrss would count the parent's, too."""
+    """MiB of this process; Linux's ru_maxrss would include the parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 

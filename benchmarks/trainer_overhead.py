@@ -1,4 +1,4 @@
-"""What the whole platform costs over a bare PyTorch loop: the same network, data, optimizer, threads and memory format.
+"""Overhead of the platform over a bare PyTorch loop with the same network, data, optimizer, threads and memory format.
 
 Ours: lightning's Trainer with everything a run has: exact metrics, the progress bar on a terminal, metrics.csv, the
 watch over the loss, checkpoints (none falls due), dropout seeded per step. Peer: forward, mean cross-entropy, backward,
@@ -39,11 +39,11 @@ from alexnet_lab.optim.schedules import constant
 from alexnet_lab.runs.metrics_csv import MetricsCsv
 
 WARM_UP = 2
-"""Steps before the clock starts."""
+"""Steps before the measurement."""
 
 
 class Clock(pl.Callback):
-    """The time at which the warm-up was over and at which the last step ended."""
+    """The times of the end of the warm-up and of the last step."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == WARM_UP:
@@ -52,7 +52,7 @@ class Clock(pl.Callback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Training rate through the platform over that of a bare loop.")
+    parser = argparse.ArgumentParser(description="Training speed of the platform divided by that of a bare loop.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and steps, within a minute")
     quick = parser.parse_args().quick
     # network: batch size, timed steps, rounds
@@ -118,7 +118,7 @@ def ours(name: str, batch_size: int, steps: int) -> float:
 
 
 def bare(name: str, batch_size: int, steps: int) -> float:
-    """Images per second of a loop that does only what training is."""
+    """Images per second of a minimal training loop."""
     net = network(name)
     data = data_module(name, batch_size)
     data.prepare_data()
@@ -139,7 +139,7 @@ def bare(name: str, batch_size: int, steps: int) -> float:
 
 @contextlib.contextmanager
 def terminal() -> Iterator[None]:
-    """Standard error on a pseudo-terminal that is read and thrown away, so that the progress bar is really drawn."""
+    """Standard error on a pseudo-terminal whose output is discarded, so that the progress bar is drawn."""
     reader, writer = pty.openpty()
     threading.Thread(target=drain, args=(reader,), daemon=True).start()
     with os.fdopen(writer, "w") as stream, contextlib.redirect_stderr(stream):

@@ -1,4 +1,4 @@
-"""What the tests share: configurations composed in this process, and the real script in a process of its own."""
+"""Shared by the tests: configurations composed in this process, and the real script in a separate process."""
 
 import contextlib
 import os
@@ -77,7 +77,7 @@ class Script:
         return self.finish(self.start(*arguments, **more))
 
     def finish(self, process: subprocess.Popen, seconds: float = 300) -> subprocess.CompletedProcess:
-        """The ended process; one that does not end is killed with all its ranks."""
+        """Wait for the process; if it does not end, kill it with all its ranks."""
         try:
             output, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -87,7 +87,7 @@ class Script:
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def wait(self, process: subprocess.Popen, condition: Callable[[], Any], what: str, seconds: float = 300) -> None:
-        """Until `condition` holds, looked at every 2 ms, while `process` runs."""
+        """Wait until `condition` holds, checked every 2 ms, while `process` runs."""
         deadline = time.monotonic() + seconds
         while not condition():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -115,7 +115,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the project with its virtual environment and data, for commands that write where they are."""
+    """A copy of the project with its virtual environment and data, for commands that write to the project."""
     folder = tmp_path / "project"
     for name in ("src", "conf", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -128,7 +128,7 @@ def project(tmp_path: Path) -> Path:
 
 @cache
 def composed(overrides: tuple[str, ...]) -> DictConfig:
-    """The configuration that overrides make, not resolved; about 80 ms, so it is kept for the next test."""
+    """The composed, unresolved configuration; cached, because composing takes about 80 ms."""
     register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("train", ["run=test", *overrides])
@@ -136,7 +136,7 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """The resolved configuration that overrides make, as a rank gets it; the run's folder is `tmp_path`."""
+    """The resolved configuration for a rank; the run's folder is `tmp_path`."""
 
     def resolved(*overrides: str) -> dict[str, Any]:
         config = composed(overrides)
@@ -165,7 +165,7 @@ def as_in_a_rank() -> Iterator[None]:
 def refusal(
     as_in_a_rank: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[dict[str, Any]], str]:
-    """What a run in this process prints that is refused before anything is trained; nothing of the run is left."""
+    """The output of a run in this process that is refused before training and leaves no files."""
     from alexnet_lab.errors import USER_ERROR
     from alexnet_lab.launch import ending, rank, starting
     from alexnet_lab.launch.stopping import StopRequests

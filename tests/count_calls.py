@@ -1,4 +1,4 @@
-"""Counts the Python calls of questions to src/train.py, all of them in forks of one interpreter that has loaded Hydra.
+"""Counts the Python calls of --help and --cfg of src/train.py, in forks of one interpreter that has loaded Hydra.
 
 `python count_calls.py '{"NAME": [ARGUMENT, ...], ...}' EXTRAS...` prints JSON: `hydra`, the calls of importing Hydra;
 for each of EXTRAS (`all extras`: as installed; `no extras`: without the plugins of others) and each name `calls` since
@@ -29,7 +29,7 @@ def hide_plugins_of_others() -> None:
 
 
 def ask(arguments: list[str], extras: str) -> dict[str, Any]:
-    """The answer's cost, in a process of its own that ends with it; what is printed is dropped."""
+    """The cost of an answer, measured in a separate process; the output is dropped."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:

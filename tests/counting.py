@@ -6,7 +6,7 @@ from typing import Any
 
 
 def calls(function: Callable[[], Any]) -> int:
-    """How many functions, of Python and of C, the second call of `function()` calls.
+    """The number of Python and C functions that the second call of `function()` calls.
 
     Compare with a margin: the interpreter makes calls of its own, to collect garbage for instance.
     """

@@ -33,7 +33,7 @@ class TrainedRun:
 
 @pytest.fixture(scope="session")
 def trained_run(script: Any, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    """LeNet after two epochs on made-up images, tested on its last weights."""
+    """LeNet after two epochs on synthetic images, tested with its last weights."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     ended = script.run(
         "model=lenet",
@@ -54,7 +54,7 @@ def trained_run(script: Any, tmp_path_factory: pytest.TempPathFactory) -> Traine
 
 @pytest.fixture(name="composed")
 def composed_command() -> Callable[..., DictConfig]:
-    """The configuration of a command under overrides: composed("evaluate", "split=val")."""
+    """The configuration of a command with overrides: composed("evaluate", "split=val")."""
 
     def compose_command(name: str, *overrides: str) -> DictConfig:
         with initialize_config_dir(str(CONF), version_base="1.3"):

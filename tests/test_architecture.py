@@ -1,4 +1,4 @@
-"""Imports point one way, what must be light is light, and modules stay small. Read from the code's syntax trees."""
+"""Imports point one way, light modules import nothing heavy, and modules stay small; checked in the syntax trees."""
 
 import ast
 import subprocess
@@ -21,7 +21,7 @@ FLOORS = (
     ("classifier", "callbacks", "models", "optim", "data"),
     ("command_line", "distributed", "errors", "files", "locks", "machine", "metric_names", "metrics"),
 )
-"""From the top down: a module imports its own room and what is below; those of the ground floor import each other."""
+"""From top to bottom: a module imports its own room and lower floors; ground-floor modules import each other."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SEE_A_CONFIGURATION = ("commands", "launch", "report", "runs", "config")
 FOR_THE_CORE = ("alexnet_lab.data.spec",)
@@ -66,7 +66,7 @@ def part(module: str) -> str:
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """Full names of what is imported: modules, and names from modules."""
+    """Full names of imports: modules, and names from modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -148,7 +148,7 @@ def test_light_module_imports_nothing_heavy_at_module_level(name: str) -> None:
 
 
 def test_plugins_import_nothing_of_ours_at_module_level() -> None:
-    """Hydra imports them at each start, of every command."""
+    """Hydra imports them at each start of every command."""
     paths = sorted((SOURCE / "hydra_plugins").rglob("*.py"))
     assert not (SOURCE / "hydra_plugins" / "__init__.py").exists()
     assert len(paths) >= 3

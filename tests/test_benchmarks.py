@@ -1,4 +1,4 @@
-"""The benchmarks run and end with their JSON line; their claims that hold on a busy machine, too, are checked."""
+"""The benchmarks run and end with a JSON line; claims that also hold on a busy machine are checked."""
 
 import json
 import os
@@ -31,9 +31,9 @@ def measured(name: str, **environment: str) -> dict[str, Any]:
 def test_a_store_of_imagenets_size_costs_little_more_than_a_small_one() -> None:
     result = measured("store_scale")
     assert set(result["ratios"]) == {"first_batch_s", "order_s", "rss_mib", "cost_growth"}
-    assert result["ratios"]["rss_mib"] < 1024  # of a store of 252 GB
+    assert result["ratios"]["rss_mib"] < 1024  # for a store of 252 GB
     assert result["ratios"]["cost_growth"] < 2
-    # Sparse indeed: a thousandth of its length.
+    # Sparse: a thousandth of its length.
     assert result["figures"]["disk_gb"] < result["figures"]["store_gb"] / 1000
 
 

@@ -1,4 +1,4 @@
-"""The gradient of a global batch does not depend on how it is split; dropout depends on (seed, step, rank) alone."""
+"""The gradient of a global batch does not depend on how it is split; dropout depends only on (seed, step, rank)."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from alexnet_lab.errors import RunFailed, UserError
 
 
 def classifier_in(net: nn.Module, seed: int = 0, **trainer: object) -> ImageClassifier:
-    """A classifier attached to a trainer of which only `trainer` is known."""
+    """A classifier attached to a mock trainer with these attributes."""
     module = ImageClassifier(net, lambda named: torch.optim.SGD(dict(named).values(), lr=0.1), None, seed)  # type: ignore[arg-type]
     facts: dict[str, Any] = {"world_size": 1, "global_rank": 0, "accumulate_grad_batches": 1}
     facts |= {"current_epoch": 0, "global_step": 0, "log_every_n_steps": 10**9} | trainer
@@ -61,7 +61,7 @@ def mask(epoch: int, batch_idx: int, rank: int, seed: int) -> Tensor:
 
 def test_dropout_is_a_function_of_seed_step_and_rank() -> None:
     first = mask(epoch=0, batch_idx=3, rank=1, seed=7)
-    torch.rand(12345)  # whatever was drawn in between
+    torch.rand(12345)  # independent of draws in between
     assert torch.equal(mask(epoch=0, batch_idx=3, rank=1, seed=7), first)
     assert not torch.equal(mask(epoch=0, batch_idx=3, rank=1, seed=8), first)
     assert not torch.equal(mask(epoch=0, batch_idx=4, rank=1, seed=7), first)
@@ -141,7 +141,7 @@ def test_run_without_an_end_is_refused() -> None:
 
 
 def evaluated(global_size: int) -> ImageClassifier:
-    """After an evaluation of one batch, whose three samples here are said to be all of `global_size`."""
+    """A classifier after evaluating one batch of three samples that claims a global batch of `global_size`."""
     module = classifier_in(small_net(), loggers=[], is_global_zero=True, lr_scheduler_configs=[])
     module.log_dict = lambda figures, logger: None  # type: ignore[assignment,method-assign]
     module.on_validation_epoch_start()

@@ -1,4 +1,4 @@
-"""What is wrong on the command line is said in a few lines, with status 2, and leaves nothing behind; help is quick."""
+"""Wrong command lines are reported in a few lines with status 2 and leave no files; help is fast."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def test_wrong_argument_is_reported_before_any_rank_starts(
     arguments: list[str], line: str, script: Any, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    # A name is looked at only where it makes the folder.
+    # A name is checked only if it determines the folder.
     where = () if arguments[0].startswith("run=") else (f"hydra.run.dir={folder}",)
     ended = script.run(*SMALL, *where, *arguments)
     assert ended.returncode == 2
@@ -156,7 +156,7 @@ MOST_CALLS = {
 
 @pytest.fixture(scope="module")
 def answers(script: Any) -> dict[str, Any]:
-    """What `count_calls.py` counts in one interpreter: by extras and question, and of Hydra's import."""
+    """The counts of `count_calls.py`: by extras and command line, and for importing Hydra."""
     questions = {name: arguments for name, (arguments, _) in QUICK.items()}
     ended = script.run(json.dumps(questions), *MOST_CALLS, program=("tests/count_calls.py",), fresh=True)
     assert ended.returncode == 0, ended.stderr

@@ -1,4 +1,4 @@
-"""Command lines that are printed can be pasted: the shell and Hydra read them back as they were meant."""
+"""Printed command lines can be pasted: the shell and Hydra read the original values back."""
 
 import random
 import re
@@ -25,7 +25,7 @@ ODD = [
 
 
 def read_back(text: str) -> Any:
-    """The value of an override, as a configuration gives it."""
+    """The value of an override in the configuration."""
     return OmegaConf.to_container(OmegaConf.create({"value": PARSER.parse_override(text).value()}), resolve=True)[
         "value"
     ]
@@ -77,7 +77,7 @@ def test_command_begins_like_the_users_command_line(monkeypatch: pytest.MonkeyPa
 
 
 def documented() -> list[str]:
-    """Every line of the documentation and of the help that is a command, and every command between backquotes."""
+    """Every command line in the documentation and the help, and every command between backquotes."""
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("conf/**/*.yaml"), *ROOT.glob("src/**/*.py")]
     found = []
     for path in files:
@@ -88,7 +88,7 @@ def documented() -> list[str]:
 
 
 def words_of(line: str) -> list[str]:
-    """The arguments, without the remark that follows."""
+    """The arguments, without the trailing comment."""
     words = shlex.split(re.split(r" {2,}| #| \\$|--cfg", line)[0])[2:]
     return [word.strip("[]") if word.startswith("[") else word for word in words if word != "..."]
 
@@ -106,7 +106,7 @@ def test_documented_commands_are_read_by_the_shell_and_by_hydra() -> None:
 
 
 def test_messages_quote_values_in_commands() -> None:
-    """A command with inserted values is made by `command`, `override` and `typed`, which quote."""
+    """Commands with inserted values are built by `command`, `override` and `typed`, which quote."""
     pattern = re.compile(r"""f(["']).*(?:python |\w+\.py)[^"']*=\{""")
     wrong = [
         f"{path.relative_to(ROOT)}: {line.strip()}"

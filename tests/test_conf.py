@@ -1,4 +1,4 @@
-"""Every configuration is a test: it composes, its keys are those of its target, and it takes a step on small data."""
+"""Tests every configuration: it composes, has the keys of its target, and takes a step on small data."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from alexnet_lab.training import train
 CONF = Path(__file__).parents[1] / "conf"
 Settings = Callable[..., dict[str, Any]]
 
-# Smaller inputs than the published ones, where the network takes them; its layers stay what they are.
+# Smaller inputs than published, if the network accepts them; its layers are unchanged.
 SMALL = {"lenet": 28}
 SMALL_ALEXNET = 67
 IMAGENETTE = [
@@ -49,7 +49,7 @@ def names(group: str) -> list[str]:
 
 @cache
 def few_images(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """As many Fashion-MNIST images as there are, all blank, with labels in turn."""
+    """Fashion-MNIST with its number of images, all blank, with cyclic labels."""
     size = {"train": 60_000, "t10k": 10_000}[part]
     blank = np.zeros((1, 28, 28), np.uint8)
     return np.broadcast_to(blank, (size, 28, 28)), (np.arange(size) % 10).astype(np.uint8)
@@ -62,7 +62,7 @@ def _no_files_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """One run in this process; its result."""
+    """Run in this process and return the result."""
     train(settings, folder, None, time.time())
     result = result_file.read_result(folder / "result.json")
     assert result is not None
@@ -181,7 +181,7 @@ def test_experiment_has_no_stray_key_and_all_its_factories_can_be_called(experim
     found = settings(f"experiment={experiment}")
     check_run_settings(found)
     data = build(found["data"], "data")
-    # Recipes on large images cost memory and nothing is learned from it: the layers are made, their weights are not.
+    # To save memory, recipes for large images build the layers without weights.
     with torch.device("meta"):
         net = build(found["model"], "model")
     optimizer = build_factory(found["optimizer"], "optimizer", ("params",), Optimizer)(net.named_parameters())
@@ -197,7 +197,7 @@ def test_experiment_has_no_stray_key_and_all_its_factories_can_be_called(experim
     assert found["data"]["num_classes"] == found["model"]["num_classes"]
 
 
-# What makes a recipe small enough for two images and a processor.
+# Overrides that make a recipe small enough for two images and one processor.
 SMALL_DATA = {"imagenet": ("data.name=imagenette", "data.num_classes=10"), "imagenette": (), "fashion_mnist": ()}
 
 
@@ -248,7 +248,7 @@ def test_the_2012_recipe_has_the_numbers_of_the_paper(settings: Settings) -> Non
         "scheduler": {"factor": 0.1, "drops": 3},
     }
     assert {group: {key: found[group][key] for key in keys} for group, keys in stated.items()} == stated
-    # Of the source: what the paper does not say.
+    # From the source: not specified in the paper.
     assert (found["data"]["mean"], found["data"]["colour"]) == ("image_centre", "source")
     assert found["data"]["colour_until_epoch"] == 67
     assert found["model"]["lrn_alpha"] == 1e-4

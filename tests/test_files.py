@@ -1,4 +1,4 @@
-"""Files are whole, created once and locked, also where a file system lacks what ext4 has."""
+"""Files are written atomically, created once and locked, also on file systems with fewer features than ext4."""
 
 import errno
 import fcntl
@@ -34,7 +34,7 @@ def refusal(number: int) -> Callable[..., Any]:
 
 @pytest.fixture
 def dead() -> int:
-    """The number of a process that has ended."""
+    """The id of an ended process."""
     process = subprocess.Popen([sys.executable, "-S", "-c", ""])
     process.wait()
     return process.pid
@@ -47,7 +47,7 @@ def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on NFS, SMB and FUSE."""
+    """Simulates NFS, SMB and FUSE."""
     monkeypatch.setattr(filelock._soft, "exchange_names", lambda *_: False)
 
 

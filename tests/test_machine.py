@@ -1,4 +1,4 @@
-"""macOS has neither core affinity nor prctl nor /proc; there, other ways are taken."""
+"""macOS has no core affinity, prctl or /proc; the fallbacks work."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Loss, top-1 and top-5 against hand values and torchmetrics' own."""
+"""Loss, top-1 and top-5 compared with hand-computed values and torchmetrics."""
 
 from collections.abc import Callable
 
@@ -104,7 +104,7 @@ def test_sums_follow_the_network_to_its_device_but_stay_on_the_cpu_for_apples_gp
     cpu, apple, nvidia, meta = map(torch.device, ("cpu", "mps:0", "cuda:1", "meta"))
     assert [place_of_sums(device) for device in (cpu, apple, nvidia)] == [cpu, cpu, nvidia]
     assert ClassificationMetrics().to(meta).loss_sum.device == meta
-    monkeypatch.setattr(metrics, "place_of_sums", lambda device: cpu)  # "meta" plays the device without float64
+    monkeypatch.setattr(metrics, "place_of_sums", lambda device: cpu)  # "meta" stands for the device without float64
     ours = ClassificationMetrics().to(meta)
     assert (ours.device, ours.loss_sum.device, ours.top1.device) == (meta, cpu, cpu)
     ours.to(torch.bfloat16).reset()

@@ -45,12 +45,12 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def epochs(folder: Path) -> list[float]:
-    """The epochs that were validated."""
+    """The validated epochs."""
     return [row["epoch"] for row in read_rows(folder / "metrics.csv") if "val/top1" in row]
 
 
 def fault(**arguments: Any) -> str:
-    """The override that puts a callback of `faults.py` into a run."""
+    """The override that adds a callback of `faults.py` to a run."""
     name = arguments.pop("name")
     return (
         ",".join(
@@ -61,14 +61,14 @@ def fault(**arguments: Any) -> str:
 
 
 def command_of(line: str) -> list[str]:
-    """The arguments of the command in the last line of a run, as a shell and then `train.py` get them."""
+    """The arguments of the command in a run's last line, as parsed by a shell."""
     python, program, *arguments = shlex.split(line.partition(" with: ")[2])
     assert (Path(python).name, program) == ("python", "src/train.py")
     return arguments
 
 
 def assert_kept(ended: subprocess.CompletedProcess, folder: Path, words: str, rank: int = 0) -> None:
-    """The run failed with this reason, on this rank, and all that it had trained is there."""
+    """Assert that the run failed on this rank with this reason and kept everything it had trained."""
     assert ended.returncode == 1, ended.stderr
     assert words in ended.stderr.splitlines()[-1]
     assert command_of(ended.stderr.splitlines()[-1])[0].startswith("resume=")
@@ -102,13 +102,13 @@ def images(tmp_path: Path) -> Path:
 def train(script: Any) -> Callable[..., subprocess.CompletedProcess]:
     """Run the real script with `faults.py`."""
     paths = [str(Path(__file__).parent / "launch"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # LitData tries to get a chunk for two minutes by default.
+    # By default, LitData tries to download a chunk for two minutes.
     environment = script.environment | {"PYTHONPATH": os.pathsep.join(paths), "MAX_WAIT_TIME": "2"}
     return lambda *arguments, **more: script.run(*arguments, env=environment, **more)
 
 
 def read_in_second_epoch_by(rank: int) -> str:
-    """A training image that only this one of two ranks reads in the second epoch."""
+    """A training image that only this rank of two reads in the second epoch."""
     order = EpochOrder(len(TRAIN), seed=0, shuffled=True)
     order.set_epoch(1)
     return f"train/{TRAIN[order.order()[2 + rank]]}"

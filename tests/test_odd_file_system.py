@@ -1,4 +1,4 @@
-"""A sweep and its continuation on a file system that has hardly anything, simulated in front of the C library."""
+"""A sweep and its continuation on a minimal file system, simulated by overriding the C library."""
 
 import json
 import shutil

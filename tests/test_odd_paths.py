@@ -1,4 +1,4 @@
-"""A checkout, a user's folder and files whose names hold what the shell and Hydra read as their own."""
+"""A checkout, a user's folder and files with names that contain special characters of the shell and Hydra."""
 
 import shlex
 import shutil

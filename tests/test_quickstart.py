@@ -1,4 +1,4 @@
-"""The main job from end to end: `make train` on the real Fashion-MNIST."""
+"""The quickstart from end to end: `make train` on the real Fashion-MNIST."""
 
 import json
 import os
@@ -15,11 +15,11 @@ SYSTEM_DATA = Path("/usr/share/datasets/fashion-mnist")
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif(not SYSTEM_DATA.exists(), reason="needs Debian's package dataset-fashion-mnist")
 def test_make_train_reaches_70_percent_and_leaves_every_file_of_the_contract(tmp_path: Path, project: Path) -> None:
-    """A fifth of the test images is enough to tell 75 from 70 percent."""
+    """A fifth of the test images suffices to distinguish 75 from 70 percent."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "OMP_"))} | {
         "HOME": str(tmp_path)
     }
-    # The environment is up to date; an update would install this copy.
+    # The environment is current; an update would install this copy.
     make = ["make", "--assume-old=.venv/.installed", "train", "ARGS=run=mine trainer.limit_test_batches=8"]
     subprocess.run(make, cwd=project, env=environment, check=True)
 

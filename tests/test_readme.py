@@ -18,11 +18,11 @@ SHORT = [
 ]
 PAGES = ("README.md", "docs/training.md")
 MAKE_TRAIN = "python src/train.py experiment=quickstart"
-"""What `make train` runs when `.venv` is complete."""
+"""The command that `make train` runs if `.venv` is complete."""
 
 
 def commands() -> list[str]:
-    """The lines of all ```sh blocks, without remarks."""
+    """The lines of all ```sh blocks, without comments."""
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
     lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
@@ -35,7 +35,7 @@ def python_commands() -> list[str]:
 
 
 def shortened(words: list[str]) -> list[str]:
-    """What follows `python`, with limits where it trains; only the run that has a name is used by later commands."""
+    """The arguments after `python`, with limits for training; later commands use only the named run."""
     trains = words[0] == "src/train.py" and not {"--help", "--cfg"} & set(words)
     if words[0] == "src/evaluate.py":
         return [*words, "data.eval_batch_size=500"]
@@ -54,7 +54,7 @@ def test_readme_shows_python_and_make_commands_only() -> None:
 
 @pytest.mark.system
 def test_readme_commands_run_in_order(script: Any, project: Path) -> None:
-    """In their order, since the later ones continue and evaluate the run that an earlier one made."""
+    """In order, because later commands continue and evaluate the run of an earlier one."""
     for line in python_commands():
         program, *arguments = shortened(shlex.split(line)[1:])
         done = script.finish(script.start(*arguments, program=(program,), cwd=project))

@@ -1,4 +1,4 @@
-"""Whole runs through the real script, each rank a process: what is recorded, and what survives a kill."""
+"""Whole runs of the real script: what is recorded, and what survives a kill."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from alexnet_lab.runs.metric_rows import read_rows
 
 SMALL = ("model=lenet", "data=synthetic", "data.channels=1", "data.stored_size=28", "logger=none", "trainer=cpu")
 
-# Dropout, momentum and an incomplete last batch; validation takes longer than training, so that a signal can meet it.
+# Dropout, momentum and an incomplete last batch; validation takes longer than training, so that signals can hit it.
 STEPS, EPOCHS = 129, 3
 LONG = (
     *SMALL,
@@ -67,7 +67,7 @@ def load(folder: Path, name: str = "last") -> dict[str, Any]:
 
 
 def steps(folder: Path) -> list[float]:
-    """The training steps that `metrics.csv` tells of so far."""
+    """The training steps in `metrics.csv` so far."""
     return [row["step"] for row in read_rows(folder / "metrics.csv") if "train/loss_step" in row]
 
 
@@ -84,7 +84,7 @@ def reached(folder: Path, step: int) -> Callable[[], bool]:
 
 
 def assert_same_end(folder: Path, other: Path) -> None:
-    """Bit by bit: weights, optimizer, schedule and every recorded figure."""
+    """Compare bit for bit: weights, optimizer, schedule and every recorded metric."""
     ours, theirs = load(folder), load(other)
     assert ours["state_dict"].keys() == theirs["state_dict"].keys()
     assert all(torch.equal(value, theirs["state_dict"][name]) for name, value in ours["state_dict"].items())
@@ -120,7 +120,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def uninterrupted(script: Any, runs: Path) -> Callable[[int], Path]:
-    """The folder of a run of LONG that nobody disturbed, made once for each number of ranks."""
+    """The folder of an uninterrupted run of LONG, made once per number of ranks."""
 
     def whole(ranks: int) -> Path:
         folder = runs / f"whole-{ranks}"
@@ -226,7 +226,7 @@ def test_best_or_last_weights_are_tested_as_configured(one: Path, twenty: Path) 
 def test_several_processes_have_the_same_losses_as_one(
     ranks: int, accumulate: int, twenty: Path, script: Any, runs: Path
 ) -> None:
-    """That every sample of an evaluation was counted once is asserted by the run itself."""
+    """The run itself asserts that every sample of an evaluation is counted once."""
     folder = runs / f"twenty-{ranks}-{accumulate}"
     more = ("trainer=ddp_cpu", f"trainer.devices={ranks}", f"trainer.accumulate_grad_batches={accumulate}")
     ended = script.run(*TWENTY, *more, f"hydra.run.dir={folder}")
@@ -237,7 +237,7 @@ def test_several_processes_have_the_same_losses_as_one(
     assert gradient_norms(folder) == pytest.approx(gradient_norms(twenty), rel=2e-5)
     assert len(gradient_norms(folder)) == 20
     for name, value in result(twenty)["final"].items():
-        # A sample whose two best classes are equal but for rounding may count for either.
+        # Rounding may decide between two equally probable best classes.
         assert result(folder)["final"][name] == pytest.approx(value, rel=2e-5, abs=1e-4 if "top" in name else 0)
     assert (folder / f"train.rank{ranks - 1}.log").exists()
 
@@ -264,7 +264,7 @@ def killed_in_mid_epoch(script: Any, folder: Path, arguments: tuple[str, ...], k
     script.wait(process, reached(folder, STEPS + 20), "the second epoch")
     kill(process.pid)
     script.finish(process)
-    time.sleep(0.5)  # the ranks that the kill did not meet notice it
+    time.sleep(0.5)  # the surviving ranks notice it
 
 
 @pytest.mark.parametrize(
@@ -300,14 +300,14 @@ def test_run_stopped_twice_equals_the_uninterrupted_run(one: Path, script: Any, 
     assert second.stderr.startswith("error: run stopped is being written by another process (pid ")
 
     script.wait(process, reached(folder, 20), "the first epoch")
-    process.send_signal(signal.SIGTERM)  # as a scheduler does, to one process
+    process.send_signal(signal.SIGTERM)  # like a scheduler, to one process
     assert script.finish(process).returncode == 3
     assert result(folder)["status"] == "interrupted"
     assert 20 <= load(folder)["global_step"] < STEPS
 
     process = script.start(*arguments)
     script.wait(process, reached(folder, 2 * STEPS), "the second validation")
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to all of them
+    os.killpg(process.pid, signal.SIGINT)  # like Ctrl-C, to all of them
     assert script.finish(process).returncode == 3
     assert result(folder)["status"] == "interrupted"
     assert load(folder)["global_step"] == 2 * STEPS
@@ -435,7 +435,7 @@ def test_finished_run_with_other_settings_is_not_reused(twenty: Path, script: An
 def test_ranks_of_torchrun_need_a_matching_trainer(script: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "src/train.py")
-    late = "+callbacks.late._target_=faults.Late"  # rank 0 tells it nevertheless
+    late = "+callbacks.late._target_=faults.Late"  # rank 0 still reports it
     environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "launch")}
     ended = script.run(*TWENTY, late, f"hydra.run.dir={folder}", program=torchrun, env=environment)
     assert ended.returncode != 0
@@ -467,7 +467,7 @@ def test_finished_run_is_extended_by_more_epochs(script: Any, runs: Path) -> Non
     assert result(folder)["seconds"] > seconds
 
 
-# Runs that end otherwise.
+# Other endings.
 
 
 def test_nan_loss_ends_the_run_as_failed_with_step_and_learning_rate(script: Any, tmp_path: Path) -> None:
@@ -540,7 +540,7 @@ def test_hangup_of_the_terminal_saves_and_can_be_ignored(script: Any, tmp_path: 
         *LONG,
         *RANKS[2],
         f"hydra.run.dir={tmp_path}/nohup",
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # like nohup
     )
     script.wait(process, reached(tmp_path / "nohup", 10), "step 10")
     os.killpg(process.pid, signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""The installation: the lock, `make setup` against a stand-in Python, and the checks shared by make and pre-commit."""
+"""The installation: the lock, `make setup` with a fake Python, and the checks shared by make and pre-commit."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
 
-# Plays python3.11: notes each call, and `-m venv` puts itself in the place of the venv's python and uv.
+# A fake python3.11: records each call, and `-m venv` installs itself as the venv's python and uv.
 STAND_IN = """#!/bin/bash
 echo "$(basename "$0") $* constraint=${PIP_CONSTRAINT-none}" >> calls.txt
 case "$*" in
@@ -29,7 +29,7 @@ esac
 
 
 def locked_versions() -> dict[str, list[str]]:
-    """Name -> its locked versions; several when they depend on the Python version."""
+    """Name -> locked versions; several if they depend on the Python version."""
     versions: dict[str, list[str]] = {}
     for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, flags=re.MULTILINE):
         versions.setdefault(name, []).append(version)
@@ -37,7 +37,7 @@ def locked_versions() -> dict[str, list[str]]:
 
 
 def direct_requirements() -> Iterator[Requirement]:
-    """What pyproject.toml names, through the extras that `make lock` takes in."""
+    """The dependencies in pyproject.toml, including the extras used by `make lock`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pending = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     while pending:
@@ -102,13 +102,13 @@ def test_pre_commit_runs_what_make_check_runs() -> None:
 
 
 def plain_environment() -> dict[str, str]:
-    """This process's environment without what an outer make, as in `make test`, passes to inner ones."""
+    """This process's environment without the variables that an outer make, as in `make test`, passes on."""
     return {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The files that `make setup` reads, in a folder with a space in its name, and a stand-in for Python."""
+    """The files that `make setup` reads, in a folder with a space in its name, and a fake Python."""
     folder = tmp_path / "a clone"
     folder.mkdir()
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
@@ -119,7 +119,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def make_setup(folder: Path) -> tuple[int, list[str]]:
-    """`make setup`'s exit status, and the calls of Python and uv that it made."""
+    """The exit status of `make setup`, and its calls of Python and uv."""
     calls = folder / "calls.txt"
     calls.write_text("")
     environment = plain_environment() | {"PIP_CONSTRAINT": "mine.txt"}

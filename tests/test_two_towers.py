@@ -1,4 +1,4 @@
-"""Runs of the two-tower mode through the real script: the single process's figures, and its checkpoints."""
+"""Runs in two-tower mode with the real script: the same metrics and checkpoints as a single process."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from alexnet_lab.runs.metric_rows import read_rows
 
-EXACT = "trainer.precision=64-true"  # sums of terms that nearly cancel keep digits enough to be compared
+EXACT = "trainer.precision=64-true"  # sums of nearly cancelling terms keep enough digits for a comparison
 # An odd number of classes, and an incomplete last batch in each epoch and split.
 SMALL = (
     "model=alexnet_original",
@@ -65,14 +65,14 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def figures(folder: Path) -> list[dict[str, float]]:
-    """Every recorded row of the training and the validation; the test comes at another place in a continued run."""
+    """The recorded rows of training and validation; in a continued run, the test is at another position."""
     rows = [row for row in read_rows(folder / "metrics.csv") if "test/loss" not in row]
-    # Two towers record no norm of the gradient: each knows its own half.
+    # Two towers record no gradient norm: each has only its half.
     return [{name: value for name, value in row.items() if name != "train/grad_norm"} for row in rows]
 
 
 def state(folder: Path) -> dict[str, Tensor]:
-    """Weights and momenta of the last checkpoint."""
+    """Weights and momentum buffers of the last checkpoint."""
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     momenta = content["optimizer_states"][0]["state"]
     return content["state_dict"] | {f"momentum of {number}": momenta[number]["momentum_buffer"] for number in momenta}

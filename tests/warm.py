@@ -1,4 +1,4 @@
-"""Processes of our own programs that begin with the large libraries already imported.
+"""Starts our programs in processes that have already imported the large libraries.
 
 A fresh interpreter imports torch and Lightning for five seconds, and a run is two interpreters or more. Here a server
 imports the libraries once, and `python FILE.py ...` or `python -m alexnet_lab...` becomes a fork of it: a process with
@@ -35,14 +35,14 @@ OURS = ("alexnet_lab", "torch.distributed.run")
 PROCESSES = "ALEXNET_LAB_TEST_PROCESSES"
 NUMBER = struct.Struct("q")
 MOST_FILES = 64
-PR_SET_CHILD_SUBREAPER = 36  # of Linux's <sys/prctl.h>
+PR_SET_CHILD_SUBREAPER = 36  # from Linux's <sys/prctl.h>
 
 exec_in_fork = subprocess._fork_exec  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a new process becomes; `files` are the numbers of its open files, `ignored` the signals that it ignores."""
+    """The state of a new process; `files`: numbers of its open files, `ignored`: its ignored signals."""
 
     arguments: Sequence[str]
     folder: str
@@ -53,19 +53,19 @@ class Start:
 
     @property
     def words(self) -> Sequence[str]:
-        """What follows `python`, or `python -u`."""
+        """The arguments after `python` or `python -u`."""
         return self.arguments[2:] if self.arguments[1:2] == ["-u"] else self.arguments[1:]
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is `python FILE.py ...`, or `python -m` with a module of `OURS`."""
+        """Whether the command is `python FILE.py ...`, or `python -m` with a module of `OURS`."""
         first, second = [*self.words, "", ""][:2]
         is_module = first == "-m" and second.startswith(OURS)
         return self.arguments[0] == sys.executable and (is_module or first.endswith(".py"))
 
 
 class Server:
-    """The process that has imported the libraries. It ends with this one."""
+    """The server process that has imported the libraries. It ends with this one."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._socket, theirs = socket.socketpair()
@@ -80,7 +80,7 @@ class Server:
 
     @contextlib.contextmanager
     def forking(self) -> Iterator[None]:
-        """Within it, `subprocess.Popen` of a program of ours has the server fork."""
+        """A context in which `subprocess.Popen` of our programs lets the server fork."""
         subprocess._fork_exec = _fork_by(self._socket)  # type: ignore[attr-defined]
         try:
             yield
@@ -89,7 +89,7 @@ class Server:
 
 
 def _fork_by(server: socket.socket) -> Callable[..., int]:
-    """What takes the place of `_posixsubprocess.fork_exec` in `subprocess`."""
+    """Replaces `_posixsubprocess.fork_exec` in `subprocess`."""
     one_at_a_time = threading.Lock()
 
     def fork(*given: Any) -> int:
@@ -107,7 +107,7 @@ def _fork_by(server: socket.socket) -> Callable[..., int]:
 
 
 def _start_of(*given: Any) -> tuple[Start, list[int]]:
-    """What is to be started, and its open files, from the arguments of `_posixsubprocess.fork_exec`."""
+    """The program to start and its open files, from the arguments of `_posixsubprocess.fork_exec`."""
     words, _, _, keep, folder, environment, stdin, _, _, stdout, _, stderr, _, errors, _, session, *_ = given
     pairs = [os.fsdecode(pair).partition("=") for pair in environment or ()]
     streams = [given if given != -1 else usual for usual, given in enumerate((stdin, stdout, stderr))]
@@ -125,7 +125,7 @@ def _start_of(*given: Any) -> tuple[Start, list[int]]:
 
 @contextlib.contextmanager
 def _taking_in_orphans() -> Iterator[None]:
-    """The new process becomes a child of this one: its parent, a child of the server, ends at once."""
+    """Make the new process a child of this one: its parent, a child of the server, ends at once."""
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
@@ -145,7 +145,7 @@ def _receive(connection: socket.socket, count: int) -> bytes:
 
 
 def serve(connection: socket.socket) -> NoReturn:
-    """Fork a process for each request, until the other side has gone."""
+    """Fork a process per request, until the connection is closed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # they are for the programs
     while True:
@@ -159,7 +159,7 @@ def serve(connection: socket.socket) -> NoReturn:
 
 
 def _fork_twice(start: Start, files: Sequence[int]) -> int:
-    """The pid of a process that is what `start` says, and no child of this one."""
+    """Start a process described by `start`, not as a child of this one, and return its pid."""
     told, tell = os.pipe()
     between = os.fork()
     if between == 0:
@@ -179,7 +179,7 @@ def _fork_twice(start: Start, files: Sequence[int]) -> int:
 
 
 def _become(start: Start, files: Sequence[int]) -> NoReturn:
-    """Be what `start` says, as if this process had just begun, and end."""
+    """Run the program described by `start`, as if this process had just started, and exit."""
     if start.new_session:
         os.setsid()
     _take_files(files, start.files)
@@ -206,7 +206,7 @@ def _become(start: Start, files: Sequence[int]) -> NoReturn:
 
 
 def _take_files(files: Sequence[int], numbers: Sequence[int]) -> None:
-    """Give open files these numbers and close all others."""
+    """Move open files to these numbers and close all others."""
     above = max(*numbers, 2) + 1
     kept = [fcntl.fcntl(file, fcntl.F_DUPFD, above) for file in files]
     os.closerange(0, above)
@@ -216,7 +216,7 @@ def _take_files(files: Sequence[int], numbers: Sequence[int]) -> None:
 
 
 def _open_streams(wanted: str) -> None:
-    """Standard streams of the files 0, 1 and 2, as `wanted`, ENCODING:ERRORS, has it."""
+    """Open the standard streams on the files 0, 1 and 2, with `wanted`, ENCODING:ERRORS."""
     encoding, _, errors = wanted.partition(":")
     encoding = encoding or "utf-8"
     sys.stdin = sys.__stdin__ = os.fdopen(0, encoding=encoding, errors=errors or None, closefd=False)
@@ -225,7 +225,7 @@ def _open_streams(wanted: str) -> None:
 
 
 def _run(words: Sequence[str]) -> int:
-    """Run the program that follows `python` on a command line; its exit status."""
+    """Run the program after `python` on a command line and return its exit status."""
     status: Any = 0
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     try:

@@ -1,4 +1,4 @@
-"""Callbacks for runs of the tests: faults at one hook, and what a user's own callback may do to the weights."""
+"""Callbacks for test runs: faults in one hook, and a user's callback that changes the weights."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from alexnet_lab.callbacks.checkpoints import Checkpoints
 
 
 class At(pl.Callback):
-    """Acts in the hook `hook` of the training, once there are `step` optimizer steps; see the subclasses."""
+    """Acts in the hook `hook` of training after `step` optimizer steps; see the subclasses."""
 
     def __init__(self, step: int, hook: str) -> None:
         self._step = step
@@ -23,7 +23,7 @@ class At(pl.Callback):
 
 
 class Crash(At):
-    """The process ends, as far as the run can notice."""
+    """Ends the process abruptly."""
 
     def act(self, trainer: pl.Trainer) -> None:
         raise RuntimeError("crash on purpose")
@@ -37,7 +37,7 @@ class AskToStop(At):
 
 
 class TimeIsUp(At):
-    """`trainer.max_time` has passed."""
+    """Lets `trainer.max_time` pass."""
 
     def act(self, trainer: pl.Trainer) -> None:
         checkpoints_of(trainer)._deadline = 0.0
@@ -49,7 +49,7 @@ def checkpoints_of(trainer: pl.Trainer) -> Checkpoints:
 
 
 class Exchange(pl.Callback):
-    """Other weights from the hook `before` of the validation on, and the trained ones again in the hook `after`."""
+    """Replaces the weights in the validation hook `before`, and restores the trained ones in the hook `after`."""
 
     def __init__(self, before: str, after: str) -> None:
         setattr(self, before, self._exchange)

@@ -1,4 +1,4 @@
-"""The callbacks where they can be tried without a run; what they do in one is in tests/test_runs.py."""
+"""The callbacks without a run; tests/test_runs.py tests them in runs."""
 
 import errno
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_failed_save_keeps_the_older_checkpoint(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(RunFailed, match=r"last\.ckpt cannot be written: no space left on device"):
         io.save_checkpoint({"global_step": 2}, path)
-    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]  # what was written has made room
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]  # the unfinished file was removed
     found = torch.load(path, weights_only=True)
     assert (found["global_step"], found["config"]) == (1, {"seed": 1})
     assert torch.equal(found["weights"], torch.arange(3))
@@ -78,7 +78,7 @@ def checkpoints(folder: Path, keep: bool = True) -> Checkpoints:
 
 
 def validated(callback: Checkpoints, epoch: int, top1: float, loss: float = 1.0) -> list[tuple[Path, bool]]:
-    """What is saved at the end of a validation of two batches."""
+    """The files saved at the end of a validation of two batches."""
     saved: list[tuple[Path, bool]] = []
     trainer: Any = SimpleNamespace(
         num_val_batches=[2],
@@ -133,7 +133,7 @@ def test_best_of_a_retrained_epoch_is_renamed_until_that_epoch_is_saved_again(
     starts(continued)
     assert (best.exists(), aside.exists()) == (False, True)
     validated(continued, 6, 0.6)
-    assert aside.exists()  # it was another epoch's
+    assert aside.exists()  # it belonged to another epoch
     validated(continued, 7, 0.7)
     assert not aside.exists()
     torch.save({"epoch": 7}, best)

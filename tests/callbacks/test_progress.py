@@ -1,4 +1,4 @@
-"""What a run prints while it trains, by a simulated clock: lines without a terminal, the estimate, and their cost."""
+"""Progress output with a simulated clock: lines without a terminal, the estimate, and their cost."""
 
 import re
 import sys
@@ -19,7 +19,7 @@ BATCH = 32
 
 
 class Metrics:
-    """Counts how often it is read, which is when a device would have to be waited for."""
+    """Counts reads, each of which would wait for a device."""
 
     def __init__(self) -> None:
         self.steps = self.reads = 0
@@ -39,7 +39,7 @@ class Metrics:
 
 
 class Run:
-    """A fit and its test as Lightning would call the hooks of `Progress`; `seconds` is the clock that it reads."""
+    """Calls the hooks of `Progress` like a fit and a test; `seconds` is the simulated clock."""
 
     def __init__(self, epochs: int, batches: int, test_on: Any = "best", **facts: Any) -> None:
         self.seconds = 5000.0
@@ -66,11 +66,11 @@ class Run:
         self.trainer: Any = SimpleNamespace(**(defaults | facts))
         accumulated = self.trainer.accumulate_grad_batches
         self.trainer.estimated_stepping_batches = epochs * batches // accumulated
-        self.last = batches  # of an epoch that is left within
+        self.last = batches  # of an epoch that ends early
         self.progress = Progress(test_on)
 
     def fit(self, step_seconds: float, val_seconds: float = 0.0, first_seconds: float | None = None) -> None:
-        """Train the rest of the epochs; a batch takes `step_seconds`, the very first one `first_seconds`."""
+        """Train the remaining epochs; a batch takes `step_seconds`, the first one `first_seconds`."""
         trainer, progress = self.trainer, self.progress
         progress.on_train_start(trainer, self.module)
         done = trainer.global_step * trainer.accumulate_grad_batches
@@ -110,7 +110,7 @@ def batch() -> Batch:
 
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    """The run whose clock the callback reads: the last in the list."""
+    """The list of runs; the callback reads the clock of the last one."""
     runs: list[Run] = []
     monkeypatch.setattr("alexnet_lab.callbacks.progress.time.monotonic", lambda: runs[-1].seconds)
     return runs
@@ -170,7 +170,7 @@ def test_last_step_within_an_epoch_has_one_line(running: list[Run], capsys: pyte
 def test_metrics_are_fetched_only_for_the_lines_and_twice_for_the_estimate(running: list[Run]) -> None:
     running.append(run := Run(epochs=2, batches=500))
     run.fit(step_seconds=0.01)
-    assert run.metrics.reads == 8 + 2  # of ten lines those at the epochs' ends have Lightning's own metrics
+    assert run.metrics.reads == 8 + 2  # of ten lines, those at the ends of epochs use Lightning's metrics
     assert run.evaluation.reads == 0
 
 

@@ -1,4 +1,4 @@
-"""The weights in the files are those that were measured, and a run that was stopped continues with all of its weights.
+"""The saved weights are those that were evaluated, and a stopped run continues with all of its weights.
 
 Whole runs in this process: two epochs of four steps, the last of four samples, and a validation of three batches.
 """
@@ -60,7 +60,7 @@ OF_THE_SESSION = ("config", "Stopwatch", "Crash", "AskToStop", "TimeIsUp")
 
 
 class Runs:
-    """Runs below one folder, each by its name."""
+    """Runs in one folder, by name."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,7 +84,7 @@ class Runs:
         return folder
 
     def until(self, ended: type[BaseException], name: str, *overrides: str, resume: bool = False) -> str:
-        """The message of the exception with which the run ends."""
+        """The message of the exception that ends the run."""
         with pytest.raises(ended) as caught:
             (self.resume if resume else self.start)(name, *overrides)
         return str(caught.value)
@@ -92,7 +92,7 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """What runs in this process change is undone after the last one."""
+    """Undo global changes made by runs in this process."""
     environment, threads = dict(os.environ), torch.get_num_threads()
     torch.set_num_threads(1)
     yield Runs(tmp_path_factory.mktemp("weights"))
@@ -103,13 +103,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 
 @pytest.fixture(scope="module")
 def averaged(runs: Runs) -> Path:
-    """An undisturbed run with averaged weights."""
+    """An uninterrupted run with averaged weights."""
     return runs.start("averaged", *EMA)
 
 
 @pytest.fixture(scope="module")
 def plain(runs: Runs) -> Path:
-    """An undisturbed run."""
+    """An uninterrupted run."""
     return runs.start("plain")
 
 
@@ -140,7 +140,7 @@ def measured(folder: Path, name: str, split: str) -> dict[str, float]:
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
-    """Where two checkpoints differ, but for what belongs to one session and lightning's count of started batches."""
+    """The differences of two checkpoints, except session data and lightning's count of started batches."""
     if any(name in path for name in OF_THE_SESSION) or "val_loop.batch_progress/total" in path:
         return []
     if isinstance(ours, dict) and isinstance(theirs, dict):
@@ -154,7 +154,7 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
 
 
 def assert_same_end(folder: Path, other: Path) -> None:
-    """Bit by bit: weights, optimizer, schedule, progress and every recorded metric."""
+    """Compare bit for bit: weights, optimizer, schedule, progress and every recorded metric."""
     for name in ("last", "best"):
         assert differences(load(folder, name), load(other, name)) == []
     assert (folder / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
@@ -226,7 +226,7 @@ def test_true_precision_continues_bit_for_bit(runs: Runs) -> None:
 def test_run_stopped_twice_by_max_time_equals_the_uninterrupted_run(
     hook: str, steps: tuple[int, int], plain: Path, runs: Runs
 ) -> None:
-    """A start that is late from its beginning does a step, or the validation that an earlier one was stopped in."""
+    """A start whose time is already up does one step, or the validation in which an earlier start was stopped."""
     name, limit = f"max-time-{hook}", "trainer.max_time=00:00:30:00"
     for start, saved in enumerate(steps):
         reason = runs.until(RunInterrupted, name, limit, at("TimeIsUp", 3, hook), resume=start > 0)

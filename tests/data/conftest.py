@@ -26,7 +26,7 @@ def real_images(system_folder) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small tensors: several threads that wait for each other on a busy machine take a hundred times as long."""
+    """One thread: with small tensors, several threads on a busy machine take a hundred times as long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -43,7 +43,7 @@ def image_tree(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def stores(image_tree, tmp_path_factory) -> dict[str, Path]:
-    """By format, stores of the images of `image_tree`."""
+    """Stores of the images of `image_tree`, by format."""
     folder = tmp_path_factory.mktemp("stores")
     for form in ("uint8", "jpeg"):
         prepare(image_tree, folder / form, name="imagenette", format=form, workers=1)

@@ -1,4 +1,4 @@
-"""Images of every format and mode, each with the pixels that it should come out with. All are 256 x 256."""
+"""Images of every format and mode with their expected pixels. All are 256 x 256."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ class Example:
     pixels: np.ndarray
     """[256, 256, 3], or [256, 256] of a grey one"""
     lossy: bool = False
-    """The pixels are less than 2 grey levels off on average; otherwise they are exact."""
+    """Whether the pixels may differ by up to 2 grey levels on average; otherwise they are exact."""
 
     @property
     def rgb(self) -> np.ndarray:
@@ -36,7 +36,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(rows: np.ndarray, depth: int, colour_type: int, transparent: bytes = b"") -> bytes:
-    """A PNG of raw rows, uint8 [256, bytes], with a tRNS chunk where there is something transparent."""
+    """A PNG of raw rows, uint8 [256, bytes], with a tRNS chunk for transparency."""
     header = struct.pack(">IIBBBBB", SIDE, SIDE, depth, colour_type, 0, 0, 0)
     raw = zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes())
     chunks = [(b"IHDR", header), *([(b"tRNS", transparent)] if transparent else []), (b"IDAT", raw), (b"IEND", b"")]
@@ -48,7 +48,7 @@ def tiff(rows: bytes, bits: tuple[int, ...], photometric: int, extra: int | None
     short, long = 3, 4
     values = struct.pack(f"<{len(bits)}H", *bits)
     place = 8 + len(rows)
-    several = len(bits) > 2  # they do not fit into the entry itself
+    several = len(bits) > 2  # too long for the entry itself
     entries = [
         (256, long, 1, SIDE),
         (257, long, 1, SIDE),
@@ -70,12 +70,12 @@ def _rounded(grey_levels: np.ndarray) -> np.ndarray:
 
 
 def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """uint8, to the nearest; `alpha` [256, 256] in [0, 255]."""
+    """uint8, rounded; `alpha` [256, 256] in [0, 255]."""
     weights = (alpha if pixels.ndim == 2 else alpha[..., None]) / 255
     return _rounded(pixels * weights + WHITE * (1 - weights))
 
 
-# 16 blocks, each of its own colour; an alpha that grows to the right, with columns of 0 and of 255.
+# 16 blocks of different colours; alpha increases to the right, with columns of 0 and 255.
 _random = np.random.default_rng(0)
 PIXELS = np.kron(_random.integers(0, 256, (4, 4, 3), dtype=np.uint8), np.ones((64, 64, 1), np.uint8))
 GREY = PIXELS[..., 0]
@@ -134,7 +134,7 @@ def _opaque() -> dict[str, Example]:
 
 
 def _deep() -> dict[str, Example]:
-    """Of more than 8 bits: scaled, not clipped."""
+    """More than 8 bits: scaled, not clipped."""
     forms = ("PNG", "TIFF", "PPM", "JPEG2000", "IM")
     found = {f"deep.{form}": Example(encoded(deep, form), DEEP_GREY) for form in forms}
     found["big_endian.TIFF"] = Example(encoded(Image.fromarray(DEEP.astype(">u2")), "TIFF"), DEEP_GREY)
@@ -187,7 +187,7 @@ def _transparent() -> dict[str, Example]:
 
 
 def _of_several_frames() -> dict[str, Example]:
-    """The first one counts."""
+    """Several frames: the first one counts."""
     more = {"save_all": True, "append_images": [other, other]}
     opaque = {"save_all": True, "append_images": [other.convert("RGB")]}
     clear = over_white(PIXELS, ALPHA)

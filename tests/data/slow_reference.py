@@ -1,4 +1,4 @@
-"""The written definition of what a sample's pixels are, for one sample at a time, in Python's own numbers and loops.
+"""The reference definition of a sample's pixels, for one sample at a time, with plain Python numbers and loops.
 
 It shares no code with the package.
 """
@@ -33,7 +33,7 @@ def normals(*key):
 
 
 def box(seed, epoch, sample, side=256):
-    """torchvision's RandomResizedCrop.get_params with the sample's own numbers: top, left, height, width."""
+    """torchvision's RandomResizedCrop.get_params with the sample's random numbers: top, left, height, width."""
     numbers = uniforms(seed, epoch, sample, CROP, 22)
     for area_draw, ratio_draw in zip(numbers[:10], numbers[10:20], strict=True):
         area = side * side * (0.08 + 0.92 * area_draw)

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def resumed(folder: Path, state: dict[str, Any], val_size: int, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The warnings when a run is resumed on what is in the folder now."""
+    """The warnings when a run is resumed with the current contents of the folder."""
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         data_in(folder, val_size).load_state_dict(state)

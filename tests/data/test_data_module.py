@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from alexnet_lab.data.synthetic import synthetic
 from alexnet_lab.errors import UserError
 
-# Lightning must find nothing to warn about in loaders that are not torch's.
+# Lightning must not warn about loaders that are not torch's.
 SRUN = "ignore:The `srun` command is available"  # where Slurm is installed
 pytestmark = pytest.mark.filterwarnings("error", "ignore::FutureWarning", "ignore::DeprecationWarning", SRUN)
 
@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 class Net(LightningModule):
-    """A linear classifier that remembers which samples it was given, by kind of step and epoch."""
+    """A linear classifier that records its samples, by kind of step and epoch."""
 
     def __init__(self, inputs=64):
         super().__init__()
@@ -283,7 +283,7 @@ def test_wrong_values_are_reported(changes, message):
 
 
 def stand_in(rank, world_size, accumulate):
-    """As much of a Trainer as the loaders read, for ranks that are not there."""
+    """The part of a Trainer that the loaders read, to simulate ranks."""
     return SimpleNamespace(
         distributed_sampler_kwargs={"rank": rank, "num_replicas": world_size},
         accumulate_grad_batches=accumulate,

@@ -36,7 +36,7 @@ SETTINGS = {
 
 @pytest.fixture
 def bare(monkeypatch, tmp_path):
-    """A machine with neither the data, nor a network, nor apt; returns a folder for the data that is not there yet."""
+    """A machine without the data, a network and apt; returns a folder for the data that does not exist yet."""
     monkeypatch.setattr(files, "SYSTEM_FOLDER", Path("/usr/share/datasets/not-installed"))
     monkeypatch.setattr(files, "MIRRORS", (NOWHERE, NOWHERE))
     monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
@@ -251,7 +251,7 @@ def test_apts_own_error_is_passed_on(bare, monkeypatch, tmp_path):
 
 
 def install(monkeypatch, folder, program, script):
-    """Puts a shell script of that name in front of the system's programs."""
+    """Puts a shell script of that name first on the PATH."""
     programs = folder / "programs"
     programs.mkdir()
     (programs / program).write_text(f"#!/bin/sh\n{script}\n")

@@ -17,7 +17,7 @@ from alexnet_lab.data.sources.samples import find_samples
 from alexnet_lab.data.store.prepare import prepare
 from alexnet_lab.data.store.reading import open_store
 
-# Every suffix here is `.image`: what the files are, their contents say.
+# Every suffix here is `.image`: the contents determine the formats.
 FILES = {
     f"{split}/{name}/{example}.image": EXAMPLES[example].data
     for split in ("train", "val")
@@ -72,7 +72,7 @@ def test_store_training_and_predict_see_the_same_pixels(folder, archive, store) 
     for place in (folder, archive):
         assert np.array_equal(predicted(place, facts), stored)
         seen = pixels_of(place)
-        assert np.abs(seen.astype(int) - stored).max() <= 1  # of a JPEG, by another resize
+        assert np.abs(seen.astype(int) - stored).max() <= 1  # for a JPEG, by a different resize
         for name, image, expected in zip(names, seen, stored, strict=True):
             assert is_jpeg(name) or np.array_equal(image, expected)
     assert np.array_equal(pixels_of(store, transparency=None), stored)
@@ -100,7 +100,7 @@ def test_ignored_files_are_counted_by_prepare_and_training(folder, caplog) -> No
 
 
 def as_before(store: Path, target: Path) -> Path:
-    """The store as it was written before transparency was recorded."""
+    """A store of the version that did not yet record transparency."""
     write(target, {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*.npy")})
     meta = json.loads((store / "meta.json").read_text())
     del meta["transparency"]
@@ -114,7 +114,7 @@ def as_before(store: Path, target: Path) -> Path:
 
 def test_older_store_is_read_and_its_networks_ignore_transparency(folder, store, tmp_path) -> None:
     older = as_before(store, tmp_path / "older")
-    meta = prepare(folder, older, name="imagenette", workers=1)  # left as it is
+    meta = prepare(folder, older, name="imagenette", workers=1)  # unchanged
     assert meta.transparency is None
     facts = module(older, **SETTINGS | WITHOUT_STATISTICS).preprocessing.facts()
     assert "transparency" not in facts

@@ -8,7 +8,7 @@ from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
 
 
 def loader(num_samples=23, batch_size=6, rank=0, world_size=1, accumulate=1, side=2, shuffled=True):
-    rows = np.arange(num_samples)[::-1] + 3  # the split's samples lie backwards, behind three foreign images
+    rows = np.arange(num_samples)[::-1] + 3  # the split's samples are stored in reverse, after three other images
     pixels = np.arange(num_samples + 3, dtype=np.uint8)
     images = np.broadcast_to(pixels[:, None, None, None], (num_samples + 3, 1, side, side)).copy()
     split = Split(images, np.arange(num_samples + 3) * 10, rows)

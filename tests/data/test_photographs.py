@@ -27,7 +27,7 @@ from alexnet_lab.errors import UserError
 
 
 def epoch_of(data, epoch=0, rank=0, world_size=1, start=None):
-    """The epoch's batches on the host, as rank `rank` gets them."""
+    """The epoch's batches of rank `rank`, on the host."""
     data.trainer = SimpleNamespace(
         distributed_sampler_kwargs={"rank": rank, "num_replicas": world_size},
         accumulate_grad_batches=1,
@@ -82,7 +82,7 @@ def test_batches_equal_the_slow_reference(stores, colour, mean):
         for sample, (image, label, drawn) in samples.items():
             assert label == labels[sample]
             assert drawn == first[sample][2]
-            # Of grey levels up to 255; 1e-6 of that range is 2.6e-4.
+            # In grey levels up to 255; 1e-6 of the range is 2.6e-4.
             np.testing.assert_allclose(image.numpy(), expected[sample], atol=1e-4, rtol=0)
             np.testing.assert_allclose(image.numpy(), first[sample][0].numpy(), atol=1e-4, rtol=0)
 

@@ -1,4 +1,4 @@
-"""What the input pipeline asks of the host once its constants are on the device; `meta` takes the place of a GPU."""
+"""The input pipeline does not wait for the host once its constants are on the device; `meta` replaces a GPU."""
 
 from typing import Any
 

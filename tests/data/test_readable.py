@@ -1,4 +1,4 @@
-"""Which image files can be read: their headers before every training, all of each file with `data.unreadable=skip`."""
+"""Unreadable image files: headers are checked before every training, whole files with `data.unreadable=skip`."""
 
 import io
 import logging
@@ -86,7 +86,7 @@ CUT_LATER = {
         (JPEG, False),
         (JPEG + bytes(99), False),
         (JPEG[:-2], True),
-        (encoded(exif=b"Exif\0\0" + JPEG)[:-2] + bytes(99), True),  # the end of a thumbnail is not that of the image
+        (encoded(exif=b"Exif\0\0" + JPEG)[:-2] + bytes(99), True),  # the end of a thumbnail is not the end of the image
         (JPEG[:100], False),
         (b"\xff\xd8\xff", False),
         (PNG, False),
@@ -143,7 +143,7 @@ def test_undecodable_files_are_those_that_training_would_fail_on(files, cache):
 
 
 def decoded(folder, monkeypatch):
-    """The names of the files that are decoded, and the names of those that are unreadable."""
+    """The names of the decoded files, and of the unreadable ones."""
     names = []
     with monkeypatch.context() as patch:
         fault = readable._fault
@@ -185,7 +185,7 @@ def test_headers_are_checked_for_a_limited_time(files, monkeypatch, caplog):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """A tree of images of which three are unreadable: their names, the tree, and one without these files."""
+    """A tree of images with three unreadable files: their names, the tree, and a tree without these files."""
     for name in ("whole", "without"):
         write_tree(tmp_path / name)
     bad = ["train/n01440764/003.JPEG", "train/n02102040/007.JPEG", "val/n03888257/005.JPEG"]
@@ -214,7 +214,7 @@ def same(one, two):
 
 @pytest.mark.parametrize("val_size", [0, 6])
 def test_skipping_files_equals_a_folder_without_them(damaged, cache, caplog, val_size):
-    """The order, the crops and the held-out images of the others are those of a folder without the files."""
+    """Order, crops and held-out images of the other files equal those of a folder without the skipped files."""
     bad, whole, without = damaged
     settings = WITHOUT_STATISTICS | {"val_size": val_size}
     skipping = module(whole, unreadable="skip", **settings)

@@ -32,7 +32,7 @@ def test_zero_padding_equals_the_overhanging_convolution_of_2012() -> None:
         y = conv1(pad(x))
         assert y.shape == (1, 96, 55, 55)
         torch.testing.assert_close(y[..., :54, :54], conv1(x))
-        for i, j in ((54, 54), (54, 10), (20, 54), (0, 0)):  # windows that overhang see the pixels that there are
+        for i, j in ((54, 54), (54, 10), (20, 54), (0, 0)):  # overhanging windows cover only existing pixels
             window = x[0, :, 4 * i : 4 * i + 11, 4 * j : 4 * j + 11]
             kernel = conv1.weight[..., : window.shape[1], : window.shape[2]]
             expected = (kernel * window).sum((1, 2, 3)) + conv1.bias
@@ -40,7 +40,7 @@ def test_zero_padding_equals_the_overhanging_convolution_of_2012() -> None:
 
 
 def two_towers(net: nn.Sequential, x: Tensor) -> Tensor:
-    """The paper's section 3.5: conv2, 4 and 5 read their own tower, conv3 and the linear layers both."""
+    """Section 3.5 of the paper: conv2, 4 and 5 read their own tower; conv3 and the linear layers read both."""
 
     def half(name: str, tower: int) -> tuple[Tensor, Tensor]:
         layer = net.get_submodule(name)

@@ -1,4 +1,4 @@
-"""torchvision's network against torchvision, and the ways to pre-trained weights."""
+"""torchvision's network compared with torchvision, and loading of pre-trained weights."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ FC6 = "classifier.1.weight"
 
 @pytest.fixture(scope="module")
 def twin() -> nn.Module:
-    """torchvision's own, with random weights and few classes."""
+    """torchvision's network, with random weights and few classes."""
     from torchvision.models import alexnet
 
     torch.manual_seed(0)

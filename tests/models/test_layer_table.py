@@ -1,4 +1,4 @@
-"""The layer table as a measuring instrument: what it shows, and that it leaves the network alone."""
+"""The layer table: its contents, and that it does not change the network."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Local response normalisation against the formula, the towers and PyTorch, forward and backward."""
+"""Local response normalisation compared with the formula, separate towers and PyTorch, forward and backward."""
 
 import warnings
 
@@ -87,7 +87,7 @@ def test_lrn_gradient_passes_gradcheck(memory_format: torch.memory_format, size:
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize(("scale", "size"), [(1, 5), (30, 4), (300, 5)])
 def test_lrn_is_as_exact_as_pytorchs(memory_format: torch.memory_format, scale: float, size: int) -> None:
-    """Over several pieces, the last of them incomplete: y and dy/dx against float64 and PyTorch's own."""
+    """Several chunks, the last one incomplete: y and dy/dx compared with float64 and PyTorch."""
     x, grad = (torch.randn(3, 96, 61, 61).contiguous(memory_format=memory_format) for _ in range(2))
     ours, theirs = LocalResponseNorm(size), nn.LocalResponseNorm(size, k=2.0)
     exact = with_gradient(theirs, (scale * x).double(), grad.double())
@@ -95,7 +95,7 @@ def test_lrn_is_as_exact_as_pytorchs(memory_format: torch.memory_format, scale: 
     for mine, other, right in zip(own, peer, exact, strict=True):
         assert (mine - other).abs().max() <= 1e-6 * other.abs().max()
         assert (mine - right).norm() <= 1.001 * (other - right).norm()
-        assert (mine - right).abs().max() <= 1.1 * (other - right).abs().max()  # one number's luck
+        assert (mine - right).abs().max() <= 1.1 * (other - right).abs().max()  # a single value may be lucky
 
 
 def with_gradient(norm: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:

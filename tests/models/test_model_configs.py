@@ -1,4 +1,4 @@
-"""Every `conf/model` file: its keys are the factory's parameters and its values the published ones."""
+"""Every `conf/model` file has the factory's parameters as keys and the published values."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Every network against the published table: shapes, parameters and multiply-accumulates at the published input."""
+"""Every network compared with the published table: shapes, parameters and multiply-accumulates."""
 
 from collections.abc import Callable
 

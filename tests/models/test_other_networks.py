@@ -1,4 +1,4 @@
-"""How the networks without switches start, and the Keras article's padding."""
+"""Initialisation of the networks without switches, and the Keras article's padding."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def fans(layer: nn.Module) -> tuple[int, int]:
 def assert_uniform(values: torch.Tensor, bound: float) -> None:
     values = values.detach()
     assert values.abs().max() <= bound * (1 + 1e-6)
-    error = bound / (3 * values.numel()) ** 0.5  # of the mean; the deviation's is smaller
+    error = bound / (3 * values.numel()) ** 0.5  # standard error of the mean; that of the std is smaller
     assert abs(values.mean()) < 5 * error
     assert values.std() == pytest.approx(bound / 3**0.5, abs=5 * error)
 

@@ -1,4 +1,4 @@
-"""Two processes with a tower each against the same network in one: outputs, gradients, and what each of them holds.
+"""Two processes with a tower each, compared with the same network in one: outputs, gradients and parameters.
 
 The two processes are started once; what they compute is compared here.
 """
@@ -57,7 +57,7 @@ def step(net: nn.Module) -> dict[str, Any]:
 
 
 def one_tower(rank: int, port: int, folder: str) -> None:
-    """What a process does; rank 0 writes down what both have."""
+    """The work of a process; rank 0 saves the results of both."""
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=2)
@@ -80,7 +80,7 @@ def one_tower(rank: int, port: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def towers(script: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What tower 0 and tower 1 found."""
+    """The results of tower 0 and tower 1."""
     folder = tmp_path_factory.mktemp("towers")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

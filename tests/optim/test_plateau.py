@@ -1,4 +1,4 @@
-"""The 2012 schedule: alone against lists of errors, then in runs."""
+"""The 2012 schedule: with lists of errors, then in runs."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def schedule(**settings: Any) -> Plateau2012:
 
 
 def rates(scheduler: Plateau2012, errors: list[float], steps: int = 3) -> list[float]:
-    """The rate of the weights in the epoch after each validation, of which `steps` steps are made."""
+    """The weights' learning rate in the epoch after each validation; each epoch has `steps` steps."""
     found = []
     for error in errors:
         scheduler.validated(error)
@@ -45,7 +45,7 @@ def test_learning_rate_drops_after_three_plateaus_and_the_fourth_ends_the_run() 
     scheduler.validated(0.6)
     assert scheduler.finished
     assert scheduler.optimizer.param_groups[0]["lr"] == pytest.approx(0.0005)
-    assert scheduler.optimizer.param_groups[1]["lr"] == 1.0  # the source's biases
+    assert scheduler.optimizer.param_groups[1]["lr"] == 1.0  # biases of the source
 
 
 def test_gain_up_to_min_delta_is_not_an_improvement() -> None:
@@ -70,7 +70,7 @@ def test_wrong_value_is_refused(wrong: dict[str, Any]) -> None:
         schedule(**wrong)
 
 
-# With SLOW nothing is learned, so every validation after the first is on the plateau.
+# SLOW learns nothing, so every validation after the first is on the plateau.
 STANDING = (
     "model=lenet", "data=synthetic", "data.train_size=64", "data.batch_size=32", "logger=none", "trainer=cpu",
     "trainer.log_every_n_steps=1", "optimizer=sgd_2012", "optimizer.convention=source", "optimizer.momentum=0.0",
@@ -149,7 +149,7 @@ def test_run_continued_after_any_epoch_equals_the_uninterrupted_run_bit_for_bit(
     cut.mkdir()
     train(settings(*LEARNING, "trainer.max_epochs=6"), whole, None, time.time())
     train(settings(*LEARNING, f"trainer.max_epochs={epochs}"), cut, None, time.time())
-    # What the epoch's own validation did to the schedule is in the epoch's checkpoint already.
+    # The epoch's checkpoint already contains the effect of its validation on the schedule.
     saved = content(cut)["optimizer_states"][0]["param_groups"][0]["lr"]
     assert saved == pytest.approx(rate_of_each_step(whole)[3 * epochs])
     train(settings(*LEARNING, "trainer.max_epochs=6"), cut, cut / "checkpoints" / "last.ckpt", time.time())

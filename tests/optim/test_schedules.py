@@ -1,4 +1,4 @@
-"""Each schedule against the list of rates that its definition gives."""
+"""Each schedule compared with the learning rates of its definition."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def optimizer() -> torch.optim.Optimizer:
 
 
 def rates(schedule: Callable[..., LRScheduler], steps: int, steps_per_epoch: int = 1, **settings: float) -> list[float]:
-    """The rate of each of the run's `steps`."""
+    """The learning rate of each of the run's `steps`."""
     sgd = optimizer()
     return rates_of(schedule(sgd, steps_per_epoch, steps, **settings), sgd, steps)
 

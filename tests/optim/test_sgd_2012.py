@@ -1,4 +1,4 @@
-"""The 2012 rule against the paper's two lines in NumPy, and against torch's SGD where the two agree."""
+"""The 2012 rule compared with the paper's rule in NumPy, and with torch's SGD where both agree."""
 
 from collections.abc import Callable, Iterator
 
@@ -26,7 +26,7 @@ def start() -> np.ndarray:
 
 
 def paper(rates: list[float]) -> Iterator[np.ndarray]:
-    """The weights after each step, by the two lines of section 5."""
+    """The weights after each step, by the rule of section 5."""
     w, v = start(), np.zeros((3, 5))
     for eps, g in zip(rates, gradients(), strict=True):
         v = 0.9 * v - 0.0005 * eps * w - eps * g
@@ -39,7 +39,7 @@ def trajectory(
     rates: list[float],
     before: Callable[[Optimizer, float], None] = lambda optimizer, rate: None,
 ) -> Iterator[np.ndarray]:
-    """The weights after each step of an optimizer; `before` sees it and its new rate when the rate changes."""
+    """The weights after each step of an optimizer; `before` is called with it before the learning rate changes."""
     w = nn.Parameter(torch.from_numpy(start()))
     optimizer = make(w)
     for rate, g in zip(rates, gradients(), strict=True):
@@ -130,7 +130,7 @@ def test_convention_sets_learning_rate_and_decay_of_biases(convention, rates, de
 
     assert of("lr") == pytest.approx(rates)
     assert of("weight_decay") == pytest.approx(decays)
-    # A step of zero gradient shows what decays.
+    # A step with zero gradient shows the decay.
     before = [parameter.detach().clone() for parameter in net.parameters()]
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)

@@ -1,4 +1,4 @@
-"""Runs that an older version recorded are understood."""
+"""Runs recorded by older versions can be read."""
 
 from pathlib import Path
 from typing import Any

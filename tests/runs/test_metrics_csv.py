@@ -1,4 +1,4 @@
-"""`metrics.csv`: rows as they were logged, whole after a kill, cut back for a continued run."""
+"""`metrics.csv`: logged rows, valid after a kill, truncated for a continued run."""
 
 from pathlib import Path
 

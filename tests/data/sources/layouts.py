@@ -1,4 +1,4 @@
-"""The layouts that ImageNet is handed around in, built from a few images."""
+"""The usual layouts of ImageNet, built from a few images."""
 
 import io
 import tarfile

@@ -23,7 +23,7 @@ def test_folder_archive_and_pattern_give_the_same_images(folder) -> None:
         images = given_images([str(place)])
         assert [image.path for image in images] == [f"{folder}/{name}" for name in ("a/1.jpg", "a/2.PNG", "b/c/3.jpeg")]
         assert [image.blob.read() for image in images] == [b"a/1.jpg", b"a/2.PNG", b"b/c/3.jpeg"]
-        above = ["c"] if "*" in str(place) else ["b", "c"]  # of a file only its own folder
+        above = ["c"] if "*" in str(place) else ["b", "c"]  # for a file, only its own folder
         assert [[name for name in image.folders if name in "abc"] for image in images] == [["a"], ["a"], above]
 
 

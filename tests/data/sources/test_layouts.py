@@ -1,4 +1,4 @@
-"""Which folders are splits and classes, in folders and in archives alike."""
+"""Recognition of splits and classes in folders and archives."""
 
 import zipfile
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ def pairs(*folders: str) -> list[str]:
 
 @pytest.fixture(params=["folder", "tar", "zip"])
 def found(tmp_path, request):
-    """What is found in a source called `photos` with these images."""
+    """The samples found in a source named `photos` with these images."""
 
     def find(paths: Iterable[str]) -> Samples:
         files = {path: b"\xff\xd8\xff" + path.encode() for path in paths}

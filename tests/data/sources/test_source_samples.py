@@ -27,7 +27,7 @@ IMAGES = {
 
 
 def listed(*sources):
-    """What the samples are, with their bytes instead of the place of these."""
+    """The samples with their bytes instead of the location."""
     samples = find_samples(sources)
     return {
         f"{split}/{sample.wnid}/{sample.name}": sample.blob.read()
@@ -126,7 +126,7 @@ def test_folders_of_an_operating_system_are_not_entered(tmp_path):
     for name in names:
         write(tmp_path, {f"{inside}{name}/a.jpg": b"" for inside in ("", "train/", f"train/{TENCH}/")})
     assert listed(tree(tmp_path, IMAGES)) == IMAGES
-    assert len(find_samples([tmp_path]).remarks) == 1  # on the class that val lacks
+    assert len(find_samples([tmp_path]).remarks) == 1  # about the class that val lacks
 
 
 def test_content_decides_for_unknown_suffixes(tmp_path):
@@ -208,7 +208,7 @@ def test_untrusted_archives_are_refused(tmp_path, bad, message, nested):
 
 
 def pax(key, value):
-    """A member whose extended header states `key` as no library would write it."""
+    """A member whose extended header has a malformed `key`."""
     record = f" {key}={value}\n"
     record = f"{len(record) + 2}{record}".encode()
     return (
@@ -217,7 +217,7 @@ def pax(key, value):
 
 
 def long_names(count):
-    """Headers that each announce the name of the next one."""
+    """A chain of headers, each with the name of the next one."""
     return (member("long", tarfile.GNUTYPE_LONGNAME, size=2).tobuf() + b"a".ljust(512, b"\0")) * count
 
 
@@ -243,7 +243,7 @@ def test_an_archive_whose_header_misleads_is_refused(tmp_path, what, where):
     else:
         write(tmp_path, {"bad.tar": tar_bytes({"train/inner.tar": data}) if where == "nested" else data})
         source = tmp_path / "bad.tar"
-        with pytest.raises(UserError):  # and does not list for ever
+        with pytest.raises(UserError):  # and does not loop
             list(islice(list_files([source]), 100))
     with pytest.raises(UserError, match=r"cannot be trusted|damaged or cut off"):
         find_samples([source])
@@ -287,7 +287,7 @@ def test_unlistable_folder_is_reported(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", folder)
         return scandir(folder)
 
-    monkeypatch.setattr(os, "scandir", refusing)  # root may list everything
+    monkeypatch.setattr(os, "scandir", refusing)  # root can list everything
     with pytest.raises(UserError, match=rf"{closed} cannot be listed \(Permission denied\)"):
         find_samples([tmp_path])
 

@@ -63,7 +63,7 @@ def test_zip64_is_read(tmp_path) -> None:
                 member.write(data)
     data = (tmp_path / "large.zip").read_bytes()
     end = data.index(b"PK\5\6")
-    # The directory's place only in the record of zip64, as in an archive of more than 4 GB.
+    # The directory's offset is only in the zip64 record, as in an archive above 4 GB.
     count, size, place = struct.unpack_from("<HII", data, end + 10)
     record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, place)
     locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)

@@ -49,7 +49,7 @@ def small_images() -> dict[str, bytes]:
 
 @pytest.fixture
 def contents():
-    """The bytes of every file below a folder, by path."""
+    """The bytes of every file in a folder, by path."""
 
     def read(folder: Path) -> dict[str, bytes]:
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

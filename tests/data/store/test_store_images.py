@@ -18,7 +18,7 @@ def reference(image: Image.Image) -> np.ndarray:
 
 
 def gradient(width=400, height=300) -> Image.Image:
-    """Red grows to the right, green downwards."""
+    """Red increases to the right, green downwards."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 255, width)
     pixels[..., 1] = np.linspace(0, 255, height)[:, None]

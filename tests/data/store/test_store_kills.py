@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the same command continues and ends in the same bytes."""
+"""After kill -9 at any moment, the same command continues and produces the same bytes."""
 
 import os
 import random
@@ -47,7 +47,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def start(script, tmp_path):
-    """Begin to prepare a store in a process that kills itself at the `last_call`."""
+    """Prepare a store in a process that kills itself at the `last_call`."""
 
     def begin(source: Path, target: Path, form: str, workers: int, last_call: int) -> subprocess.Popen:
         (tmp_path / "program.py").write_text(PROGRAM)
@@ -98,7 +98,7 @@ def test_kills_at_random_times_end_in_identical_bytes_and_leave_no_process(photo
         process, begin = start(source, target, "uint8", 2, 0), time.monotonic()
         try:
             process.wait(rng.uniform(0, seconds) if kills < 10 else 120)
-            # On a machine whose speed changes the first duration says little; later moments should meet a process.
+            # The first duration is unreliable if the machine's speed changes; later kills should still hit a process.
             seconds = min(seconds, time.monotonic() - begin)
         except subprocess.TimeoutExpired:
             process.kill()

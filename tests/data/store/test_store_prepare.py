@@ -96,7 +96,7 @@ def test_unusual_files_are_converted_to_rgb(tmp_path):
 
 @pytest.fixture
 def damaged(small_images):
-    """Images of which three are unreadable."""
+    """Images, three of them unreadable."""
     images = dict(small_images)
     paths = sorted(images)
     for path, data in ((paths[2], images[paths[2]][:-40]), (paths[5], b"text"), (paths[-1], b"")):
@@ -124,7 +124,7 @@ def test_skipped_files_are_left_out_and_recorded(damaged, tmp_path, contents, fo
     source = tree(tmp_path / "source", images)
     with pytest.raises(UserError, match="on_error=skip"):
         prepare(source, tmp_path / "after", format=form, **QUICK)
-    prepare(source, tmp_path / "after", format=form, on_error="skip", **QUICK)  # goes on
+    prepare(source, tmp_path / "after", format=form, on_error="skip", **QUICK)  # continues
     meta = prepare(source, tmp_path / "store", format=form, on_error="skip", **QUICK)
     assert contents(tmp_path / "after") == contents(tmp_path / "store")
     assert not (tmp_path / "after.unreadable.txt").exists()
@@ -158,7 +158,7 @@ def test_broken_links_and_fifos_are_unreadable_files(small_images, tmp_path):
 
 
 def test_renamed_files_survive_a_power_failure(small_images, tmp_path, monkeypatch):
-    """A file's new name is on the disk when the folder that it stands in is."""
+    """A file's new name is on the disk once its folder is flushed."""
     done, fsync, rename = [], os.fsync, os.rename
     monkeypatch.setattr(os, "fsync", lambda file: (done.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append("renamed"), rename(old, new)))
@@ -286,7 +286,7 @@ def test_too_small_disk_is_reported_before_writing(small_images, tmp_path, monke
 
 def test_full_disk_is_reported_and_the_same_command_continues(small_images, tmp_path, monkeypatch):
     source = tree(tmp_path / "source", small_images)
-    (tmp_path / "store").mkdir()  # an empty folder is no store, and not in the way
+    (tmp_path / "store").mkdir()  # an empty folder is not a store and does not matter
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
         with pytest.raises(UserError, match=r"the disk of .*store\.partial is full"):

@@ -37,7 +37,7 @@ def with_byte(path, place, flipped):
 
 
 def with_meta(store, **changes):
-    """Without a digest, unless it is among the changes, so that the change itself is looked at."""
+    """Change the metadata; without a digest (unless it is among the changes), so that the change itself is checked."""
     changes = {"meta_sha256": ""} | changes
     path = store / META
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -134,7 +134,7 @@ def test_imagenet_sized_store_opens_with_as_many_calls_as_a_small_one(store):
     (store / "train/labels.npy").write_bytes(npy_header("<i8", (count,)) + labels.tobytes())
     with (store / "train/images.npy").open("r+b") as file:
         file.write(npy_header("|u1", (count, 256, 256, 3)))
-        file.truncate(file.tell() + count * IMAGE_BYTES)  # sparse: 252 GB that occupy nothing
+        file.truncate(file.tell() + count * IMAGE_BYTES)  # sparse: 252 GB without disk usage
     checksums = json.loads((store / META).read_text())["checksums"]
     for name in ("train/images.npy", "train/labels.npy"):
         checksums[name] = {"bytes": (store / name).stat().st_size, "blocks": ["0" * 64] * 3755}

@@ -19,7 +19,7 @@ def stream(stores, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
-    """What LitData fetches stays out of the home directory."""
+    """Keep LitData's downloads out of the home directory."""
     if find_spec("litdata"):
         folder = str(tmp_path / "cache")
         monkeypatch.setattr("litdata.utilities.dataset_utilities.get_default_cache_dir", lambda: folder)

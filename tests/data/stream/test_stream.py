@@ -1,4 +1,4 @@
-"""Against the JPEG store that the stream was made of."""
+"""A stream compared with the JPEG store that it was made from."""
 
 import logging
 import shutil
@@ -22,7 +22,7 @@ from alexnet_lab.errors import UserError
 
 @pytest.fixture(params=["folder", "bucket"])
 def place(request, stream):
-    """Read in place, or fetched chunk by chunk as out of a bucket."""
+    """Read in place, or downloaded chunk by chunk like from a bucket."""
     return str(stream) if request.param == "folder" else f"local:{stream}"
 
 

@@ -36,7 +36,7 @@ def write_page(
         "",
         f"Written by `python benchmarks/image_feed.py --source={source} --out={folder}`; its docstring explains",
         f"the comparison. {figures['images']:,} photographs of {source}, 2 workers or threads each, batches of",
-        f"{BATCH_SIZE}; median of {figures['rounds']} alternating rounds, with the lowest and the highest. The ratios are",
+        f"{BATCH_SIZE}; median of {figures['rounds']} alternating rounds, with the lowest and highest. The ratios are",
         "medians over the rounds.",
         "",
         *("| " + " | ".join(row) + " |" for row in table),

@@ -129,7 +129,7 @@ class OptunaSweeper(Sweeper):
             self._compose(example)
         folder = Path(self._config.hydra.sweep.dir).absolute()
         at_once = settings.n_jobs or self._config.hydra.launcher.get("jobs_at_once", 1)
-        search = Search(settings, space, folder, at_once, self._config.resume == "auto" or slurm.restarted())
+        search = Search(settings, space, folder, at_once, self._config.resume == "auto" or slurm.here().restarted)
         OmegaConf.save(self._config, folder / "multirun.yaml")
         if ours:
             ours.take_groups(space.fixed, search.prunes if settings.pruner else None)

@@ -1,9 +1,8 @@
 """Hydra's flags work in any position; other words with dashes are reported with their KEY=VALUE form."""
 
 import pytest
-from hydra._internal.utils import get_args_parser
 
-from alexnet_lab.config.flags import in_front
+from alexnet_lab.config.flags import get_args_parser, in_front
 from alexnet_lab.errors import UserError
 
 NEAREST = {"epochs": "trainer.max_epochs", "e": "trainer.max_epochs", "lr": "optimizer.lr", "run": "run"}

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import get_args_parser  # Hydra has no public name for its argument parser
 
 from alexnet_lab.command_line import quoted
 from alexnet_lab.errors import UserError

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 
-from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
+from alexnet_lab.config.flags import get_args_parser
 from alexnet_lab.errors import UserError
 
 

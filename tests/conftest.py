@@ -24,7 +24,7 @@ from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.launch import slurm
 from alexnet_lab.runs.folders import portable
 
-# Tests run beside each other; several threads that wait for each other on a busy machine take many times as long. Torch
+# Tests run in parallel; several threads that wait for each other on a busy machine take many times as long. Torch
 # reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -8,7 +8,7 @@ from typing import Any
 def calls(function: Callable[[], Any]) -> int:
     """The number of Python and C functions that the second call of `function()` calls.
 
-    Compare with a margin: the interpreter makes calls of its own, to collect garbage for instance.
+    Compare with a margin: the interpreter makes additional calls, for example to collect garbage.
     """
     function()
     count = 0

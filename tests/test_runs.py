@@ -145,7 +145,7 @@ def twenty(script: Any, runs: Path) -> Path:
     return runs / "twenty"
 
 
-# What a run leaves.
+# Files of a run.
 
 
 def test_folder_contains_exactly_the_files_of_the_contract(one: Path) -> None:

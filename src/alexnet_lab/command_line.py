@@ -19,7 +19,7 @@ PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)\Z)[a-z_/][\w/.+-]*", re.IGNO
 
 
 def command(name: str, *overrides: str) -> str:
-    """The line that starts `src/<name>.py` with `overrides`, each as `override` gives it, from the user's folder.
+    """The command line that starts `src/<name>.py` from the user's folder with `overrides`, as returned by `override`.
 
     >>> command("train", override("run", "a, b"))
     python src/train.py 'run="a, b"'

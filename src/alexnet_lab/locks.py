@@ -25,8 +25,8 @@ UNFINISHED, ASIDE = ".writing", ".old"
 def lock(path: Path, what: str) -> AbstractContextManager[Any]:
     """Hold the lock file `path` until the returned lock is closed or this process ends, even by a kill.
 
-    Without flock, the lock is a marker file beside `path`. The next process takes over the marker of a dead process of
-    this machine; of another machine's it cannot see whether it is dead.
+    Without flock, the lock is a marker file next to `path`. The next process takes over the marker of a dead process on
+    this machine; it cannot see whether a process on another machine is dead.
 
     Args:
         what: what is locked, the subject of the message, as in `run first`.
@@ -35,7 +35,7 @@ def lock(path: Path, what: str) -> AbstractContextManager[Any]:
         UserError: another process holds the lock.
         OSError: nothing can be written there.
     """
-    from filelock import FileLock, Timeout  # here, since questions answer sooner without it
+    from filelock import FileLock, Timeout  # not at module level: --help and --cfg do not need it
 
     marker = path.with_name(f"{path.name}{MARKER}")
     if (reason := _no_flock(path.parent)) is None:
@@ -114,7 +114,7 @@ def hold_marker(marker: Path, what: str, seconds: float) -> AbstractContextManag
 def _is_abandoned(record: str) -> bool:
     """Whether the process that wrote `record` has released the lock, or is certainly dead.
 
-    filelock removes such a marker by itself, but only where two names can be exchanged, which NFS, SMB and FUSE refuse.
+    filelock itself removes such a marker, but only if the file system can exchange two names; NFS, SMB and FUSE cannot.
     """
     number, host = _holder(record)
     if record == RELEASED or not number.isdecimal() or host != _host():

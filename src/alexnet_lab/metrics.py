@@ -32,11 +32,11 @@ def sum_of_losses(logits: Tensor, labels: Tensor) -> Tensor:
 class ClassificationMetrics(torchmetrics.Metric):
     """Mean loss and the fraction of samples whose label is among the 1 and the 5 most probable classes.
 
-    Holds sums and integer counts, so that any split over ranks and batches gives the same figures and `count` tells
-    how many samples there were. With fewer than five classes, top-5 is over all of them.
+    Keeps sums and integer counts, so the metrics do not depend on ranks and batches; `count` is the number of samples.
+    With fewer than five classes, top-5 is over all of them.
 
-    The sums stay float64 and int64 when the network that they belong to is converted, as trainer.precision=bf16-true
-    does, and follow it to its device; see `place_of_sums`.
+    The sums stay float64 and int64 if the network is converted, as with trainer.precision=bf16-true, and move to its
+    device; see `place_of_sums`.
     """
 
     full_state_update = False

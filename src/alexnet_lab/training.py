@@ -107,7 +107,7 @@ def train(
     parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers
     parts["trainer.profiler"] = trainer.profiler  # type: ignore[attr-defined]
     _check_parts(settings, trainer, classifier, data, callbacks, parts)
-    # Lightning converts after it has loaded a checkpoint, whose double precision a float32 network would cut off.
+    # Lightning converts only after loading a checkpoint: a float32 network would cut off its double precision.
     trainer.precision_plugin.convert_module(classifier)
 
     if trainer.is_global_zero:
@@ -120,10 +120,10 @@ def train(
             if trainer.is_global_zero:
                 log.info("%s", data.overview(with_test=settings["test_on"] != "none"))
             log_config(trainer.loggers, {**settings, **facts})
-            # Before the callbacks' setup: one that averages the weights keeps its copy where it finds them.
+            # Before the callbacks' setup: a callback that averages the weights keeps its copy on their device.
             classifier.to(trainer.strategy.root_device)
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-            start_note.training_begins(folder)  # also where nothing was left to train
+            start_note.training_begins(folder)  # also if nothing was left to train
             _test(settings, trainer, classifier, data, checkpoints)
         status = "finished"
     except RunPruned as stopped:
@@ -206,7 +206,7 @@ def _end(
 
 
 def _begin(trainer: pl.Trainer, folder: Path, step: int, stop_requested: Callable[[], bool]) -> None:
-    """Nothing is deleted from now on but the rows after `step`, which the continued run writes again."""
+    """From now on nothing is deleted, except the rows after `step`, which the continued run writes again."""
     if stop_requested() and not start_note.training_has_begun(folder):
         raise RunInterrupted("signal")
     start_note.training_begins(folder)
@@ -233,7 +233,7 @@ def _test(
         best = f"epoch {checkpoints.best_epoch + 1} was the best, but its weights have been replaced"
         log.info("testing the last weights%s", f" ({best})" if gone else "")
     if path.exists():
-        # The last weights are also read from the file: callbacks may have exchanged those in memory.
+        # The last weights are also read from the file: callbacks may have replaced those in memory.
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
         trainer.strategy.load_model_state_dict({"state_dict": weights})
     trainer.test(classifier, data, verbose=False)

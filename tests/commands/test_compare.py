@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def compared(composed: Callable[..., Any], folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What the command prints."""
+    """The output of the command."""
 
     def run(*overrides: str) -> str:
         compare(composed("compare", f"runs={folder}", *overrides))

@@ -219,7 +219,7 @@ def composed(line: str, as_typed: Any) -> Any:
     if "-m" in words:
         assert OverridesParser.create().parse_overrides(overrides)
     elif Path(script).stem == "train":
-        assert config.hydra.run.dir  # made of the run's name
+        assert config.hydra.run.dir  # contains the run's name
     return config
 
 

@@ -162,7 +162,7 @@ def test_exception_of_a_users_class_keeps_its_traceback() -> None:
 
 
 def test_exception_of_our_code_called_by_a_library_keeps_its_traceback() -> None:
-    from alexnet_lab.models.table import layer_table  # any function of ours
+    from alexnet_lab.models.table import layer_table  # any function of this project
 
     stopping = of_lightning.LambdaCallback(setup=lambda *_: layer_table(None, 1, 1))  # type: ignore[arg-type]
     error = raised(lambda: stopping.setup(None, None, None))  # type: ignore[arg-type, misc]

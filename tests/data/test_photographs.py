@@ -398,7 +398,7 @@ def test_the_size_of_a_jpeg_is_read_from_its_header(options):
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("kind", [1, 3, 4])  # BYTE, SHORT as the standard has it, LONG
+@pytest.mark.parametrize("kind", [1, 3, 4])  # BYTE, SHORT (the standard), LONG
 def test_orientation_of_any_type_is_applied_as_in_prepare(tmp_path, order, kind):
     value = {1: b"\x06\0\0\0", 3: struct.pack(f"{order}HH", 6, 0), 4: struct.pack(f"{order}I", 6)}[kind]
     entries = struct.pack(f"{order}HHHI", 1, 0x112, kind, 1) + value + bytes(4)

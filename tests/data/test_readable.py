@@ -104,7 +104,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    """A folder of good and bad files, and `images` as the checks take them."""
+    """A folder of readable and unreadable files, and the `images` argument of the checks."""
     folder = tmp_path / "files"
     folder.mkdir()
     for name, data in {**READABLE, **WITHOUT_HEADER, **CUT_LATER}.items():

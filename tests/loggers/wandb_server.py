@@ -119,7 +119,7 @@ def bare_environment(home: Path, **variables: str) -> Iterator[pytest.MonkeyPatc
             patch.setenv(name, value)
         patch.chdir(home)
         end_service()
-        patch.setattr(wandb, "run", None)  # a run whose process died stays there
+        patch.setattr(wandb, "run", None)  # a run whose process has died remains in the list
         yield patch
         end_service()
 

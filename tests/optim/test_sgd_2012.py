@@ -124,7 +124,7 @@ def test_convention_sets_learning_rate_and_decay_of_biases(convention, rates, de
     schedule = step(optimizer, steps_per_epoch=1, total_steps=2, epochs=1)
 
     def of(key: str) -> list[float]:
-        """Of the first weight and the first bias."""
+        """Learning rate and decay of the first weight and the first bias."""
         owner = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
         return [owner[id(net[0].weight)][key], owner[id(net[0].bias)][key]]
 

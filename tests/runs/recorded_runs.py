@@ -28,7 +28,7 @@ def settings(model: str = "lenet", seed: int = 0, lr: float = 0.1, **more: Any) 
 
 
 def rows(top1: float, epochs: int = 3, steps: int = 100, every: int = 50) -> list[dict[str, float]]:
-    """Rows as they are logged, rising to `top1` on the test split; the last validation is below the best one."""
+    """Logged rows that rise to `top1` on the test split; the last validation is below the best one."""
     found: list[dict[str, float]] = []
     for epoch in range(epochs):
         for step in range(every, steps + 1, every):

@@ -196,7 +196,7 @@ def test_unreadable_offline_folder_is_a_failed_run(tmp_path: Path) -> None:
 
 
 class ServedRun:
-    """What `wandb.Api` documents of a run."""
+    """The documented attributes of a run in `wandb.Api`."""
 
     def __init__(self, number: int, state: str) -> None:
         self.name, self.id, self.state, self.url = (

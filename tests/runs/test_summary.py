@@ -1,4 +1,4 @@
-"""The table at the end of a run has the published metrics beside its own, and says where they do not compare."""
+"""The table at the end of a run shows published metrics next to its own, and whether they are comparable."""
 
 import json
 from pathlib import Path

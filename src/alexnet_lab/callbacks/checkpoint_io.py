@@ -1,4 +1,4 @@
-"""Writes checkpoints whole: a kill or a full disk leaves the older one."""
+"""Writes checkpoints atomically: after a kill or on a full disk, the older one is intact."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,10 @@ from alexnet_lab.errors import cannot_be_written
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint to a temporary file, flushes it to disk, and renames it: a kill leaves the older one intact.
+    """Writes a checkpoint to a temporary file, flushes it to disk, and renames it.
 
-    On a full disk the older one stays, too, and RunFailed is raised.
-    `payload` are plain entries added to every checkpoint; lightning's hook for it leaves weights-only ones out.
+    After a kill, the older checkpoint is intact; on a full disk as well, and RunFailed is raised. `payload` contains
+    plain entries that are added to every checkpoint; lightning's hook for this skips weights-only checkpoints.
     """
 
     def __init__(self, payload: Mapping[str, Any]) -> None:
@@ -28,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with files.replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
                 torch.save({**checkpoint, **self._payload}, file)
         except Exception as error:
-            cause = error if isinstance(error, OSError) else error.__context__  # torch raises an error of its own
+            cause = error if isinstance(error, OSError) else error.__context__  # torch raises its own error
             if isinstance(cause, OSError):
                 raise cannot_be_written(path, cause) from error
             raise

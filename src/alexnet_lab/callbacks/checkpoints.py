@@ -25,20 +25,20 @@ log = logging.getLogger(__name__)
 GO_ON, SAVE, TIME_IS_UP, STOP = 0, 1, 2, 3
 REASONS = {TIME_IS_UP: "max_time", STOP: "signal"}
 BEFORE_VALIDATED = ("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start")
-"""Hooks in which a callback may exchange the weights for those that are validated."""
+"""Hooks in which a callback may replace the weights by those to validate."""
 OURS = "alexnet_lab."
 
 
 class Checkpoints(Checkpoint):
     """Keeps `last` and `best` and answers requests to stop; all ranks act at the same optimizer step.
 
-    `last` can be continued bit for bit; `best` holds the weights without the optimizer's state. With `keep` false
-    nothing is written, and stopping is all it does. `stop_requested` returns whether somebody has asked the run to
-    stop. `max_seconds` of training, counted from each start, stop it likewise, but neither before this start has done a
-    step or a validation nor after the last step.
+    `last` can be continued bit for bit; `best` contains the weights without the optimizer's state. With `keep` false,
+    it only stops the run and writes nothing. `stop_requested` returns whether the run was asked to stop. After
+    `max_seconds` of training since this start, the run stops as well, but not before this start has done a step or a
+    validation, and not after the last step.
 
-    As a `Checkpoint`, lightning calls it after everything else has seen the epoch's end. `validated` must be called
-    before every other callback, see there.
+    Lightning calls a `Checkpoint` after all other callbacks at the end of an epoch. `validated` must be called before
+    all other callbacks, see there.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Checkpoints(Checkpoint):
         self._group: Any = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # A group of its own on the host: agreeing must not wait for the GPU.
+        # A separate group on the host: agreeing must not wait for the GPU.
         if trainer.world_size > 1 and self._group is None:
             timeout = getattr(trainer.strategy, "_timeout", None)
             self._group = torch.distributed.new_group(backend="gloo", timeout=timeout)
@@ -132,7 +132,7 @@ class Checkpoints(Checkpoint):
         if trainer.global_step and any(map(averages_nothing_yet, trainer.callbacks)):  # type: ignore[attr-defined]
             log.warning("validated the initial weights, since the average of the weights has not been updated yet")
         metrics = cast(ClassificationMetrics, pl_module.eval_metrics).compute()
-        # Weights without a finite loss end the run, and must not replace good ones before.
+        # Weights with a non-finite loss end the run, and must not replace good ones first.
         if metrics and metrics["top1"] > self.best_top1 and math.isfinite(metrics["loss"]):
             self.best_top1, self.best_epoch = metrics["top1"], trainer.current_epoch
             if self.keep:
@@ -216,7 +216,7 @@ class Checkpoints(Checkpoint):
         return SAVE if self.keep and now - self._saved_at > self._every_seconds else GO_ON
 
     def _agree(self, trainer: pl.Trainer) -> int:
-        """What all ranks do now: the strongest request of any of them."""
+        """The common action of all ranks: the strongest request of any rank."""
         return self.strongest(self._request(trainer))
 
     def strongest(self, request: int) -> int:

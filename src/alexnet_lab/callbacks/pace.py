@@ -102,7 +102,7 @@ class Work:
 
 @dataclass
 class Pace:
-    """The rates of a session so far, without its first steps."""
+    """The speeds of a session so far, without its first steps."""
 
     training: Meter = field(default_factory=Meter)
     evaluation: Meter = field(default_factory=Meter)

@@ -104,7 +104,7 @@ class Progress(pl.Callback):
             self._print_estimate(work, step)
         if tenth > self._tenth or now - self._line_at >= LINE_SECONDS:
             self._tenth, self._line_at = tenth, now
-            if not last_of_epoch and not sys.stderr.isatty():  # else the epoch's line or the bar shows the same
+            if not last_of_epoch and not sys.stderr.isatty():  # otherwise the epoch's line or the bar shows the same
                 before, self._counts = self._counts, self._measure(metrics)
                 _print(self._title, *self._position(work, step), *self._counts.since(before))
 

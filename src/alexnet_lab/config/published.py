@@ -1,32 +1,32 @@
-"""The schema of a recipe: what an experiment says about itself, and the metrics that its source published."""
+"""The schema of a recipe: the description of an experiment, and the published metrics."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Published(BaseModel):
-    """A figure as its source gives it."""
+    """A published metric."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     value: float
     deviation: float | None = None
-    """Standard deviation over the source's runs."""
+    """Standard deviation over the runs of the source."""
     range: tuple[float, float] | None = Field(default=None, strict=False)
-    """Lowest and highest of the source's runs."""
+    """Lowest and highest value over the runs of the source."""
 
 
 class Ablation(BaseModel):
-    """What leaving a part out changed, as the source of the whole gives it."""
+    """The published effect of leaving a part out."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     published: dict[str, float] = {}
-    """Differences of accuracy, fractions of 1, by `top1` and `top5`."""
+    """Changes of `top1` and `top5`, fractions of 1."""
     note: str = ""
 
 
 class Ensemble(BaseModel):
-    """What was published of several networks whose predictions are averaged, in fractions of 1."""
+    """The published accuracy of several averaged networks, in fractions of 1."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -36,14 +36,14 @@ class Ensemble(BaseModel):
 
 
 class Recipe(BaseModel):
-    """What an experiment says about itself, see `conf/experiment`."""
+    """The description of an experiment, see `conf/experiment`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
     source: str
     published: dict[str, Published]
-    """By metric, `test/top1` or, of ten views, `ten_crop/top1`; empty where nothing was published."""
+    """By metric: `test/top1`, or `ten_crop/top1` for ten views; empty if nothing was published."""
     ablations: dict[str, Ablation] = {}
-    """By job of a sweep."""
+    """By job of the ablation sweep."""
     ensembles: list[Ensemble] = []

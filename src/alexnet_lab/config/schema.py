@@ -17,7 +17,7 @@ from alexnet_lab.errors import UserError
 
 
 class Effect(Enum):
-    """What a setting changes; the metadata of its field, see `effect`."""
+    """The effect of a setting on a run; stored in the metadata of its field, see `effect`."""
 
     RESULT = "the result of the run; every setting without another mark"
     SPEED = "where and how fast the run computes"
@@ -85,7 +85,7 @@ class DataSettings(BaseModel):
 
 
 class CallbackSettings(BaseModel):
-    """The callbacks that leave the training as it is; `build.check` checks the group."""
+    """The callbacks that do not influence training; `build.check` checks the group."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -148,7 +148,7 @@ class RunSettings(BaseModel):
 
 
 def effect(key: str) -> Effect:
-    """What the setting `key`, dotted as in `trainer.precision`, changes of a run."""
+    """The effect on a run of the setting `key`, dotted as in `trainer.precision`."""
     field = _field(key)
     return _mark(field) if field else Effect.RESULT
 

@@ -1,6 +1,6 @@
 """Image operations on a whole batch, with separate parameters per sample. Pure functions, on any device.
 
-N images, C channels, H W stored size, S output size. Pixels are floats in [0, 1] where nothing else is said.
+N images, C channels, H W stored size, S output size. Pixels are floats in [0, 1] unless stated otherwise.
 """
 
 from functools import lru_cache

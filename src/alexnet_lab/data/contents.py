@@ -28,7 +28,7 @@ class Contents(NamedTuple):
 
 
 def identity_of(names: Iterable[str]) -> str:
-    """Of files, by their names in order; a file that is replaced under its name is the same."""
+    """The identity of files, by their names in order; replacing a file under its name does not change it."""
     digest = hashlib.blake2b("\n".join(names).encode(errors="surrogateescape"), digest_size=16)
     return f"names:{digest.hexdigest()}"
 

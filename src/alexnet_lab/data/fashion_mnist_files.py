@@ -80,7 +80,7 @@ def prepare(folder: Path) -> None:
         log.info("fetching Fashion-MNIST from %s into %s", source, folder)
         try:
             fetch()
-        # What networks, archives and file systems raise; a ValueError here is a wrong checksum.
+        # Errors of networks, archives and file systems; a ValueError is a wrong checksum.
         except (OSError, http.client.HTTPException, subprocess.SubprocessError, ValueError) as error:
             failures.append(f"{source}: {error}")
         else:
@@ -124,7 +124,7 @@ def _read(path: Path, file: IdxFile) -> NDArray[np.uint8]:
     try:
         contents = _contents(path.read_bytes(), file)
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}. Replace it, or delete it to have it fetched again.") from None
+        raise UserError(f"{path} is damaged: {error}. Replace it, or delete it to download it again.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     return np.frombuffer(contents, np.uint8, offset=file.header_bytes).reshape(file.shape)

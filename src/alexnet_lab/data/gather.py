@@ -1,4 +1,4 @@
-"""From stored images to one tensor: of each image only the window that is used is copied, or decoded into its place.
+"""Copies or decodes the needed window of each stored image into one tensor.
 
 M stored images, N samples, C channels, H W stored size, h w window size.
 """
@@ -28,15 +28,15 @@ class WindowedImages(Protocol):
         """[M, C, H, W]"""
 
     def window(self, row: int, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        """[height, width, C] of image `row`; it may last only until the same thread asks again."""
+        """[height, width, C] of image `row`; valid until the next call of the same thread."""
 
 
 class PixelFile:
-    """Pixels [M, H, W, C] in a file, from `offset` on, of which the rows of a window are read into memory used again.
+    """Pixels [M, H, W, C] in a file, starting at `offset`; the rows of a window are read into a reused buffer.
 
-    A mapped file is a third faster once it has been read through it. But until then, and whenever the file is larger
-    than memory, a fault reads either one page or, on some systems, megabytes around it; and a file that another program
-    cuts short kills the process.
+    A memory-mapped file is a third faster once all of it is in memory. Until then, and if the file is larger than
+    memory, a page fault reads either one page or, on some systems, megabytes around it. If another program truncates a
+    mapped file, the process is killed.
     """
 
     dtype = np.dtype(np.uint8)
@@ -66,9 +66,9 @@ class PixelFile:
 
 
 class Buffers:
-    """Memory for batches, used again when nothing refers to the batch in it: fresh pages cost half as much as copying.
+    """Reuses the memory of released batches: allocating fresh pages would cost half as much time as copying.
 
-    Page-locked memory is torch's affair, which does the same.
+    Torch itself reuses page-locked memory.
     """
 
     def __init__(self, pin_memory: bool) -> None:
@@ -76,7 +76,7 @@ class Buffers:
         self._free: list[NDArray[np.uint8]] = []
 
     def take(self, *shape: int) -> Tensor:
-        """uint8 of `shape`, with any contents; several threads may ask."""
+        """uint8 of `shape`, uninitialised; thread-safe."""
         size = math.prod(shape)
         if self._pin_memory or size == 0:
             return torch.empty(shape, dtype=torch.uint8, pin_memory=self._pin_memory)
@@ -87,7 +87,7 @@ class Buffers:
         if len(memory) < size:
             memory = np.empty(size, np.uint8)
         lent = memory[:size]
-        # The tensor and all that is made of it keep `lent` alive, and not `memory`.
+        # The tensor and its views keep `lent` alive, but not `memory`.
         weakref.finalize(lent, self._free.append, memory).atexit = False
         return torch.from_numpy(lent).view(shape)
 
@@ -102,7 +102,7 @@ def gather(
     """uint8 [N, C, h, w] in channels_last order: the windows of `size` with top and left `corners`, [N, 2]."""
     out = buffers.take(len(rows), *size, images.shape[1])
     target = out.numpy()
-    # NumPy copies the rows of a window without holding Python's lock; the loop itself costs 2 us per image.
+    # NumPy releases the GIL while it copies a window; the loop itself costs 2 us per image.
     for place, (row, (top, left)) in enumerate(zip(rows.tolist(), corners.tolist(), strict=True)):
         target[place] = images.window(row, top, left, *size)
     return out.permute(0, 3, 1, 2)

@@ -19,14 +19,14 @@ from alexnet_lab.data.spec import Batch
 class BatchLoader:
     """Iterates over one rank's micro-batches of an epoch: images uint8 [N, C, H, W], labels and samples int64 [N].
 
-    Lightning takes it as it takes a `DataLoader`: at each epoch's start it sets the epoch of `batch_sampler.sampler`.
-    There is no attribute `sampler` on purpose: Lightning would take one for a sampler that it may replace.
+    Lightning treats it like a `DataLoader`: at the start of each epoch, it sets the epoch of `batch_sampler.sampler`.
+    There is deliberately no attribute `sampler`, because Lightning would replace it.
 
     Args:
-        augmentation: which part of each image is cut out, and what else is drawn; None uses images as they are
-            stored. With it, H and W are those of the window.
-        workers: threads that gather the next batches, one batch each, two batches ahead each; 0 gathers when asked.
-            The batches and their order are the same.
+        augmentation: draws the crop and augmentation of each image, so H and W are those of the window; None uses the
+            stored images unchanged.
+        workers: prefetching threads, each two batches ahead; 0 gathers on demand. The batches and their order do not
+            depend on it.
         pin_memory: gather into page-locked memory, so that copies to a GPU overlap with computation.
     """
 

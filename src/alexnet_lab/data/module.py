@@ -26,20 +26,19 @@ Protocol = Literal["center", "ten_crop"]
 class ImageDataModule(LightningDataModule):
     """Everything before the network. Datasets pass in an object; they do not subclass.
 
-    Rank, number of ranks and accumulation are read from the Trainer when one is attached, else they are 0, 1, 1.
+    Rank, number of ranks and accumulation come from the Trainer; without a Trainer they are 0, 1, 1.
 
     Args:
         dataset: provides the splits and their facts.
-        image_size: side of the square images that the network reads.
+        image_size: side of the network's square input images.
         batch_size: samples per optimizer step, over all ranks and accumulated micro-batches.
         eval_batch_size: samples per evaluation step, over all ranks.
         seed: determines the training order, not the splits.
-        channels_last: memory format of the images that the network reads.
-        augmentation: how training images vary, and which window of the stored images is seen; None: all of them, as
-            they are.
-        pipeline: makes the input pipeline when it is first needed, for which the data must be there; by default the one
-            that normalises by the dataset's `mean` and `std`.
-        workers: threads that gather batches ahead; 0 for data in memory, which is gathered faster than handed over.
+        channels_last: memory format of the network's input images.
+        augmentation: draws the window and the augmentation of training images; None: whole images, unchanged.
+        pipeline: creates the input pipeline at first use, when the data must exist; by default it normalises by the
+            dataset's `mean` and `std`.
+        workers: prefetching threads; 0 for data in memory, for which a thread would cost more than it saves.
 
     Raises:
         UserError: a value is out of range.

@@ -74,11 +74,11 @@ class MeanImage:
 
 
 class InputPipeline:
-    """uint8 [N, C, H, W] to float32 [N, C, S, S]: pixels in [0, 1], less `mean`, over `std`, resized bilinearly.
+    """uint8 [N, C, H, W] to float32 [N, C, S, S]: pixels in [0, 1], minus `mean`, divided by `std`, resized bilinearly.
 
-    Where there are draws, in this order: box and mirror image, rotation and scaling, jitter, the mean, colour noise.
-    A resize differs from torchvision's `Resize` of a PIL image by at most 1.5/255 of the range of grey levels, because
-    PIL rounds to whole ones. An image that is not square is warped, not cropped.
+    With augmentation, the order is: box and mirror image, rotation and scaling, jitter, mean, colour noise. A resize
+    differs from torchvision's `Resize` of a PIL image by at most 1.5/255 of the range of grey levels, because PIL
+    rounds to integers. An image that is not square is warped, not cropped.
 
     Args:
         image_size: S; images that have it already are not resized.

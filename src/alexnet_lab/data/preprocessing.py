@@ -26,14 +26,14 @@ Size = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Preprocessing(BaseModel):
-    """What the data module does with an image, for the checkpoint; and the same for image files.
+    """The preprocessing of the data module, as stored in checkpoints; also applies it to image files.
 
-    Photographs are scaled and cropped as for the store. For a network of small images (no `crop_size`) the centre
-    square is taken, scaled down to 256 x 256 where it is larger, turned grey where the network reads one channel, and
-    resized to the input by the pipeline.
+    Photographs are scaled and cropped as for the store. For a network of small images (no `crop_size`), the centre
+    square is scaled down to at most 256 x 256, converted to grey if the network has one channel, and resized to the
+    input size by the pipeline.
 
-    `transparency`: transparent pixels are composed over that colour first; None in older checkpoints and stores.
-    `crop_size`: the shorter side is resized to `stored_size`, and of its centre square the centre is cropped.
+    `transparency`: the background of transparent pixels; None in older checkpoints and stores.
+    `crop_size`: the shorter side is resized to `stored_size`, then the centre is cropped.
     `mean_image`: float32 [C, crop_size, crop_size] in [0, 1], subtracted instead of `mean`.
     `whole_mean_image`: float32 [C, stored_size, stored_size], of which the part under each crop is subtracted.
     """

@@ -1,12 +1,12 @@
-"""Local response normalisation across channels, with a backward pass of its own.
+"""Local response normalisation across channels, with a custom backward pass.
 
-PyTorch composes it of operations that each read and write whole maps, one of them a three-dimensional pool, and keeps
-several maps for the backward pass. Here only the input is kept, which the ReLU before has kept already. On a CPU a
-piece at a time goes through all operations while it is in the cache, and windows are sums of shifted views. On a GPU
-each pass is one kernel, see `lrn_kernels`.
+PyTorch's version consists of operations that each read and write whole maps, including a three-dimensional pool, and
+saves several maps for the backward pass. This version saves only the input, which the preceding ReLU has saved anyway.
+On a CPU, chunks go through all operations while they are in the cache, and window sums are sums of shifted views. On a
+GPU, each pass is one kernel, see `lrn_kernels`.
 
-Shapes: N images, C channels, H W height and width. A row is a run of the c = C / groups channels that see each other:
-[R, c, I], with I = H * W positions side by side in contiguous maps and I = 1 in channels_last ones.
+Shapes: N images, C channels, H W height and width. A row contains the c = C / groups channels of a group: [R, c, I],
+with I = H * W adjacent positions in contiguous maps and I = 1 in channels_last maps.
 """
 
 from collections.abc import Iterator
@@ -34,13 +34,13 @@ class _Constants(NamedTuple):
 
 
 def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int = 1) -> Tensor:
-    """x / (k + alpha / size * sum of x^2 over `size` neighbouring channels)^beta, each group of channels by itself.
+    """x / (k + alpha / size * sum of x^2 over `size` neighbouring channels)^beta, separately for each channel group.
 
     x: float [N, C, H, W] of any memory format, groups divides C, N may be 0. The result has x's shape, dtype and
-    format; half precision is computed in float32, whose digits k + alpha * x^2 needs. Channels outside a group count
-    as 0. An even window has one channel more on the lower side, as in PyTorch.
+    format; half precision is computed in float32, because k + alpha * x^2 needs its precision. Channels outside a group
+    count as 0. An even window has one more channel on the lower side, as in PyTorch.
 
-    torch.compile, torch.export and ONNX see PyTorch's operations, and so does a second derivative.
+    torch.compile, torch.export, ONNX and second derivatives use PyTorch's operations.
     """
     constants = _Constants(size, alpha, beta, k, groups)
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
@@ -52,11 +52,11 @@ class LocalResponseNorm(nn.Module):
     """Local response normalisation over neighbouring channels, [N, C, H, W] -> [N, C, H, W].
 
     `alpha` follows the convention of PyTorch, Caffe and the 2012 source: it is divided by `size`. The paper's formula
-    does not divide, so its letter (alpha 1e-4, n 5) is alpha=5e-4 here. The defaults are the constants of the source's
-    configuration that produced the paper's numbers (layers-145); Caffe has k=1.
+    does not divide, so its constants (alpha 1e-4, n 5) mean alpha=5e-4 here. The defaults are the constants of the
+    source's configuration that produced the paper's numbers (layers-145); Caffe has k=1.
 
-    `groups`: the towers, each normalised by itself, as the source does. With one group over the same 96 channels, the
-    channels next to the border (46-49) get other values.
+    `groups`: the towers, normalised separately, as in the source. A single group over the same 96 channels would change
+    the channels next to the border (46-49).
 
     Source: paper, section 3.3; computerhistory/AlexNet-Source-Code, layers-145.
     """
@@ -121,7 +121,7 @@ class _LocalResponseNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """g s^-beta - 2 alpha beta / size x (sum of g x s^(-beta - 1)), with s = k + alpha / size (sum of x^2).
 
-        The second sum is over the channels whose windows hold this one.
+        The second sum is over the channels whose windows contain this one.
         """
         (x,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself will be differentiated
@@ -143,11 +143,10 @@ class _LocalResponseNorm(torch.autograd.Function):
 
 
 class _Workspace:
-    """Buffers for a piece of r rows, used again for each: memory that stays in the cache.
+    """Buffers for a chunk of r rows, reused for every chunk, so that they stay in the cache.
 
-    In `terms` each row's channels follow as many zeros as a window reaches back. A window's sum over the channels
-    is then a sum of shifted views of the flat buffer: a window that leaves its row meets the zeros before it, or those
-    before the next.
+    In `terms`, the channels of each row are preceded by zeros, as many as a window reaches back. The sum over a window
+    is then a sum of shifted views of the flat buffer: a window that leaves its row reads zeros.
     """
 
     def __init__(self, x: Tensor, constants: _Constants) -> None:

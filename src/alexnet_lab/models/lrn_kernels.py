@@ -102,7 +102,7 @@ def _backward(
     tile: tl.constexpr,
     width: tl.constexpr,
 ):
-    """g s^-beta - 2 beta weight x (sum of g x s^(-beta - 1) over the channels whose windows hold this one)"""
+    """g s^-beta - 2 beta weight x (sum of g x s^(-beta - 1) over the channels whose windows contain this one)"""
     address, channel, exists = _tile(pixels, side, image_stride, channel_stride, pixel_stride, channels, tile, width)
     scale = _scale(x, address, channel, exists, channel_stride, channels, weight, k, before, after)
     value = _load(x, address, channel, exists, 0, channel_stride, channels)

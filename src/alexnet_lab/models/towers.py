@@ -1,6 +1,6 @@
-"""A network of two towers cut in two: each of two processes holds one tower, half of every layer's outputs.
+"""A two-tower network split over two processes: each has one tower, half of every layer's outputs.
 
-    layer   input of a process                     holds
+    layer   input of a process                     outputs
     conv1   the images, the same in both           48 of 96 filters
     conv2   its own 48 maps                        128 of 256
     conv3   both towers' 256 maps, joined          192 of 384
@@ -10,8 +10,8 @@
     fc7     both towers' 4096, joined              2048 of 4096
     fc8     both towers' 4096, joined              half of the classes, tower 0 the odd one
 
-The towers' logits are joined for the softmax. Each layer is cut along its outputs, dimension 0 of weight and bias
-alike, so a tower's part of any tensor is its half of the rows.
+The towers' logits are joined for the softmax. Each layer is split along its outputs, dimension 0 of weight and bias,
+so a tower's part of any tensor is its half of the rows.
 
 Source: paper, sections 3.2 and 3.5, figure 2: layers read across the towers in conv3, fc6, fc7 and fc8 only.
 
@@ -45,9 +45,9 @@ def has_towers(net: nn.Module) -> bool:
 def keep_tower(net: nn.Module, tower: int) -> nn.Sequential:
     """Keep only tower 0 or 1 of `net`, which is split and must not be used afterwards.
 
-    It takes the whole images [N, channels, S, S] and returns the logits of all classes [N, K], the same in both
-    processes, which must call it together: the default process group has one process for each tower. Layers keep their
-    names. Backward expects the same loss in both, and gives each the gradient of that one loss.
+    The result maps whole images [N, channels, S, S] to the logits of all classes [N, K], the same in both processes.
+    Calls are collective over the default process group, which has one process per tower. Layers keep their names.
+    Backward expects the same loss in both processes and computes the gradient of this single loss.
     """
     assert has_towers(net)
     rows: OrderedDict[str, nn.Module] = OrderedDict()
@@ -92,7 +92,7 @@ class Join(nn.Module):
     """The channels of both towers, concatenated: [N, C / 2, ...] -> [N, C, ...], for a layer that reads both."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # With the channels last a tower's maps are one block, and a channels_last map is not copied for that.
+        # With the channels last, a tower's maps are contiguous, and channels_last maps need no copy.
         joined: Tensor = _Exchange.apply(x.movedim(1, -1).contiguous(), False)
         return joined.movedim(-1, 1)
 
@@ -113,8 +113,8 @@ class JoinLogits(nn.Module):
 class _Exchange(torch.autograd.Function):
     """Concatenates the towers' tensors along the last dimension.
 
-    What follows is computed from the result by each tower in part, and the gradients of the parts are added; or
-    (`repeated`) by both alike, as the loss is, and then it counts once.
+    Normally, each tower computes a part of what follows, and the gradients of the parts are added. With `repeated`,
+    both towers compute the same (the loss), and the gradient counts once.
     """
 
     @staticmethod

@@ -14,11 +14,11 @@ from alexnet_lab.models.towers import TOWERS, has_towers, is_tower, keep_tower, 
 
 
 class TwoTowers(DDPStrategy):
-    """Cuts the module's `net` in two (see `towers`); both processes see the same batches and no gradient is averaged.
+    """Splits the module's `net` (see `towers`); both processes use the same batches, and gradients are not averaged.
 
-    Processes are started and found as DDP's are. The network is initialised whole and then cut, so that its weights are
-    those of a single process with the same seed. Checkpoints are those of the whole network, with the optimizer's
-    state, whose tensors must have the shape of their parameter or none.
+    Processes are started as for DDP. The whole network is initialised and then split, so its weights equal those of a
+    single process with the same seed. Checkpoints contain the whole network and the optimizer's state, whose tensors
+    must have the shape of their parameter or be scalars.
 
     Source: paper, sections 3.2 and 3.5.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 from alexnet_lab.data.imagenet_classes import imagenet_classes
 
 Images = Mapping[str, bytes]
-"""By `split/wnid/name`; validation images are called `ILSVRC2012_val_00000001.JPEG` and so on."""
+"""The images by `split/wnid/name`; validation images are named `ILSVRC2012_val_00000001.JPEG` and so on."""
 
 
 def tar_bytes(files: Mapping[str, bytes]) -> bytes:

@@ -234,7 +234,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 @pytest.mark.parametrize("where", ["outside", "nested", "development kit"])
-def test_an_archive_whose_header_misleads_is_refused(tmp_path, what, where):
+def test_archive_with_a_misleading_header_is_refused(tmp_path, what, where):
     good = tar_bytes({f"train/{TENCH}/good.JPEG": b"good"})[:1024]
     data = good + HOSTILE[what] + bytes(10240)
     if where == "development kit":

@@ -1,9 +1,9 @@
 """Finds the splits and classes in the folders of a source. Ambiguous layouts are refused.
 
-Classes are the folders directly in a split, as with torchvision's ImageFolder; images at any depth below belong to
-them. A source without splits is one split, `train`, with the top folders as its classes; where the only top folder
-has folders in it, as `flowers/` in many archives, those are the classes. Top folders that all have folders of the same
-names may be splits under other names, and are refused.
+Classes are the top folders of a split, as in torchvision's ImageFolder; their images may be at any depth. A source
+without splits is a single split, `train`, whose classes are the top folders. If the only top folder contains folders,
+such as `flowers/` in many archives, those are the classes. Top folders that all contain folders of the same names may
+be splits under other names, and are refused.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""From files to labelled samples: the same list, in the same order, for every layout of the images.
+"""Turns files into labelled samples: the same list, in the same order, for every layout of the images.
 
 | layout | recognised by |
 |---|---|
@@ -7,7 +7,7 @@
 | Kaggle's | `ILSVRC/Data/CLS-LOC/{train/<class>,val}/*`, `LOC_val_solution.csv` |
 | plain | `<class>/*` or `<name>/<class>/*`, only when there are no splits: all of it is `train` |
 
-An archive is read as the folder that it would unpack to. Images below a class may be in further folders.
+An archive is read like its unpacked folder. Images of a class may be in subfolders.
 """
 
 import hashlib
@@ -68,12 +68,12 @@ class Samples:
 
 
 def find_samples(sources: Sequence[Path], option: str = "source") -> Samples:
-    """What is below folders and in archives, see the module's table; messages name the `option` that gave them.
+    """The samples in folders and archives, see the module's table; `option` is named in messages.
 
     Raises:
-        NoTrainingImages: there are no images at all.
-        UserError: two files are the same sample, a folder could be a split or a class, a class is unknown to `train` or
-            not named in UTF-8, or a part of ImageNet is missing; or see `list_files` and `find_layout`.
+        NoTrainingImages: there are no images.
+        UserError: two files are the same sample, a folder could be a split or a class, `train` lacks a class, a class
+            name is not UTF-8, or a part of ImageNet is missing; or see `list_files` and `find_layout`.
     """
     images: list[Listed] = []
     labels: list[Listed] = []

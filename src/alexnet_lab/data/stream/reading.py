@@ -1,8 +1,8 @@
-"""A stream as a source of images: chunk after chunk through LitData's `StreamingDataset`.
+"""A stream as a source of images, read in chunks through LitData's `StreamingDataset`.
 
-Only its access by number is used. Its own iteration gives each rank chunks of its own, which drops samples where they
-do not come out even. Here the order is ours, see `EpochOrder`: every sample comes exactly once for any number of ranks,
-and a run is taken up again at any step.
+Only its access by index is used. Its own iteration gives each rank separate chunks and drops samples that cannot be
+divided evenly. Our order (see `EpochOrder`) yields every sample exactly once for any number of ranks, and a run can be
+continued at any step.
 """
 
 from collections import OrderedDict
@@ -81,8 +81,8 @@ class StreamSource:
 class StreamedImages:
     """The images of a split, `WindowedImages` for several threads.
 
-    Quick when they are asked for chunk after chunk. The first rank on a machine to need a chunk fetches it into
-    LitData's folder, where all read it; they all read all chunks, as each global batch is dealt out to all ranks.
+    Fast if accessed chunk by chunk. The first rank on a machine that needs a chunk downloads it into LitData's folder,
+    where all ranks read it. All ranks read all chunks, because each global batch is divided among all ranks.
     """
 
     dtype = np.dtype(np.uint8)

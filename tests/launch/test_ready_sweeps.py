@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -32,9 +34,8 @@ def test_every_job_of_a_ready_sweep_composes(path: Path, settings: Settings) -> 
     else:
         values = [[f"{key}={value}" for value in str(text).split(",")] for key, text in found["params"].items()]
         jobs = [list(job) for job in itertools.product(*values)]
-    choice = [] if "sampler" in found else [f"sweep={path.stem}"]  # Optuna is an extra
     for job in jobs:
-        assert settings(*choice, *job)["model"]
+        assert settings(f"sweep={path.stem}", *job)["model"]
 
 
 def test_all_networks_are_all(settings: Settings) -> None:
@@ -45,4 +46,17 @@ def test_all_networks_are_all(settings: Settings) -> None:
 def test_hydra_finds_the_launcher_and_the_sweeper_without_an_install() -> None:
     names = set(Plugins.instance().class_name_to_class)
     ours = "hydra_plugins.alexnet_lab_launcher"
-    assert {f"{ours}.launcher.ProcessLauncher", f"{ours}.sweeper.JobsSweeper"} <= names
+    assert {f"{ours}.launcher.ProcessLauncher", f"{ours}.sweeper.JobsSweeper", f"{ours}.sweeper.OptunaSweeper"} <= names
+
+
+def test_configurations_of_the_former_sweeper_do_not_replace_ours(settings: Settings) -> None:
+    store = ConfigStore.instance()
+    for group, name in (("hydra/sweeper", "optuna"), ("hydra/sweeper/sampler", "tpe")):
+        store.store(group=group, name=name, node={"defaults": [{"sampler": "tpe"}]}, provider="optuna_sweeper")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["sweep=optuna_search", "run=test"], return_hydra_config=True)
+    found = config.hydra.sweeper
+    assert (found._target_.rpartition(".")[2], found.sampler._target_, found.n_jobs) == (
+        *("OptunaSweeper", "optuna.samplers.TPESampler"),
+        None,
+    )

@@ -40,16 +40,18 @@ def show(folder: Path, study: "optuna.Study", trials: "Sequence[FrozenTrial]", o
         state, color = STATES[one.state.name]
         epochs = f"{one.last_step + 1}" if one.last_step is not None else ""
         value = f"{one.value:.4f}" if one.value is not None else ""
-        params = " ".join(f"{key}={value}" for key, value in one.params.items())
-        table.add_row(str(one.number), f"[{color}]{state}[/]", epochs, value, Text(params))
+        table.add_row(str(one.number), f"[{color}]{state}[/]", epochs, value, Text(_values(one)))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
+    lines = [f"compare with: {command('compare', override('runs', from_here(folder)))}"]
     if any(one.state.name == "COMPLETE" for one in study.get_trials(deepcopy=False)):
         best = study.best_trial
         found = {"name": "optuna", "best_trial": best.number, "best_params": best.params, "best_value": best.value}
         files.write(folder / RESULTS, OmegaConf.to_yaml(OmegaConf.create(found)))
-        params = " ".join(f"{key}={value}" for key, value in best.params.items())
-        line = f"best: trial {best.number}, val/top1 {best.value:.4f}: {params}"
+        lines.insert(0, f"best: trial {best.number}, val/top1 {best.value:.4f}: {_values(best)}")
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    line = f"compare with: {command('compare', override('runs', from_here(folder)))}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _values(trial: "FrozenTrial") -> str:
+    return " ".join(f"{key}={value}" for key, value in trial.params.items())

@@ -50,7 +50,6 @@ LIGHT = (
     "runs.metric_rows",
     "runs.result_file",
     "runs.run",
-    "runs.start_note",
 )
 HEAVY = ("torch", "torchvision", "torchmetrics", "lightning", "pydantic", "numpy", "wandb", "rich", "PIL", "optuna")
 MOST_LINES = 250

@@ -35,7 +35,7 @@ from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import RunFailed, RunInterrupted, RunPruned
 from alexnet_lab.loggers.others import finish_loggers, log_config
 from alexnet_lab.models.two_towers import TwoTowers
-from alexnet_lab.runs import failure, folders, metric_rows, result_file, run_facts, start_note
+from alexnet_lab.runs import folders, metric_rows, result_file, run_facts
 from alexnet_lab.runs.checkpoint import steps_done
 from alexnet_lab.runs.left_out import leave_out_unreadable
 from alexnet_lab.runs.metrics_csv import make_loggers
@@ -86,7 +86,7 @@ def train(
         data.prepare_data()
 
     def begun() -> bool:
-        return start_note.training_has_begun(folder)
+        return folders.training_has_begun(folder)
 
     def remedies() -> str:
         return TRAINING_REMEDIES.format(twice=2 * trainer.accumulate_grad_batches)
@@ -94,7 +94,7 @@ def train(
     def record_failure(error: BaseException) -> None:
         if not isinstance(error, RunInterrupted):
             reason = explained(blamed(error, parts, begun()), RunFailed, remedies())
-            failure.record_failure(folder, reason, **_figures(folder, stopwatch, checkpoints), **facts)
+            result_file.record_failure(folder, reason, **_figures(folder, stopwatch, checkpoints), **facts)
 
     first = pl.callbacks.LambdaCallback(
         on_train_start=lambda trainer, _: _begin(trainer, folder, step, stop_requested),
@@ -123,11 +123,11 @@ def train(
             # Before the callbacks' setup: a callback that averages the weights keeps its copy on their device.
             classifier.to(trainer.strategy.root_device)
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-            start_note.training_begins(folder)  # also if nothing was left to train
+            folders.training_begins(folder)  # also if nothing was left to train
             _test(settings, trainer, classifier, data, checkpoints)
         status = "finished"
     except RunPruned as stopped:
-        start_note.training_begins(folder)
+        folders.training_begins(folder)
         status, reason = "pruned", str(stopped)
     except RunInterrupted as stopped:
         status, reason = "interrupted", str(stopped)
@@ -207,9 +207,9 @@ def _end(
 
 def _begin(trainer: pl.Trainer, folder: Path, step: int, stop_requested: Callable[[], bool]) -> None:
     """From now on nothing is deleted, except the rows after `step`, which the continued run writes again."""
-    if stop_requested() and not start_note.training_has_begun(folder):
+    if stop_requested() and not folders.training_has_begun(folder):
         raise RunInterrupted("signal")
-    start_note.training_begins(folder)
+    folders.training_begins(folder)
     if trainer.is_global_zero:
         result_file.reserve(folder / folders.RESULT)
         metric_rows.truncate(folder / folders.METRICS, step)

@@ -16,7 +16,7 @@ import pytest
 from alexnet_lab.errors import INTERRUPTED
 from alexnet_lab.launch import ranks, stopping
 from alexnet_lab.launch.ranks import run_ranks
-from alexnet_lab.runs import failure, start_note
+from alexnet_lab.runs import folders, result_file
 
 SOURCE = str(Path(ranks.__file__).parents[2])
 
@@ -113,7 +113,7 @@ def test_what_a_rank_recorded_itself_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("followed", [False, True])
 def test_kill_replaces_only_a_reason_that_followed_from_it(followed: bool, tmp_path: Path) -> None:
-    error = f"{failure.PEER_GONE}: Connection closed by peer" if followed else "a.jpg cannot be read"
+    error = f"{result_file.PEER_GONE}: Connection closed by peer" if followed else "a.jpg cannot be read"
     (tmp_path / "result.json").write_text(json.dumps({"status": "failed", "error": error, "rank": 1}))
     abort = "os.kill(os.getpid(), signal.SIGABRT) if rank == 0 else time.sleep(60)"  # as NCCL ends the other ranks
     assert run_ranks(program(abort), tmp_path, 2) == -signal.SIGABRT
@@ -121,7 +121,7 @@ def test_kill_replaces_only_a_reason_that_followed_from_it(followed: bool, tmp_p
 
 
 def test_users_error_before_training_leaves_no_result(tmp_path: Path) -> None:
-    (tmp_path / start_note.NOTE).touch()
+    (tmp_path / folders.NOTE).touch()
     assert run_ranks(program("sys.exit(2)"), tmp_path, 2) == 2
     assert not (tmp_path / "result.json").exists()
 
@@ -194,7 +194,7 @@ def test_run_stopped_before_a_rank_could_answer_is_interrupted_and_not_failed(tm
 
 
 def test_request_before_training_ends_ranks_that_do_not_answer_and_records_nothing(tmp_path: Path) -> None:
-    (tmp_path / start_note.NOTE).touch()
+    (tmp_path / folders.NOTE).touch()
     process = parent_of("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nREADY\ntime.sleep(60)", tmp_path)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == INTERRUPTED

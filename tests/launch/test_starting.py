@@ -11,7 +11,7 @@ from alexnet_lab import files
 from alexnet_lab.errors import FAILED, INTERRUPTED, USER_ERROR, UserError
 from alexnet_lab.launch import ending, ownership, running, starting
 from alexnet_lab.launch.planning import Plan
-from alexnet_lab.runs import failure, folders, result_file, start_note
+from alexnet_lab.runs import folders, result_file
 
 SETTINGS = {"run": "mine", "seed": 1}
 
@@ -28,7 +28,7 @@ def own(folder: Path, error: Exception, begins: bool, continues: bool = False) -
         if not continues:
             (folder / folders.LEFT_OUT).write_text("[]")
         if begins:
-            start_note.training_begins(folder)
+            folders.training_begins(folder)
         return ending.fail(folder, error)
 
     return running._own(Plan(folder, SETTINGS, continues), run)
@@ -86,7 +86,7 @@ def test_resumed_run_that_fails_after_training_has_begun_does_not_get_back_its_o
 def test_start_that_was_killed_before_training_is_undone_by_the_next_one(finished: Path) -> None:
     before = contents(finished)
     starting.prepare(finished, {"run": "mine", "seed": 7}, continues=True)
-    assert not start_note.training_has_begun(finished)
+    assert not folders.training_has_begun(finished)
     assert result_file.read_end(finished / folders.RESULT) == result_file.NO_END
     own(finished, UserError("there is no data"), begins=False, continues=True)
     assert contents(finished) == before | {"metrics.csv": "epoch,step\n"}
@@ -164,7 +164,7 @@ def test_start_that_another_rank_refuses_after_training_has_begun_is_kept_as_fai
 def test_lost_connection_waits_for_the_reason_of_the_rank_that_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failure, "OTHERS_SECONDS", 0.1)
+    monkeypatch.setattr(result_file, "OTHERS_SECONDS", 0.1)
     lost = RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:1234. GLHF!")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert ending.fail(tmp_path, lost) == FAILED

@@ -14,7 +14,7 @@ import pytest
 from alexnet_lab.errors import INTERRUPTED
 from alexnet_lab.launch import slurm, stopping
 from alexnet_lab.launch.stopping import STOP_SIGNALS, StopRequests
-from alexnet_lab.runs import start_note
+from alexnet_lab.runs import folders
 
 SOURCE = str(Path(stopping.__file__).parents[2])
 
@@ -84,7 +84,7 @@ def test_ignored_signals_stay_ignored() -> None:
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_request_ends_a_start_at_once_and_a_training_when_it_asks(begun: bool, tmp_path: Path) -> None:
-    note = tmp_path / start_note.NOTE
+    note = tmp_path / folders.NOTE
     if not begun:
         note.touch()
 

@@ -18,8 +18,8 @@ from typing import Any
 from alexnet_lab.command_line import command, from_here, override
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, UserError
 from alexnet_lab.launch import starting
-from alexnet_lab.runs import folders, result_file, start_note
-from alexnet_lab.runs.failure import PEER_GONE, failure_of, record_failure, status_after
+from alexnet_lab.runs import folders, result_file
+from alexnet_lab.runs.result_file import PEER_GONE, failure_of, record_failure, status_after
 
 FILE_ONLY = {"file_only": True}
 """For a log entry that the terminal does not show, since `report` prints it there."""
@@ -68,7 +68,7 @@ def conclude(folder: Path, status: int, rank: int | None = None) -> int:
     `rank` is that of one rank of torchrun or srun: rank 0 owns the folder, and the rank that recorded a failure reports
     it. None owns all ranks. Returns the command's exit status.
     """
-    if status in (USER_ERROR, INTERRUPTED) and not start_note.training_has_begun(folder):
+    if status in (USER_ERROR, INTERRUPTED) and not folders.training_has_begun(folder):
         if status == INTERRUPTED:
             if not rank:
                 print("interrupted before the training began", file=sys.stderr, flush=True)
@@ -99,7 +99,7 @@ def record_end(folder: Path, failure: Failure, stop_requested: bool) -> int:
     result = result_file.read_result(folder / folders.RESULT)
     if result and result["status"] == "finished":  # a process may still fail when the work is done
         return FINISHED
-    if not start_note.training_has_begun(folder):
+    if not folders.training_has_begun(folder):
         if failure.status == USER_ERROR or (result and result["status"] == "refused"):
             return USER_ERROR
         if stop_requested:
@@ -195,7 +195,7 @@ def watching_other_ranks(folder: Path, rank: int) -> Iterator[None]:
 
 def end_at_once(folder: Path) -> None:
     """In a thread of the process that trains: at the second request to stop, end without saving."""
-    begun = start_note.training_has_begun(folder)
+    begun = folders.training_has_begun(folder)
     result = result_file.read_result(folder / folders.RESULT) or {}
     if begun and not result:
         write(folder, "interrupted", error=None, reason="signal")

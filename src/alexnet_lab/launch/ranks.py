@@ -16,7 +16,7 @@ from alexnet_lab.errors import FINISHED, INTERRUPTED
 from alexnet_lab.launch import ending, environment, slurm
 from alexnet_lab.launch.ending import Failure, how_it_ended
 from alexnet_lab.launch.stopping import StopRequests, print_first_request
-from alexnet_lab.runs import start_note
+from alexnet_lab.runs import folders
 
 NOTICE_SECONDS = 2.0  # the other ranks may notice by themselves that one is gone
 GRACE_SECONDS = 10.0  # a rank that cannot continue without the others has nothing to save
@@ -80,7 +80,7 @@ def _watch(processes: Sequence[subprocess.Popen[Any]], folder: Path, stop: StopR
         if failed:
             _, rank, code = failed[0]
             return Failure(rank, code, how_it_ended(code))
-        if None not in codes or (stop.requested and not start_note.training_has_begun(folder)):
+        if None not in codes or (stop.requested and not folders.training_has_begun(folder)):
             interrupted = INTERRUPTED in codes or None in codes
             return Failure(0, INTERRUPTED, how_it_ended(INTERRUPTED)) if interrupted else None
         if time.monotonic() >= look_at:

@@ -1,4 +1,4 @@
-"""The start of a run in its folder, and how it is undone: by a note, see `alexnet_lab.runs.start_note`.
+"""The start of a run in its folder, and how it is undone: by a note, see `alexnet_lab.runs.folders`.
 
 A start makes the note and puts the record of an earlier start aside. Every rank removes the note as its training
 begins; from then on nothing of the run is deleted. A user's error before that leaves the folder as it was. Undoing a
@@ -19,7 +19,7 @@ from alexnet_lab import files, machine
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import ownership
 from alexnet_lab.runs import folders, result_file
-from alexnet_lab.runs.start_note import CONFIG_BEFORE, NOTE, RESULT_BEFORE, training_begins
+from alexnet_lab.runs.folders import CONFIG_BEFORE, NOTE, RESULT_BEFORE, training_begins
 
 MADE_BY_A_START = (
     *(folders.CONFIG, folders.RESULT, folders.METRICS, folders.LEFT_OUT, folders.CHECKPOINTS, result_file.RESERVE),

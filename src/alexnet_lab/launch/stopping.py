@@ -14,7 +14,7 @@ from types import FrameType
 
 from alexnet_lab.errors import INTERRUPTED, RunInterrupted
 from alexnet_lab.launch import debugger, slurm
-from alexnet_lab.runs import start_note
+from alexnet_lab.runs import folders
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 SAME_REQUEST_SECONDS = 1.0
@@ -104,7 +104,7 @@ class StopRequests:
         if number == signal.SIGINT and debugger.is_attached(frame):
             signal.default_int_handler(number, frame)
         self._requested_at = self._requested_at or time.monotonic()
-        if self._starting and not start_note.training_has_begun(self._starting):
+        if self._starting and not folders.training_has_begun(self._starting):
             self.raise_if_requested()
 
     def _count(self) -> None:
@@ -127,11 +127,11 @@ class StopRequests:
 
 def end_before_training(folder: Path) -> None:
     """In a rank that does not own `folder`: end at once while the run starts, also where the main thread is in C."""
-    if not start_note.training_has_begun(folder):
+    if not folders.training_has_begun(folder):
         os._exit(INTERRUPTED)
 
 
 def print_first_request(folder: Path | None = None) -> None:
     """Print what a first request does; nothing while the run in `folder` starts, since then it ends at once."""
-    if folder is None or start_note.training_has_begun(folder):
+    if folder is None or folders.training_has_begun(folder):
         print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)

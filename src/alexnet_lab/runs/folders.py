@@ -1,4 +1,4 @@
-"""The files in a run's folder, and its recorded configuration. Imports nothing heavy."""
+"""The files in a run's folder, its recorded configuration, and the note of a start. Imports nothing heavy."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,7 +9,6 @@ import yaml
 from omegaconf import OmegaConf
 
 from alexnet_lab.errors import UserError
-from alexnet_lab.runs import result_file
 
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
@@ -20,7 +19,11 @@ METRICS = "metrics.csv"
 LEFT_OUT = "left_out.json"
 """File and reason of each image that could not be read when the run began."""
 JOB_LOG = "job.log"
-LOCK = result_file.LOCK
+LOCK = ".lock"
+NOTE = ".starting"
+"""There until training begins: until then a start can be undone, see `alexnet_lab.launch.starting`."""
+CONFIG_BEFORE, RESULT_BEFORE = ".config.before", ".result.before"
+"""The configuration and result of an earlier start, until training begins."""
 
 MAY_NAME_THE_FOLDER = ("callbacks", "logger", "trainer")
 HERE = "${folder}"
@@ -81,6 +84,17 @@ def placed(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 def as_yaml(config: dict[str, Any]) -> str:
     """As `config.yaml` has it."""
     return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def training_begins(folder: Path) -> None:
+    """Mark that nothing of the run may be deleted any more; each rank calls this before its first step."""
+    for name in (NOTE, CONFIG_BEFORE, RESULT_BEFORE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def training_has_begun(folder: Path) -> bool:
+    """Whether a rank has begun to train since the last start; True if no start is in progress."""
+    return not (folder / NOTE).exists()
 
 
 def _with_folder(config: dict[str, Any], old: str, new: str) -> dict[str, Any]:

@@ -8,18 +8,21 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
+import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from alexnet_lab import files, locks
-from alexnet_lab.errors import RunFailed, UserError, cannot_be_written
+from alexnet_lab import distributed, files, locks
+from alexnet_lab.errors import FAILED, USER_ERROR, RunFailed, UserError, cannot_be_written
+from alexnet_lab.runs import folders
 
 Status = Literal["finished", "failed", "interrupted", "pruned", "refused"]
 """`refused`: a user's error before training began, until the start is undone."""
-LOCK = ".lock"
 KILLED = "the process was killed (out of memory?)"
 NO_END = {"status": "failed", "error": KILLED}
 """The result of a run whose process was killed before it could record one."""
@@ -28,6 +31,11 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 REVISION = "revision.json"
 """In a copy of the project: the `git_revision` of the original."""
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "wandb", "torchmetrics", "numpy")
+
+LOST_CONNECTION = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|remote process exited")
+OTHERS_SECONDS = 3.0
+"""How long a rank that lost its connection waits for another rank to record the reason."""
+PEER_GONE = "another rank ended without recording a reason; was it killed (out of memory?)"
 
 
 def write_result(path: Path, status: Status, **figures: Any) -> None:
@@ -52,6 +60,39 @@ def describe(error: BaseException | str) -> str:
     return str(error) if isinstance(error, (RunFailed, UserError, str)) else f"{type(error).__name__}: {error}"
 
 
+def record_failure(folder: Path, error: BaseException | str, **facts: Any) -> bool:
+    """Write `result.json` unless another rank did; False if it cannot be written."""
+    if _lost_another_rank(error):
+        deadline = time.monotonic() + OTHERS_SECONDS
+        while not (folder / folders.RESULT).exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    try:
+        write_first(folder / folders.RESULT, **failure_of(folder, error), **facts)
+    except (RunFailed, UserError):
+        return False
+    return True
+
+
+def status_after(folder: Path, error: BaseException | str) -> int:
+    """The exit status of a rank that ended with `error`."""
+    is_refused = isinstance(error, UserError) and not folders.training_has_begun(folder)
+    return USER_ERROR if is_refused else FAILED
+
+
+def failure_of(folder: Path, error: BaseException | str) -> dict[str, Any]:
+    """The entries of `result.json` for a run that ended with `error`."""
+    text = describe(error)
+    if _lost_another_rank(error):
+        text = f"{PEER_GONE}: {text}"
+    defect = not isinstance(error, (UserError, RunFailed, str))
+    return {
+        "status": "refused" if status_after(folder, error) == USER_ERROR else "failed",
+        "error": text,
+        "rank": distributed.rank(),
+        "traceback": "".join(traceback.format_exception(error)) if defect else None,  # type: ignore[arg-type]
+    }
+
+
 def read_result(path: Path) -> dict[str, Any] | None:
     """The recorded result; None if the file does not exist. Raises UserError if it is damaged."""
     if not path.exists():
@@ -73,7 +114,7 @@ def read_end(path: Path) -> dict[str, Any] | None:
 
 def is_running(folder: Path) -> bool:
     """Whether a process holds the lock of a run's folder."""
-    return locks.is_held(folder / LOCK)
+    return locks.is_held(folder / folders.LOCK)
 
 
 def git_revision(root: Path) -> dict[str, Any] | None:
@@ -108,6 +149,12 @@ def processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _lost_another_rank(error: BaseException | str) -> bool:
+    """Whether the error is a lost connection, so that another rank may have the reason."""
+    several = distributed.ranks() > 1
+    return several and isinstance(error, RuntimeError) and LOST_CONNECTION.search(str(error)) is not None
 
 
 def _finite(value: Any) -> Any:

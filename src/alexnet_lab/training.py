@@ -198,7 +198,7 @@ def _end(
     finally:
         finish_loggers(
             loggers,
-            status in ("finished", "pruned"),
+            status in result_file.ENDED_WELL,
             best=figures["best"],
             summary={"status": status, **{name: {**facts, **figures}[name] for name in summary}},
             checkpoint=checkpoints.best if checkpoints.best.exists() else None,

@@ -97,7 +97,7 @@ def record_end(folder: Path, failure: Failure, stop_requested: bool) -> int:
     Returns the exit status.
     """
     result = result_file.read_result(folder / folders.RESULT)
-    if result and result["status"] == "finished":  # a process may still fail when the work is done
+    if result and result["status"] in result_file.ENDED_WELL:  # a process may still fail when the work is done
         return FINISHED
     if not folders.training_has_begun(folder):
         if failure.status == USER_ERROR or (result and result["status"] == "refused"):
@@ -199,7 +199,7 @@ def end_at_once(folder: Path) -> None:
     result = result_file.read_result(folder / folders.RESULT) or {}
     if begun and not result:
         write(folder, "interrupted", error=None, reason="signal")
-    status = conclude(folder, FINISHED if result.get("status") == "finished" else INTERRUPTED)
+    status = conclude(folder, FINISHED if result.get("status") in result_file.ENDED_WELL else INTERRUPTED)
     logging.shutdown()
     os._exit(status)
 

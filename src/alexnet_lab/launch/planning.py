@@ -16,6 +16,7 @@ from alexnet_lab.config.keys import check_choices
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import environment, naming, resume, slurm
 from alexnet_lab.runs import folders
+from alexnet_lab.runs.result_file import ENDED_WELL
 from alexnet_lab.runs.run import read_run
 
 
@@ -31,7 +32,8 @@ class Plan:
 
 def print_finished(folder: Path) -> None:
     """Print that nothing is left to do, and the command that trains longer where other settings were asked for."""
-    print(f"run {folder.name} has finished already; its results are in {folder}")
+    how = "was pruned" if read_run(folder).status == "pruned" else "has finished already"
+    print(f"run {folder.name} {how}; its results are in {folder}")
     overrides, recorded = list(HydraConfig.get().overrides.task), folders.read_config(folder)
     if resume.continued(recorded, overrides, str(folder)) != recorded:
         new = [text for text in overrides if not text.startswith(("run=", "+run=", "resume="))]
@@ -60,7 +62,7 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     run = read_run(folder)
     run.check_readable()
     settings = resume.continued(dict(run.config), overrides, str(folder))
-    finished = run.status in ("finished", "pruned")
+    finished = run.status in ENDED_WELL
     if config.resume == "auto" and finished:
         return None
     given = Path(str(config.resume))

@@ -19,7 +19,7 @@ from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunInt
 from alexnet_lab.launch import ending, environment, job, ownership, planning, ranks, snapshot
 from alexnet_lab.launch.slots import Slot, Slots, gpus_of, usable_gpus
 from alexnet_lab.launch.stopping import StopRequests, print_first_request
-from alexnet_lab.launch.sweep_job import ENDED_WELL, Group, Job, Process, ended_state, top1_by_epoch, user_error
+from alexnet_lab.launch.sweep_job import Group, Job, Process, ended_state, top1_by_epoch, user_error
 from alexnet_lab.launch.sweep_view import View
 from alexnet_lab.runs import folders, result_file
 from alexnet_lab.runs.metric_rows import read_rows
@@ -137,7 +137,7 @@ class Sweep:
                     _kill(one)
             stop.close()
             view.close()
-        unfinished.extend(one for one in todo if one.state not in ENDED_WELL)
+        unfinished.extend(one for one in todo if one.state not in result_file.ENDED_WELL)
         if stop.requested:
             raise RunInterrupted
         if self._fail_fast and any(one.state == "failed" for one in todo):
@@ -215,7 +215,7 @@ class Sweep:
             one.question.path.unlink(missing_ok=True)
         result = result_file.read_result(one.folder / folders.RESULT) or {}
         recorded = result.get("status")
-        if status == FINISHED or recorded in ENDED_WELL:  # the end of a process may still go wrong
+        if status == FINISHED or recorded in result_file.ENDED_WELL:  # the end of a process may still go wrong
             one.state = "pruned" if recorded == "pruned" else "finished"
         elif one.process.asked_to_stop and not one.reason:
             one.state, one.reason = "interrupted", "the sweep ended before"

@@ -21,9 +21,6 @@ USER_ERROR_BEGINS = "error: "
 State = Literal["waiting", "running", "finished", "pruned", "failed", "interrupted", "skipped"]
 
 
-ENDED_WELL = ("finished", "pruned")
-
-
 class Process(subprocess.Popen[str]):
     """A job's process. Only `wait` reaps it: as long as its number is taken, nobody else's group can have it."""
 
@@ -82,7 +79,7 @@ class Job:
     @property
     def failure(self) -> Exception | None:
         """What a sweeper is told in place of a value."""
-        return None if self.state in ENDED_WELL else RunFailed(f"{self.name} {self.state}: {self.reason}")
+        return None if self.state in result_file.ENDED_WELL else RunFailed(f"{self.name} {self.state}: {self.reason}")
 
     @property
     def objective(self) -> float | None:

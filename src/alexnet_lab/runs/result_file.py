@@ -23,6 +23,8 @@ from alexnet_lab.runs import folders
 
 Status = Literal["finished", "failed", "interrupted", "pruned", "refused"]
 """`refused`: a user's error before training began, until the start is undone."""
+ENDED_WELL = ("finished", "pruned")
+"""Statuses of runs with exit status 0."""
 KILLED = "the process was killed (out of memory?)"
 NO_END = {"status": "failed", "error": KILLED}
 """The result of a run whose process was killed before it could record one."""

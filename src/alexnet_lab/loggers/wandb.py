@@ -8,7 +8,7 @@ import logging
 import shlex
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -62,29 +62,17 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if self._usable():
-            try:
-                super().log_metrics(metrics, step)
-            except Exception as error:
-                self._give_up(error)
+        self._try(super().log_metrics, metrics, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         """Put a nested dictionary into the W&B run's config."""
-        if self._usable():
-            try:
-                super().log_hyperparams(params)
-            except Exception as error:
-                self._give_up(error)
+        self._try(super().log_hyperparams, params)
 
     @rank_zero_only
     def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
         """Log pictures, or the paths of their files, which are copied."""
-        if self._usable():
-            try:
-                super().log_image(key, images, step, **kwargs)
-            except Exception as error:
-                self._give_up(error)
+        self._try(super().log_image, key, images, step, **kwargs)
 
     @rank_zero_only
     def finish(
@@ -133,14 +121,16 @@ class WandbRun(WandbLogger):
             return None
         return shlex.join(["wandb", "sync", *options, *map(from_here, runs)])
 
-    def _usable(self) -> bool:
-        _ = self.experiment  # outside of the caller's try block: failing to begin is an error for the user
-        return not (self._broken or self._finished)
-
-    def _give_up(self, error: Exception) -> None:
-        """Stop logging. It goes through wandb's own process, which may die; training does not need it."""
-        self._broken = True
-        log.warning("W&B: logging stopped, training continues (%s)", first_line(error))
+    def _try(self, log_something: Callable[..., Any], *arguments: Any, **kwargs: Any) -> None:
+        """Stop logging at the first failure: wandb's own process may die, and training does not need it."""
+        _ = self.experiment  # outside of the try block: failing to begin is an error for the user
+        if self._broken or self._finished:
+            return
+        try:
+            log_something(*arguments, **kwargs)
+        except Exception as error:
+            self._broken = True
+            log.warning("W&B: logging stopped, training continues (%s)", first_line(error))
 
 
 def wandb_logger(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from alexnet_lab.pictures.lettering import INK, PAPER, fitting, font
 
@@ -17,9 +18,7 @@ GAP, CAPTION, TEXT_SIZE = 12, 20, 13
 
 def picture_of(image: Tensor) -> Image.Image:
     """uint8 [C, S, S] as an RGB image; grey if C is not 3."""
-    if image.shape[0] != 3:
-        return Image.fromarray(image.float().mean(0).byte().numpy()).convert("RGB")
-    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    return to_pil_image(image if len(image) == 3 else image.float().mean(0, keepdim=True).byte()).convert("RGB")
 
 
 def tile(image: Tensor) -> Image.Image:

@@ -1,11 +1,11 @@
 """The comparison as a table: a row per group; columns for metrics, differing settings, differences to a baseline."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alexnet_lab.config.advice import did_you_mean
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.intervals import Difference, difference
 from alexnet_lab.runs.groups import DATASET, SEED, Group, group_runs, short_names, telling
@@ -89,7 +89,7 @@ def _sorted(groups: Sequence[Group], sort: str, names: Mapping[str, str]) -> lis
     else:
         columns = ["name", *by_short_name, *(figure.key for figure in FIGURES)]
         raise UserError(
-            f"sort={sort}: there is no such column{_close(key, columns)}\nchoose from: {', '.join(columns)}"
+            f"sort={sort}: there is no such column{did_you_mean(key, columns)}\nchoose from: {', '.join(columns)}"
         )
     return known + [group for group in groups if not any(group is other for other in known)]
 
@@ -108,7 +108,7 @@ def _named(groups: Sequence[Group], name: str) -> Group:
             return group
     names = [group.name for group in groups]
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    raise UserError(f"baseline={name}: there is no such run{_close(name, names)}\nchoose from: {shown}")
+    raise UserError(f"baseline={name}: there is no such run{did_you_mean(name, names)}\nchoose from: {shown}")
 
 
 def _differences(group: Group, base: Group, level: float) -> dict[str, Difference]:
@@ -129,8 +129,3 @@ def _differences(group: Group, base: Group, level: float) -> dict[str, Differenc
         for key in (TESTED if TESTED[0] in base.samples else VALIDATED)
         if key in group.samples and key in base.samples
     }
-
-
-def _close(word: str, words: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1)
-    return f", did you mean {close[0]}?" if close else ""

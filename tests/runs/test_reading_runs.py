@@ -11,6 +11,7 @@ from tests.runs.recorded_runs import rows, settings, write_run
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import ownership
 from alexnet_lab.report.wandb_server import read_project
+from alexnet_lab.runs.folders import as_yaml, read_config
 from alexnet_lab.runs.run import FIGURES, read_runs
 
 
@@ -34,6 +35,30 @@ def test_recorded_metrics_are_used_if_there_are_no_rows(tmp_path: Path) -> None:
     (run,) = read_runs([str(folder)])
     found = run.figures
     assert (found["test/top1"], found["val/top1"], found["best_val/top1"], found["epochs"]) == (0.7, 0.6, 0.65, 3)
+
+
+def test_configuration_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    texts = [
+        "1e-3",
+        "1.5e3",
+        ".5",
+        "012",
+        "0x1f",
+        "1_000",
+        "2026-11-26",
+        "12:30:00",
+        "yes",
+        "null",
+        "~",
+        "",
+        "é",
+        "a: b",
+    ]
+    written = {"texts": texts, "numbers": [1e-5, 1e20, 1.5e3, 0.1, 3], "none": None, "here": "${folder}/x"}
+    (tmp_path / "config.yaml").write_text(as_yaml(written))
+    assert read_config(tmp_path) == written
+    (tmp_path / "config.yaml").write_text("by_hand: [1e-3, 1.5e3, -2e4]\n")
+    assert read_config(tmp_path) == {"by_hand": [0.001, 1500.0, -20000.0]}
 
 
 def test_sweeps_lists_patterns_and_one_run_are_found_once_and_named_by_their_path(tmp_path: Path) -> None:

@@ -113,13 +113,25 @@ class Breaks(pl.Callback):
 
 
 class Signals(pl.Callback):
-    """The process that the user started gets a signal in a hook, once; `number` as in `signal`."""
+    """The process that runs the training, or starts its ranks, gets a signal once: in a hook, or as W&B's run ends."""
 
-    def __init__(self, number: int, hook: str, step: int = 0) -> None:
-        self._number, self._step, self._done = number, step, False
-        setattr(self, hook, self._send)
+    def __init__(self, number: int, hook: str) -> None:
+        self._number, self._done = number, False
+        if hook == "wandb_finish":
+            import wandb
 
-    def _send(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.is_global_zero and trainer.global_step >= self._step and not self._done:
+            finish = wandb.sdk.wandb_run.Run.finish
+
+            def finish_later(run: Any, *arguments: Any, **options: Any) -> None:
+                self._send()
+                finish(run, *arguments, **options)
+
+            wandb.sdk.wandb_run.Run.finish = finish_later  # type: ignore[method-assign]
+        else:
+            setattr(self, hook, self._send)
+
+    def _send(self, *_: Any, **__: Any) -> None:
+        if os.environ.get("RANK", "0") == "0" and not self._done:
             self._done = True
-            os.kill(os.getppid() if trainer.world_size > 1 else os.getpid(), self._number)
+            os.kill(os.getppid() if "RANK" in os.environ else os.getpid(), self._number)
+            time.sleep(0.2)  # on the way through the process that starts the ranks

@@ -15,7 +15,7 @@ import pytest
 
 from alexnet_lab.errors import INTERRUPTED
 from alexnet_lab.launch import ranks, stopping
-from alexnet_lab.launch.ranks import run_ranks
+from alexnet_lab.launch.stopping import PassedOn
 from alexnet_lab.runs import folders, result_file
 
 SOURCE = str(Path(ranks.__file__).parents[2])
@@ -24,6 +24,11 @@ SOURCE = str(Path(ranks.__file__).parents[2])
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "NOTICE_SECONDS", 0.2)
+
+
+def run_ranks(command: list[str], folder: Path, count: int) -> int:
+    with PassedOn([], folder) as stop:
+        return ranks.run_ranks(command, folder, count, stop)
 
 
 def program(text: str) -> list[str]:
@@ -137,19 +142,21 @@ def test_handlers_are_as_before_when_it_has_ended(tmp_path: Path) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def parent_of(rank_program: str, folder: Path, ranks: int = 2) -> subprocess.Popen:
+def parent_of(rank_program: str, folder: Path, count: int = 2) -> subprocess.Popen:
     """A parent in a process of its own; each rank writes its pid into `folder` when it is ready."""
     # In a `with`, since an exception of a signal handler is lost where a file is closed by its destructor.
     ready = f"with open({str(folder)!r} + f'/ready{{rank}}', 'w') as file: file.write(str(os.getpid()))"
     command = program(rank_program.replace("READY", ready))
     outer = (
-        "import pathlib, sys; from alexnet_lab.launch import ranks; from alexnet_lab.launch.ranks import run_ranks; "
-        "ranks.NOTICE_SECONDS, ranks.GRACE_SECONDS = 0.2, 1.0; "
-        f"sys.exit(run_ranks({command!r}, pathlib.Path({str(folder)!r}), {ranks}) % 256)"
+        "import pathlib, sys; from alexnet_lab.launch import ranks, stopping\n"
+        "ranks.NOTICE_SECONDS, ranks.GRACE_SECONDS = 0.2, 1.0\n"
+        f"folder = pathlib.Path({str(folder)!r})\n"
+        "with stopping.PassedOn([], folder) as stop:\n"
+        f"    sys.exit(ranks.run_ranks({command!r}, folder, {count}, stop) % 256)"
     )
     environment = os.environ | {"PYTHONPATH": SOURCE}
     process = subprocess.Popen([sys.executable, "-c", outer], env=environment, start_new_session=True)
-    files = [folder / f"ready{rank}" for rank in range(ranks)]
+    files = [folder / f"ready{rank}" for rank in range(count)]
     wait_until(lambda: all(file.exists() and file.read_text() for file in files))
     return process
 
@@ -228,8 +235,8 @@ def test_ranks_end_when_the_parent_is_killed(tmp_path: Path) -> None:
 def test_rank_that_is_stopped_does_not_outlive_its_killed_parent(tmp_path: Path) -> None:
     text = "from alexnet_lab.launch import ranks; ranks.end_with_parent(); print(os.getpid(), flush=True)"
     rank = f"import os, signal; {text}; os.kill(os.getpid(), signal.SIGSTOP); signal.pause()"
-    outer = "from alexnet_lab.launch import ranks; from pathlib import Path; import sys\n"
-    outer += f"ranks.run_ranks([sys.executable, '-c', {rank!r}], Path({str(tmp_path)!r}), 2)"
+    outer = "from alexnet_lab.launch import ranks, stopping; from pathlib import Path; import sys\n"
+    outer += f"ranks.run_ranks([sys.executable, '-c', {rank!r}], Path({str(tmp_path)!r}), 2, stopping.PassedOn([]))"
     environment = os.environ | {"PYTHONPATH": SOURCE}
     process = subprocess.Popen([sys.executable, "-c", outer], env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_lab.errors import RunInterrupted, UserError
-from alexnet_lab.launch import ranks, slurm
+from alexnet_lab.launch import slurm, stopping
 from alexnet_lab.launch import sweep as sweeps
 from alexnet_lab.launch.planning import Plan
 from alexnet_lab.launch.slots import Slot
@@ -75,13 +75,13 @@ def wait(condition: Callable[[], bool]) -> None:
 def test_process_that_was_signalled_after_its_end_is_still_found_and_its_status_kept() -> None:
     process = start("raise SystemExit(7)")
     wait(process.has_ended)
-    ranks.send([process], signal.SIGTERM)
+    stopping.send([process], signal.SIGTERM)
     process.terminate()
     assert process.has_ended()
     os.killpg(process.pid, 0)  # its number is still taken
     assert process.wait() == 7
     assert process.has_ended()
-    ranks.send([process], signal.SIGKILL)
+    stopping.send([process], signal.SIGKILL)
 
 
 def test_process_whose_status_somebody_else_fetched_has_ended() -> None:
@@ -95,11 +95,11 @@ def test_process_is_asked_to_stop_once_however_often_it_is_called_off() -> None:
     process = start(COUNTS)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    ranks.send([process], signal.SIGTERM)
+    stopping.send([process], signal.SIGTERM)
     assert process.stdout.readline() == "asked\n"
     process.terminate()
     time.sleep(0.1)
-    ranks.send([process], signal.SIGKILL)
+    stopping.send([process], signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert process.stdout.read() == ""
 

@@ -1,1 +1,1 @@
-"""A run's life outside of its training: folder and name, resume, ranks, Slurm, sweeps, device slots."""
+"""Everything around the training of a run: folder and name, resume, ranks, Slurm, sweeps, device slots."""

@@ -1,4 +1,4 @@
-"""How a run ends that does not finish: the rank that failed records why, and one process reports it on the terminal.
+"""Records why a run did not finish, in the rank that failed, and reports it on the terminal, in one process.
 
 Imports nothing heavy.
 """
@@ -42,18 +42,18 @@ class Failure:
 
 
 def fail(folder: Path, error: BaseException | str) -> int:
-    """In a rank: record and log `error`, unless another rank was first; returns the exit status."""
+    """Record and log `error` of this rank, unless another rank has recorded one before; returns the exit status."""
     status = status_after(folder, error)
     recorded = record_failure(folder, error)
     defect = not isinstance(error, (UserError, RunFailed, str))
     log.error("failed: %s", result_file.describe(error), exc_info=error if defect else None, extra=FILE_ONLY)  # type: ignore[arg-type]
-    if not recorded:  # the disk is full: nobody else will report it
+    if not recorded:  # the disk is full, so no other process can report it
         print_failure(folder, failure_of(folder, error))
     return status
 
 
 def write(folder: Path, status: result_file.Status, **figures: Any) -> None:
-    """Write `result.json` where no rank could; it is printed when the disk does not take it."""
+    """Write `result.json` where no rank could. If it cannot be written, the error is printed."""
     try:
         result_file.write_result(folder / folders.RESULT, status, **figures)
     except RunFailed as error:
@@ -63,10 +63,10 @@ def write(folder: Path, status: result_file.Status, **figures: Any) -> None:
 
 
 def conclude(folder: Path, status: int, rank: int | None = None) -> int:
-    """In the process that owns a run: report how it ended, and undo a start that ended before the training began.
+    """Report how a run ended, in the process that owns it. Undo a start that ended before the training began.
 
-    `rank` is that of one rank of torchrun or srun: rank 0 owns the folder, and the rank that recorded a failure reports
-    it. None owns all ranks. Returns the command's exit status.
+    `rank` is given for ranks of torchrun and srun: rank 0 owns the folder, and the rank that recorded a failure reports
+    it. None: this process owns all ranks. Returns the command's exit status.
     """
     if status in (USER_ERROR, INTERRUPTED) and not folders.training_has_begun(folder):
         if status == INTERRUPTED:
@@ -78,7 +78,7 @@ def conclude(folder: Path, status: int, rank: int | None = None) -> int:
             _undo(folder)
         return status
     result = result_file.read_result(folder / folders.RESULT) or {}
-    if result.get("status") == "refused":  # by one rank, as others had begun to train
+    if result.get("status") == "refused":  # by one rank, while others had begun to train
         result["status"] = "failed"
         write(folder, **result)
     if status == INTERRUPTED and not rank:
@@ -92,7 +92,7 @@ def conclude(folder: Path, status: int, rank: int | None = None) -> int:
 
 
 def record_end(folder: Path, failure: Failure, stop_requested: bool) -> int:
-    """In the process that watches all ranks: record how the run failed, where no rank knows more.
+    """Record how the run failed, in the process that watches all ranks, unless a rank has recorded its reason.
 
     Returns the exit status.
     """
@@ -117,7 +117,7 @@ def record_end(folder: Path, failure: Failure, stop_requested: bool) -> int:
 
 
 def _aborted_after(failure: Failure, result: Mapping[str, Any]) -> bool:
-    """Whether the rank was aborted since another one had failed, as NCCL does, and the recorded reason is its own."""
+    """Whether NCCL aborted the rank because another one had failed, whose own reason is recorded."""
     followed = str(result.get("error")).startswith(PEER_GONE)
     return failure.status == -signal.SIGABRT and not followed
 
@@ -142,8 +142,8 @@ def last_lines(log: Path, count: int = 5) -> list[str]:
 def _undo(folder: Path) -> None:
     try:
         starting.undo(folder)
-    except OSError as error:  # as of a disk that has become read-only
-        print(f"{folder} cannot be left as it was: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
+    except OSError as error:  # e.g. a disk that has become read-only
+        print(f"{folder} cannot be restored: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
 
 
 def _print_refusal(folder: Path) -> None:
@@ -153,7 +153,7 @@ def _print_refusal(folder: Path) -> None:
 
 
 def _undone_by_rank_0(folder: Path) -> bool:
-    """Wait for rank 0 to report a refusal and to undo the start: the first rank that ends has all others killed."""
+    """Wait until rank 0 has reported the error and undone the start: when one rank ends, the others are killed."""
     deadline = time.monotonic() + UNDO_SECONDS
     while refused(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -161,13 +161,13 @@ def _undone_by_rank_0(folder: Path) -> bool:
 
 
 def refused(folder: Path) -> bool:
-    """Whether a rank has recorded a user's error, and the start is to be undone."""
+    """Whether a rank has recorded a user's error before training, so that the start must be undone."""
     return (result_file.read_result(folder / folders.RESULT) or {}).get("status") == "refused"
 
 
 @contextmanager
 def watching_other_ranks(folder: Path, rank: int) -> Iterator[None]:
-    """In a rank of torchrun or srun, which no process of ours watches: end with the others.
+    """End this rank of torchrun or srun when another one has failed; no parent process watches it.
 
     Its main thread may be waiting for another rank, in a library, for many minutes. Rank 0 undoes a start that another
     rank refuses.
@@ -194,7 +194,7 @@ def watching_other_ranks(folder: Path, rank: int) -> Iterator[None]:
 
 
 def end_at_once(folder: Path) -> None:
-    """In a thread of the process that trains: at the second request to stop, end without saving."""
+    """End without saving, at the second request to stop; called in a thread of the process that trains."""
     begun = folders.training_has_begun(folder)
     result = result_file.read_result(folder / folders.RESULT) or {}
     if begun and not result:
@@ -205,7 +205,7 @@ def end_at_once(folder: Path) -> None:
 
 
 def print_failure(folder: Path, result: dict[str, Any]) -> None:
-    """Print a defect's traceback, and then what was wrong and the command that continues the run."""
+    """Print the traceback of a bug, the reason, and the command that continues the run."""
     if result.get("traceback"):
         print(result["traceback"], file=sys.stderr)
     where = f" on rank {result['rank']}" if result.get("rank") and not result["error"].startswith("rank ") else ""

@@ -1,6 +1,6 @@
-"""Whether torch can use the GPUs of this machine, and what to say where it cannot.
+"""Checks whether torch can use the GPUs of this machine, and explains why not.
 
-Imports nothing heavy: a process without torch asks another one, `python -m alexnet_lab.launch.gpus`.
+Imports nothing heavy. A process without torch asks another process, `python -m alexnet_lab.launch.gpus`.
 """
 
 import json
@@ -41,12 +41,12 @@ class Gpus:
 
 
 def look() -> Gpus:
-    """Ask torch in this process; on several ranks each looks at its own GPU."""
+    """Ask torch in this process; each rank checks its own GPU."""
     import torch
 
     count = torch.cuda.device_count()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reason is in the error too
+        warnings.simplefilter("ignore")  # the error contains the reason, too
         usable = torch.cuda.is_available()
     reason, capability = "", None
     if usable:
@@ -66,7 +66,7 @@ def ask() -> Gpus:
     """Ask torch in another process, which takes some seconds; the answer is kept.
 
     Raises:
-        UserError: there is no answer.
+        UserError: torch does not answer.
     """
     command = [sys.executable, "-m", "alexnet_lab.launch.gpus"]
     try:
@@ -79,18 +79,18 @@ def ask() -> Gpus:
 
 
 def may_use(trainer: Mapping[str, Any]) -> bool:
-    """Whether a run with this trainer asks for a GPU, or takes one where there is one."""
+    """Whether a run with this trainer requires a GPU, or uses one if there is one."""
     accelerator = trainer.get("accelerator")
     return accelerator in ("gpu", "cuda") or (accelerator == "auto" and _signs())
 
 
 def check(accelerator: Any, gpus: Gpus, option: str = "trainer.accelerator", cpu: str = "trainer=cpu") -> None:
-    """Compare the `accelerator` that is asked for with what there is.
+    """Check that this machine has the requested `accelerator`.
 
-    `option` is what asks for it, and `cpu` what asks for the CPU.
+    `option` and `cpu` are the options for the message: the one that requested it, and the one that selects the CPU.
 
     Raises:
-        UserError: there is a GPU that torch cannot use, or there is none although one is asked for.
+        UserError: torch cannot use the GPU, or a GPU is requested and there is none.
     """
     if accelerator not in ("gpu", "cuda", "auto"):
         return
@@ -111,7 +111,7 @@ def _signs() -> bool:
 
 
 def _short(text: str) -> str:
-    """The part of torch's message that says what is wrong, without its addresses."""
+    """The part of torch's message with the reason, without memory addresses."""
     if found := re.search(r"Error \d+: .*", text):
         return found[0].strip()
     return text.strip().partition("\n")[0].partition(". ")[0].rstrip(".")

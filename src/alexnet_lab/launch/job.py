@@ -1,11 +1,10 @@
 """One job of a sweep, under any launcher: `python -m alexnet_lab.launch.job`, with its plan as JSON on standard input.
 
-A job with one rank trains in this process, as a single run does in that of its command.
+A job with one rank trains in this process.
 """
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,22 +16,22 @@ from alexnet_lab import machine
 from alexnet_lab.errors import USER_ERROR, UserError
 from alexnet_lab.launch import ranks, running
 from alexnet_lab.launch.planning import Plan
-from alexnet_lab.launch.stopping import StopRequests
+from alexnet_lab.launch.stopping import PassedOn
 
 COMMAND = (sys.executable, "-m", "alexnet_lab.launch.job")
 
 
 def to_json(plan: Plan, cores: Sequence[int]) -> str:
-    """What a job's process is given: all that it needs, so that nothing is composed or looked up again."""
+    """The input of a job's process: everything that it needs, so that nothing is composed or looked up again."""
     return json.dumps({**vars(plan), "cores": cores}, default=str)
 
 
 def run_in_process(plan: Plan) -> int:
-    """Run the job of another launcher than ours in a process of its own; returns its exit status."""
+    """Run the job of another launcher in a process of its own; returns its exit status."""
     read_end, write_end = os.pipe()  # the job ends when this process does, and `write_end` with it
     variables = os.environ | {ranks.LIFELINE: str(read_end)}
     process = subprocess.Popen(COMMAND, env=variables, stdin=subprocess.PIPE, pass_fds=[read_end], text=True)
-    with StopRequests(lambda: ranks.send([process], signal.SIGTERM), lambda: ranks.send([process], signal.SIGKILL)):
+    with PassedOn([process]):
         assert process.stdin is not None
         with suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(to_json(plan, machine.cores()))

@@ -19,9 +19,9 @@ LONGEST_NAME = 150
 
 
 def run_name(now: str) -> str:
-    """The default name of a run: date and time, or the job's identity where something else started the ranks.
+    """The default name of a run: date and time, or the job's number if Slurm or torchrun started the ranks.
 
-    Ranks started by `srun` or `torchrun` compose on their own and must agree on one folder.
+    Ranks of `srun` and `torchrun` compose separately and must agree on one folder.
     """
     environment = os.environ
     if of_slurm := slurm.here().run_name:
@@ -61,7 +61,7 @@ def _folder_of(path: Path) -> Path:
 def job_name(overrides: str) -> str:
     """A sweep job's folder, named after its overrides, so that a job keeps its folder when the sweep grows.
 
-    A name that does not tell all of them, as it is cut or a character was replaced, ends with their hash.
+    If the name was cut or a character replaced, it ends with a hash of the overrides.
     """
     overrides = overrides or "job"
     name = re.sub(r"[^\w.+=,-]", "_", overrides).lstrip(".")[:LONGEST_NAME]
@@ -69,7 +69,7 @@ def job_name(overrides: str) -> str:
 
 
 def run_title(model: str, data: str, optimizer: str, seed: int, sweep: str | None, folder: str | None) -> str:
-    """How a run is called among many, `lenet-fashion_mnist-sgd-s0`; a sweep's job tells the rest of its name, too.
+    """The display name of a run, `lenet-fashion_mnist-sgd-s0`; for a job of a sweep with its other overrides.
 
     `model` and `optimizer` are `_target_`s.
     """
@@ -85,5 +85,5 @@ def short_name(target: str) -> str:
 
 
 def first(*values: Any) -> Any:
-    """The first of the values that is not None; None when all are."""
+    """The first value that is not None; None if all are."""
     return next((value for value in values if value is not None), None)

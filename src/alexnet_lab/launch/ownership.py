@@ -1,4 +1,4 @@
-"""The claim of a run's folder, and the lock against a second writer.
+"""Claims a run's folder, and locks it against a second writer.
 
 Imports nothing heavy.
 """
@@ -15,10 +15,10 @@ from alexnet_lab.runs.folders import CHECKPOINTS, CONFIG, LOCK, as_yaml
 
 
 def claim(folder: Path, config: dict[str, Any]) -> None:
-    """Write `config.yaml` into a folder that holds no run yet; the first writer wins.
+    """Write `config.yaml` into a folder that contains no run yet; the first writer wins.
 
     Raises:
-        UserError: a run lives there already, or nothing can be written there.
+        UserError: the folder contains a run, or cannot be written.
     """
     with writing(folder):
         try:
@@ -28,29 +28,29 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
 
 
 def taken(folder: Path) -> UserError:
-    """What to raise where a new run is to begin and another one lives."""
+    """The error for a new run in a folder that contains another one."""
     return UserError(
         f"run {folder.name} exists already in {folder.parent}\nresume=auto continues it; another run=NAME starts one"
     )
 
 
 def rewrite(folder: Path, config: dict[str, Any]) -> None:
-    """Replace `config.yaml` at once, as when a run is continued by another trainer."""
+    """Replace `config.yaml` atomically, e.g. when a run continues with another trainer."""
     with writing(folder):
         files.write(folder / CONFIG, as_yaml(config))
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder in which nothing was trained, so that its name is free again."""
+    """Remove a folder in which nothing was trained, so that its name is free."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Write what begins a run or a sweep in `folder`.
+    """Report errors of writing the first files of a run or sweep in `folder`.
 
     Raises:
-        UserError: the file system refuses it, as when it is read-only or full.
+        UserError: the file system is read-only, full, ...
     """
     try:
         yield
@@ -63,10 +63,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def lock(folder: Path) -> AbstractContextManager[Any]:
-    """Hold the folder against other writers until the returned lock is closed or the process ends.
+    """Lock the folder until the returned lock is closed or the process ends.
 
     Raises:
-        UserError: another process writes there, or nothing can be written there.
+        UserError: another process has locked it, or it cannot be written.
     """
     with writing(folder):
         held = locks.lock(folder / LOCK, f"run {folder.name}")

@@ -31,7 +31,7 @@ class Plan:
 
 
 def print_finished(folder: Path) -> None:
-    """Print that nothing is left to do, and the command that trains longer where other settings were asked for."""
+    """Print that the run has finished; if other settings were requested, also the command that applies them."""
     how = "was pruned" if read_run(folder).status == "pruned" else "has finished already"
     print(f"run {folder.name} {how}; its results are in {folder}")
     overrides, recorded = list(HydraConfig.get().overrides.task), folders.read_config(folder)
@@ -46,10 +46,10 @@ def started_from_outside() -> bool:
 
 
 def plan(config: DictConfig, folder: Path) -> Plan | None:
-    """What to do; None when the run has finished and `resume=auto` leaves nothing to do.
+    """Make the plan of a run; None if `resume=auto` and the run has finished.
 
     Raises:
-        UserError: the continued run was another one, or there is nothing to continue.
+        UserError: the settings are those of another run, or there is nothing to continue.
     """
     overrides = list(HydraConfig.get().overrides.task)
     if config.resume is None and slurm.here().restarted:
@@ -73,7 +73,7 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
 
 
 def _check_resume(config: DictConfig, overrides: list[str], folder: Path) -> None:
-    """Refuse a resume that names no run, or two."""
+    """Refuse a `resume` that names no run, or two."""
     named = any(text.startswith(("run=", "+run=")) for text in overrides)
     if config.resume == "auto":
         explicit = any(text.startswith("hydra.") and ".dir=" in text for text in HydraConfig.get().overrides.hydra)
@@ -82,7 +82,7 @@ def _check_resume(config: DictConfig, overrides: list[str], folder: Path) -> Non
     elif config.resume is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError(f"resume={config.resume}: a sweep takes resume=auto with run=NAME")
     elif config.resume is not None:
-        # An explicit hydra.run.dir has not looked at what is to be resumed.
+        # With an explicit hydra.run.dir, the folder was not derived from `resume`.
         of_resume = naming.run_folder(str(folder.parent), folder.name, str(config.resume))
         if Path(of_resume).resolve() != folder.resolve():
             raise UserError(f"resume={config.resume} is another run than that of hydra.run.dir={folder}")
@@ -97,11 +97,11 @@ def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[st
     container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)
     container |= {"overrides": overrides, "resume": None}
-    container["logger"] = container.get("logger") or {}  # logger=[] leaves no key
+    container["logger"] = container.get("logger") or {}  # with logger=[] there is no key
     settings = {str(key): value for key, value in container.items() if key != "folder"}
     return folders.portable(settings, str(folder))
 
 
 def objective(folder: Path) -> float | None:
-    """The best val/top1 of the run in `folder`, as it is recorded."""
+    """The recorded best val/top1 of the run in `folder`."""
     return read_run(folder).figures.get("best_val/top1")

@@ -15,7 +15,7 @@ from alexnet_lab import machine
 from alexnet_lab.errors import FINISHED, INTERRUPTED
 from alexnet_lab.launch import ending, environment, slurm
 from alexnet_lab.launch.ending import Failure, how_it_ended
-from alexnet_lab.launch.stopping import StopRequests, print_first_request
+from alexnet_lab.launch.stopping import PassedOn, send
 from alexnet_lab.runs import folders
 
 NOTICE_SECONDS = 2.0  # the other ranks may notice by themselves that one is gone
@@ -26,33 +26,28 @@ LOOK_SECONDS, STOPPED_LOOKS = 1.0, 12
 LIFELINE = "ALEXNET_LAB_LIFELINE"
 
 
-def run_ranks(command: Sequence[str], folder: Path, ranks: int) -> int:
+def run_ranks(command: Sequence[str], folder: Path, ranks: int, stop: PassedOn) -> int:
     """Run `command` once per rank until all have ended; the exit status is that of the first rank that failed.
 
-    When a rank fails, or is stopped, the others get SIGTERM and, after a grace period, SIGKILL. A request to stop is
-    passed on as SIGTERM, so that the ranks save and stop; a second one kills. When this process itself is killed, the
-    ranks notice and end. `result.json` gets the reason where no rank could write one.
+    When a rank fails, or is stopped, the others get SIGTERM and, after a grace period, SIGKILL. `stop` passes requests
+    to stop on to the ranks. When this process itself is killed, the ranks notice and end. `result.json` gets the reason
+    where no rank could write one.
     """
+    if stop.requested:
+        return INTERRUPTED
     read_end, write_end = os.pipe()
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def ask() -> None:
-        print_first_request(folder)
-        send(processes, signal.SIGTERM)
-
-    with StopRequests(ask, lambda: send(processes, signal.SIGKILL)) as stop:
-        try:
-            port = str(slurm.free_port("127.0.0.1"))
-            processes += [_start(command, folder, rank, ranks, port, read_end) for rank in range(ranks)]
-            if stop.requested:  # before all of them were started
-                send(processes, signal.SIGTERM)
-            failure = _watch(processes, folder, stop)
-            if failure:
-                _end(processes)
-            return ending.record_end(folder, failure, stop.requested) if failure else FINISHED
-        finally:
-            os.close(read_end)
-            os.close(write_end)
+    try:
+        port = str(slurm.free_port("127.0.0.1"))
+        stop.processes += [_start(command, folder, rank, ranks, port, read_end) for rank in range(ranks)]
+        if stop.requested:  # before all of them were started
+            send(stop.processes, signal.SIGTERM)
+        failure = _watch(stop.processes, folder, stop)
+        if failure:
+            _end(stop.processes)
+        return ending.record_end(folder, failure, stop.requested) if failure else FINISHED
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
 def _start(
@@ -70,7 +65,7 @@ def _start(
     return subprocess.Popen(command, env=variables, stdout=output, stderr=output, pass_fds=[lifeline])
 
 
-def _watch(processes: Sequence[subprocess.Popen[Any]], folder: Path, stop: StopRequests) -> Failure | None:
+def _watch(processes: Sequence[subprocess.Popen[Any]], folder: Path, stop: PassedOn) -> Failure | None:
     """Wait until a rank has failed, or all have ended well."""
     look_at, stopped = time.monotonic(), [0] * len(processes)
     while True:
@@ -102,13 +97,6 @@ def _end(processes: Sequence[subprocess.Popen[Any]]) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and any(process.poll() is None for process in processes):
             time.sleep(POLL_SECONDS)
-
-
-def send(processes: Sequence[subprocess.Popen[Any]], number: int) -> None:
-    """Send a signal to every process that still runs."""
-    for process in list(processes):
-        if process.poll() is None:
-            process.send_signal(number)
 
 
 def end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Which configuration a continued run gets: the recorded one, but for what may change."""
+"""The configuration of a continued run: the recorded one, with the settings that may change."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,18 +17,18 @@ MISSING = "nothing"
 
 
 def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> dict[str, Any]:
-    """The recorded configuration with the `trainer`, `logger` and `callbacks` that new overrides ask for.
+    """The recorded configuration with the changes that new overrides request.
 
     `folder` is where the run is now.
 
-    Overrides that were recorded with the run are no news. The recorded ones and the new ones are composed together,
-    so that `trainer=ddp_cpu` keeps the recorded `trainer.max_epochs`.
+    Overrides that were recorded with the run are ignored. The recorded and the new ones are composed together, so that
+    `trainer=ddp_cpu` keeps the recorded `trainer.max_epochs`.
 
     Raises:
-        UserError: an override would change anything else.
+        UserError: an override would change something else.
     """
     before = list(recorded["overrides"])
-    # Older runs recorded relative paths, which were the project's.
+    # Older runs recorded paths relative to the project.
     known = {*_last_of_each_key(before), *rewritten(_last_of_each_key(before), ROOT)}
     new = [text for text in _last_of_each_key(overrides) if text not in known and _key(text) not in OF_THE_COMMAND_LINE]
     if not new:
@@ -44,15 +44,15 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
 
 
 def _last_of_each_key(overrides: list[str]) -> list[str]:
-    """Of a key that is given twice, as by a script and its user, the last value counts."""
+    """The last override of each key; a script and its user may both give one."""
     return list({_key(text): text for text in overrides}.values())
 
 
 def _may_change(head: str) -> bool:
-    """Whether a continued run takes a new value of this key of the top level."""
+    """Whether a continued run may change this top-level key."""
     from alexnet_lab.config.schema import Effect, effect  # here, since it imports pydantic
 
-    # A recipe sets more than its name.
+    # A recipe sets more than its own key.
     return head in ("trainer", "callbacks") or (effect(head) is Effect.NONE and head != "recipe")
 
 

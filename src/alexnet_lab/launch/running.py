@@ -11,7 +11,7 @@ from typing import Any
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import ending, environment, ownership, ranks, slots, slurm, starting
 from alexnet_lab.launch.planning import Plan
-from alexnet_lab.launch.stopping import StopRequests, end_before_training, print_first_request
+from alexnet_lab.launch.stopping import PassedOn, StopRequests, end_before_training, print_first_request
 from alexnet_lab.runs import folders, result_file
 
 CLAIM_SECONDS = 60.0
@@ -30,7 +30,8 @@ def run(plan: Plan) -> int:
     if count > 1:
         checkpoint = [str(plan.checkpoint)] if plan.checkpoint else []
         command = [sys.executable, "-m", "alexnet_lab.launch.rank", str(plan.folder), *checkpoint]
-        return _own(plan, lambda: ranks.run_ranks(command, plan.folder, count))
+        with PassedOn([], plan.folder) as requests:
+            return _own(plan, lambda: ranks.run_ranks(command, plan.folder, count, requests))
     environment.clean({})
     with StopRequests(lambda: print_first_request(plan.folder), lambda: ending.end_at_once(plan.folder)) as stop:
         return _own(plan, lambda: stop.run(plan.folder, lambda: _train(plan, stop)))

@@ -1,4 +1,4 @@
-"""Which cores and GPUs each of several jobs on this machine gets."""
+"""Divides the cores and GPUs of this machine among jobs."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ class Slot:
 
 
 class Slots:
-    """`jobs_at_once` places with an equal share of `cores` each, and GPUs for the jobs that ask first."""
+    """`jobs_at_once` places with an equal share of `cores` each, and GPUs for the jobs that request them."""
 
     def __init__(self, jobs_at_once: int, cores: Sequence[int]) -> None:
         self.gpus: tuple[str, ...] = ()
@@ -28,12 +28,12 @@ class Slots:
         self._free_gpus: list[str] = []
 
     def offer(self, gpus: Sequence[str]) -> None:
-        """Give out these GPUs, when a job first asks for one."""
+        """Set the GPUs that jobs may use, unless they are set."""
         if not self.gpus:
             self.gpus, self._free_gpus = tuple(gpus), list(gpus)
 
     def take(self, gpus: int) -> Slot | None:
-        """A place with so many GPUs; None while there is none."""
+        """A free place with this number of GPUs; None if there is none."""
         if not self._places or len(self._free_gpus) < gpus:
             return None
         place = self._places.pop(0)
@@ -41,13 +41,13 @@ class Slots:
         return Slot(place, self._cores[place], tuple(taken))
 
     def give_back(self, slot: Slot) -> None:
-        """The job in `slot` has ended."""
+        """Return the slot of a job that has ended."""
         self._places = sorted([*self._places, slot.place])
         self._free_gpus = sorted([*self._free_gpus, *slot.gpus], key=self.gpus.index)
 
 
 def _share(cores: Sequence[int], place: int, places: int) -> tuple[int, ...]:
-    """Neighbouring cores, as many for each place but for one; with more places than cores they are shared."""
+    """Neighbouring cores, divided evenly: numbers differ by at most one. More places than cores share them."""
     if places >= len(cores):
         return (cores[place % len(cores)],)
     return tuple(cores[place * len(cores) // places : (place + 1) * len(cores) // places])
@@ -57,7 +57,7 @@ def usable_gpus(trainer: Mapping[str, Any]) -> list[str]:
     """The GPUs that a job with this `trainer` may use, as CUDA_VISIBLE_DEVICES names them.
 
     Raises:
-        UserError: torch cannot use them, or there is none although the trainer asks for one.
+        UserError: torch cannot use them, or the trainer requires one and there is none.
     """
     if not gpus.may_use(trainer):
         return []
@@ -68,10 +68,10 @@ def usable_gpus(trainer: Mapping[str, Any]) -> list[str]:
 
 
 def gpus_of(trainer: Mapping[str, Any], available: int, per_job: int | None) -> int:
-    """How many of the `available` GPUs a job with this `trainer` needs; `per_job` is the sweep's own word on it.
+    """How many of the `available` GPUs a job with this `trainer` needs; `per_job` is the sweep's setting.
 
     Raises:
-        UserError: more than there are, or a choice of devices that a sweep makes itself.
+        UserError: more than there are, or specific devices, which a sweep chooses itself.
     """
     accelerator, devices = trainer.get("accelerator"), trainer.get("devices", 1)
     if accelerator not in ("gpu", "cuda", "auto") or not available:

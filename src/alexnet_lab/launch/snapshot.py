@@ -1,4 +1,4 @@
-"""The code and the configuration as they are when a sweep starts, so that edits do not leak into jobs that wait."""
+"""Copies code and configuration when a sweep starts, so that later edits do not affect its jobs."""
 
 import json
 import shutil
@@ -10,9 +10,9 @@ from alexnet_lab.runs import result_file
 
 
 def take(target: Path) -> None:
-    """Copy `src/` and `conf/` to `target`, in place of an older copy, with a note of the revision."""
+    """Copy `src/` and `conf/` to `target`, replacing an older copy, and record the revision."""
     shutil.rmtree(target, ignore_errors=True)
-    # Compiled files come along, or each rank would compile anew; one that is just being written has a longer ending.
+    # Compiled files are copied, so that ranks need not compile; files that are being written have a longer ending.
     for name in ("src", "conf"):
         files.copy_tree(ROOT / name, target / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.egg-info"))
     files.write(target / result_file.REVISION, json.dumps(result_file.git_revision(ROOT)))

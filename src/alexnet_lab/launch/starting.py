@@ -1,6 +1,6 @@
-"""The start of a run in its folder, and how it is undone: by a note, see `alexnet_lab.runs.folders`.
+"""Prepares a run's folder for a start, and undoes a start, by a note: see `alexnet_lab.runs.folders`.
 
-A start makes the note and puts the record of an earlier start aside. Every rank removes the note as its training
+A start writes the note and renames the record of an earlier start. Every rank removes the note when its training
 begins; from then on nothing of the run is deleted. A user's error before that leaves the folder as it was. Undoing a
 start only renames and deletes, so it works on a full disk.
 
@@ -29,10 +29,10 @@ MADE_BY_A_START = (
 
 
 def prepare(folder: Path, settings: dict[str, Any], continues: bool) -> None:
-    """Record the configuration of a start, and in the note what was there before; the caller holds the folder's lock.
+    """Record the configuration, and in the note the files that were there before; the caller holds the folder's lock.
 
     Raises:
-        UserError: a new run is to begin and another one is in the folder, or nothing can be written there.
+        UserError: a new run would start in the folder of another one, or the folder cannot be written.
     """
     there = sorted(path.name for path in folder.iterdir() if not path.name.startswith(folders.LOCK))
     try:
@@ -45,7 +45,7 @@ def prepare(folder: Path, settings: dict[str, Any], continues: bool) -> None:
         _write(folder, {**before, "start": _this_start()})
     except UserError as error:
         if not isinstance(error.__cause__, OSError):
-            raise  # another run is there
+            raise  # the folder contains another run
         if not continues:
             _remove_what_a_start_makes(folder, there)
         elif (folder / NOTE).exists():
@@ -62,7 +62,7 @@ def has_prepared(folder: Path) -> bool:
 
 
 def undo(folder: Path) -> None:
-    """Leave the folder as it was before the start: an older record, somebody's other files, or no folder."""
+    """Restore the folder as it was before the start: an older record, other files of the user, or no folder."""
     before = _read(folder)
     if "files" in before:
         _remove_what_a_start_makes(folder, before["files"])
@@ -77,14 +77,14 @@ def undo(folder: Path) -> None:
 
 
 def _put_record_aside(folder: Path) -> dict[str, Any]:
-    """Keep the record of an earlier start for `undo`; what the note says of it.
+    """Keep the record of an earlier start for `undo`; returns the content of the note.
 
-    A note that is there already is that of a start that was killed before its training began: what is aside is older.
+    An existing note is from a start that was killed before its training began; the renamed record is older.
     """
     config, result = folder / folders.CONFIG, folder / folders.RESULT
     with ownership.writing(folder):
         if not (folder / NOTE).exists():
-            training_begins(folder)  # also removes what a kill has left
+            training_begins(folder)  # also removes leftovers of a killed start
             files.write(folder / NOTE, json.dumps({"result": result.exists()}))
         before = _read(folder)
         if before.get("result") and not (folder / RESULT_BEFORE).exists():
@@ -96,7 +96,7 @@ def _put_record_aside(folder: Path) -> dict[str, Any]:
 
 
 def _remove_what_a_start_makes(folder: Path, there: Sequence[str]) -> None:
-    """Remove it but for the names in `there`, and the folder when nothing else is in it."""
+    """Remove the files of a start, except the names in `there`, and the folder if it is empty then."""
     made = [path for name in MADE_BY_A_START for path in folder.glob(name)]
     for path in made:
         if path.name in there:
@@ -110,7 +110,7 @@ def _remove_what_a_start_makes(folder: Path, there: Sequence[str]) -> None:
 
 
 def _this_start() -> str | None:
-    """What the ranks of one start of torchrun have in common, and no other start has; None without torchrun."""
+    """An identity that only the ranks of one start of torchrun share; None without torchrun."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" not in environment:
         return None

@@ -5,12 +5,14 @@ Imports nothing heavy.
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any, Self
 
 from alexnet_lab.errors import INTERRUPTED, RunInterrupted
 from alexnet_lab.launch import debugger, slurm
@@ -94,7 +96,7 @@ class StopRequests:
             signal.signal(number, self._before.pop(number))
             signal.set_wakeup_fd(self._wakeup_before)
 
-    def __enter__(self) -> "StopRequests":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -123,6 +125,26 @@ class StopRequests:
                 self._first()
             elif now - first > SAME_REQUEST_SECONDS and (number == signal.SIGINT or slurm.here().job is None):
                 self._second()
+
+
+class PassedOn(StopRequests):
+    """Requests that are passed on to `processes`: the first as SIGTERM, so that they save and stop; a second kills."""
+
+    def __init__(self, processes: list[Any], folder: Path | None = None) -> None:
+        """`folder`: as in `print_first_request`."""
+        self.processes, self._folder = processes, folder
+        super().__init__(self._ask, lambda: send(self.processes, signal.SIGKILL))
+
+    def _ask(self) -> None:
+        print_first_request(self._folder)
+        send(self.processes, signal.SIGTERM)
+
+
+def send(processes: Sequence[subprocess.Popen[Any]], number: int) -> None:
+    """Send a signal to every process that still runs."""
+    for process in list(processes):
+        if process.poll() is None:
+            process.send_signal(number)
 
 
 def end_before_training(folder: Path) -> None:

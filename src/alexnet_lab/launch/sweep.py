@@ -1,6 +1,6 @@
-"""The jobs of a sweep: each a process in a session of its own, in a slot of its own, watched to its end.
+"""Runs the jobs of a sweep: each is a process in a session and a slot of its own, watched until it ends.
 
-A job with one rank trains in its process, as a single run does in that of its command. Imports nothing heavy.
+Imports nothing heavy.
 """
 
 import atexit
@@ -18,7 +18,7 @@ from alexnet_lab.callbacks import question
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunInterrupted, UserError
 from alexnet_lab.launch import ending, environment, job, ownership, planning, ranks, snapshot
 from alexnet_lab.launch.slots import Slot, Slots, gpus_of, usable_gpus
-from alexnet_lab.launch.stopping import StopRequests, print_first_request
+from alexnet_lab.launch.stopping import PassedOn
 from alexnet_lab.launch.sweep_job import Group, Job, Process, ended_state, top1_by_epoch, user_error
 from alexnet_lab.launch.sweep_view import View
 from alexnet_lab.runs import folders, result_file
@@ -27,11 +27,11 @@ from alexnet_lab.runs.metric_rows import read_rows
 CODE = ".code"
 POLL_SECONDS = 0.1
 SAVE_SECONDS = 20.0
-"""What a job that took too long is given to save what it has."""
+"""The time for a job that took too long to save its state."""
 QUESTION = ".question"
 """In the folder of a trial, while it runs."""
 OF_THE_SWEEP = (question.VARIABLE, "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_", "HYDRA_FULL_ERROR")
-"""Beginnings of variables of the sweep's own process that its jobs, each a run of its own, must not inherit."""
+"""Beginnings of variables of the sweep's process that its jobs must not inherit."""
 NOT_FOR_JOBS = (*environment.FOREIGN, *OF_THE_SWEEP)
 MADE_BY_A_LAUNCH = {CODE, folders.LOCK, f"{folders.LOCK}{locks.MARKER}", "multirun.yaml", "optuna.journal"}
 
@@ -40,7 +40,7 @@ unfinished: list[Job] = []
 
 
 class Sweep:
-    """Runs jobs below `folder`, `jobs_at_once` at a time, with the code as it is now.
+    """Runs jobs below `folder`, `jobs_at_once` at a time, with a copy of the code as it is now.
 
     Raises:
         UserError: another launcher works in the folder, a setting is out of range, or torchrun or srun has started
@@ -65,13 +65,13 @@ class Sweep:
         self._per_job, self._timeout, self._fail_fast = devices_per_job, job_timeout, fail_fast
         self._slots = Slots(jobs_at_once, machine.cores())
         self._jobs: dict[Path, Job] = {}
-        self._lifeline, self._held = os.pipe()  # the jobs end when this process does and `_held` with it
+        self._lifeline, self._held = os.pipe()  # when this process ends, `_held` is closed and the jobs end
 
     def job(self, folder: Path, overrides: Sequence[str], plan: Callable[[], planning.Plan | None]) -> Job:
-        """The job of `folder`; the same one again when a sweeper asks for the same settings twice.
+        """The job of `folder`; the same object if a sweeper requests the same settings twice.
 
         Raises:
-            UserError: `plan` does, the folder holds a run that nobody asked to go on with, or it is another job's.
+            UserError: `plan` raises it, or the folder contains a run that is not continued, or is another job's.
         """
         if not Path(os.path.normpath(folder)).is_relative_to(self.folder) or folder == self.folder:
             raise UserError(f"hydra.sweep.subdir must be a folder in that of the sweep, got {folder}")
@@ -97,12 +97,12 @@ class Sweep:
         return gpus_of(trainer, len(usable), self._per_job)
 
     def _discard_if_new(self) -> None:
-        """Remove the sweep's folder when no job has ever been there, as after a wrong option."""
+        """Remove the sweep's folder if no job was ever started there, e.g. after a wrong option."""
         if {path.name for path in self.folder.iterdir()} <= MADE_BY_A_LAUNCH:
             ownership.discard(self.folder)
 
     def run(self, jobs: Sequence[Job], group: Group | None = None) -> None:
-        """Run those of `jobs` that wait, until all have ended; a job that fails leaves the others alone.
+        """Run the waiting `jobs` until all have ended; a job that fails does not affect the others.
 
         `group`: where a search launches them as trials.
 
@@ -113,12 +113,7 @@ class Sweep:
         todo = [one for one in dict.fromkeys(jobs) if one.state == "waiting"]
         self._prunes = group.prunes if group else None
         processes: list[Process] = []
-
-        def ask() -> None:
-            print_first_request()
-            ranks.send(processes, signal.SIGTERM)
-
-        stop = StopRequests(ask, lambda: ranks.send(processes, signal.SIGKILL))
+        stop = PassedOn(processes)
         view = View(self.folder, list(self._jobs.values()) if group is None else jobs, group)
         try:
             while any(one.state in ("waiting", "running") for one in todo):
@@ -149,9 +144,9 @@ class Sweep:
                 one.state, one.reason = "skipped", "the sweep ended before"
             elif one.state == "running":
                 assert one.process is not None
-                one.process.terminate()  # it saves and ends; one that the request to stop has reached knows already
+                one.process.terminate()  # it saves and ends; a second SIGTERM is not sent
 
-    def _start_what_fits(self, todo: Sequence[Job], processes: list[Process], stop: StopRequests) -> None:
+    def _start_what_fits(self, todo: Sequence[Job], processes: list[Process], stop: PassedOn) -> None:
         for one in todo:
             if one.state == "waiting" and not stop.requested:
                 one.slot = self._slots.take(one.gpus)
@@ -184,7 +179,7 @@ class Sweep:
                 text=True,
             )
         assert one.process.stdin is not None
-        with suppress(BrokenPipeError), one.process.stdin as pipe:  # one that died is found by `_look_after`
+        with suppress(BrokenPipeError), one.process.stdin as pipe:  # `_look_after` notices a process that has died
             pipe.write(job.to_json(one.plan, slot.cores))
         one.state, one.started = "running", time.monotonic()
         return one.process
@@ -215,11 +210,11 @@ class Sweep:
             one.question.path.unlink(missing_ok=True)
         result = result_file.read_result(one.folder / folders.RESULT) or {}
         recorded = result.get("status")
-        if status == FINISHED or recorded in result_file.ENDED_WELL:  # the end of a process may still go wrong
+        if status == FINISHED or recorded in result_file.ENDED_WELL:  # the process may still fail as it ends
             one.state = "pruned" if recorded == "pruned" else "finished"
         elif one.process.asked_to_stop and not one.reason:
             one.state, one.reason = "interrupted", "the sweep ended before"
-        elif result.get("status") == "interrupted" and not one.reason:
+        elif (status == INTERRUPTED or result.get("status") == "interrupted") and not one.reason:
             of_time = result.get("reason") == "max_time"
             one.state, one.reason = "interrupted", "trainer.max_time is over" if of_time else "it was asked to stop"
         else:
@@ -235,13 +230,13 @@ class Sweep:
 
 
 def exit_status() -> int:
-    """Of the command, when its sweep has ended; interrupted jobs alone, as after trainer.max_time, are no failure."""
+    """The exit status of the command when its sweep has ended. Interrupted jobs have not failed."""
     states = {one.state for one in unfinished}
     return FAILED if states - {"interrupted"} else INTERRUPTED if states else FINISHED
 
 
 def _kill(one: Job) -> None:
-    """The job's process, its ranks, and whatever those have started."""
+    """Kill the job's process, its ranks, and the processes that those have started."""
     assert one.process is not None
     with suppress(ProcessLookupError):
         os.killpg(one.process.pid, signal.SIGKILL)

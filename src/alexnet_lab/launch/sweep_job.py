@@ -1,4 +1,4 @@
-"""One job of a sweep, as its launcher sees it: its plan, its process, its state."""
+"""One job of a sweep in its launcher: plan, process, state."""
 
 import signal
 import subprocess
@@ -22,25 +22,25 @@ State = Literal["waiting", "running", "finished", "pruned", "failed", "interrupt
 
 
 class Process(subprocess.Popen[str]):
-    """A job's process. Only `wait` reaps it: as long as its number is taken, nobody else's group can have it."""
+    """A job's process. Only `wait` reaps it, so that its number, also that of its group, is not reused before."""
 
     asked_to_stop = False
 
     def poll(self) -> int | None:
-        """The exit status once `wait` has fetched it; `send_signal` asks for it, too."""
+        """The exit status after `wait`; `send_signal` calls this, too."""
         return self.returncode
 
     def has_ended(self) -> bool:
-        """Whether it has; it is looked at without being reaped."""
+        """Whether the process has ended; it is not reaped."""
         if self.returncode is None:
             try:
                 return machine.has_ended(self)
-            except ChildProcessError:  # somebody else has fetched its status: what the job recorded tells
+            except ChildProcessError:  # something else has reaped it; the job's own record has the status
                 self.returncode = FAILED
         return True
 
     def send_signal(self, number: int) -> None:
-        """Send a signal; SIGTERM only once, since the job takes a second one for the wish to be killed unsaved."""
+        """Send a signal; SIGTERM only once, since a second SIGTERM kills the job without saving."""
         if number == signal.SIGTERM and self.asked_to_stop:
             return
         self.asked_to_stop = self.asked_to_stop or number == signal.SIGTERM
@@ -49,7 +49,7 @@ class Process(subprocess.Popen[str]):
 
 @dataclass(eq=False)
 class Job:
-    """One job, from its plan to its end; without a plan it had finished before."""
+    """One job, from its plan to its end; without a plan it has finished in an earlier start."""
 
     folder: Path
     overrides: Sequence[str]
@@ -63,22 +63,22 @@ class Job:
     started: float = 0.0
     ended: float = 0.0
     kill_at: float | None = None
-    """When a job that took too long is killed; times are those of `time.monotonic`."""
+    """When a job that took too long is killed, in s of `time.monotonic`."""
     process: Process | None = field(default=None, repr=False)
     slot: Slot | None = None
     question: Question | None = None
     """Where a pruner is asked about it."""
     seen: Seen | None = field(default=None, repr=False)
-    """What the table read of its figures last."""
+    """The metrics that the table has read last."""
 
     @property
     def name(self) -> str:
-        """The name of its folder, which tells its overrides."""
+        """The name of its folder, which contains its overrides."""
         return self.folder.name
 
     @property
     def failure(self) -> Exception | None:
-        """What a sweeper is told in place of a value."""
+        """The exception that a sweeper gets in place of a value."""
         return None if self.state in result_file.ENDED_WELL else RunFailed(f"{self.name} {self.state}: {self.reason}")
 
     @property
@@ -106,13 +106,13 @@ def ended_state(folder: Path) -> State:
 
 
 def top1_by_epoch(folder: Path) -> dict[int, float]:
-    """The last val/top1 of each epoch, from 0, that `metrics.csv` has."""
+    """The last val/top1 of each epoch, from 0, in `metrics.csv`."""
     rows = read_rows(folder / folders.METRICS)
     return {int(row["epoch"]): row["val/top1"] for row in rows if "val/top1" in row}
 
 
 def user_error(log: Path) -> str:
-    """The last user error in a log, all of its lines; empty where there is none."""
+    """All lines of the last user error in a log; empty if there is none."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     begins = [number for number, line in enumerate(lines) if line.startswith(USER_ERROR_BEGINS)]
     return "\n".join(lines[begins[-1] :]).removeprefix(USER_ERROR_BEGINS) if begins else ""

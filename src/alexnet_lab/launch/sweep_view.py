@@ -1,6 +1,6 @@
-"""What a sweep shows: a live table on a terminal, elsewhere lines of its jobs; at its end a table.
+"""Shows a sweep: a live table on a terminal, elsewhere lines about its jobs; at the end a table.
 
-Imports nothing heavy before it shows something.
+Imports nothing heavy until it shows something.
 """
 
 import sys
@@ -27,8 +27,8 @@ COLORS = {"running": "yellow", "finished": "green", "pruned": "cyan", "failed": 
 
 
 class View:
-    """Shows `jobs`: on a terminal a table that is drawn each second; elsewhere a line of each job that starts or ends,
-    and one a minute of each job that runs. Of the `group` of a search it leaves the final table to the search."""
+    """Shows `jobs`: on a terminal a table that is drawn each second; elsewhere a line when a job starts or ends, and
+    one a minute for each running job. For the `group` of a search, the search prints the final table."""
 
     def __init__(self, folder: Path, jobs: "Sequence[Job]", group: "Group | None" = None) -> None:
         self._folder = folder
@@ -47,7 +47,7 @@ class View:
             self._live.start()
 
     def show(self) -> None:
-        """Bring what is shown up to date."""
+        """Update the display."""
         if self._live is None:
             self._say_changes()
             self._say_progress()
@@ -56,7 +56,7 @@ class View:
             self._live.update(table(self._folder, self._jobs), refresh=True)
 
     def close(self) -> None:
-        """Show how all jobs ended, and each reason of those that failed once, with its jobs."""
+        """Show how all jobs ended, and each reason of a failure once, with its jobs."""
         from rich.console import Console
 
         if self._live is None:
@@ -124,7 +124,7 @@ def counts(jobs: "Sequence[Job]") -> str:
 
 
 def labels(jobs: "Sequence[Job]", shared: Sequence[str] = ()) -> list[str]:
-    """What tells each job from the others: its overrides but for those that all share."""
+    """Each job's overrides, without those that all jobs share."""
     several = len(jobs) > 1 and not shared
     common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs)) if several else set(shared)
     return [" ".join(text for text in job.overrides if text not in common) or job.name for job in jobs]
@@ -132,7 +132,7 @@ def labels(jobs: "Sequence[Job]", shared: Sequence[str] = ()) -> list[str]:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the table tells of a `metrics.csv`."""
+    """The metrics of the table, from a `metrics.csv`."""
 
     epoch: int | None = None
     """The last one that was trained, from 0."""
@@ -144,7 +144,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Seen:
-    """The figures of a file as it was when it was read, which its time and size tell; `last` ones stay as they are."""
+    """The metrics of a file, with the file's time and size when it was read; `last`: they no longer change."""
 
     file: tuple[int, int]
     figures: Figures
@@ -152,7 +152,7 @@ class Seen:
 
 
 def figures(rows: Sequence[dict[str, float]]) -> Figures:
-    """Those of the rows; a test says nothing of how far the training is, and carries the number of the epoch after."""
+    """The metrics of the rows. Rows of a test do not show the progress: they have the number of the next epoch."""
     trained = [row for row in rows if not any(name.startswith("test/") for name in row)]
     per_epoch = [row["step"] / (row["epoch"] + 1) for row in trained if "train/loss" in row]
     return Figures(
@@ -164,7 +164,7 @@ def figures(rows: Sequence[dict[str, float]]) -> Figures:
 
 
 def look(job: "Job") -> Figures:
-    """The figures of a job, which are read again only when its file has changed, and never after its end."""
+    """The metrics of a job; they are read again only if the file has changed, and never after the job has ended."""
     seen = job.seen
     if seen and seen.last:
         return seen.figures
@@ -174,14 +174,14 @@ def look(job: "Job") -> Figures:
         status = path.stat()
         file = (status.st_mtime_ns, status.st_size)
         found = seen.figures if seen and seen.file == file else figures(read_rows(path))
-    except (OSError, ValueError):  # there is none yet, or it is being written
+    except (OSError, ValueError):  # no file yet, or it is being written
         file, found = (0, 0), seen.figures if seen else Figures()
     job.seen = Seen(file, found, ended)
     return found
 
 
 def progress(job: "Job") -> tuple[str, ...]:
-    """The last cells of `COLUMNS`, from the epoch on; empty where nothing is known yet."""
+    """The last cells of `COLUMNS`, from the epoch on; empty until there are metrics."""
     known = look(job)
     spent = (job.ended or time.monotonic()) - job.started if job.started else None
     left = time_left(job, known, spent) if job.state == "running" and spent else None
@@ -194,7 +194,7 @@ def progress(job: "Job") -> tuple[str, ...]:
 
 
 def time_left(job: "Job", known: Figures, spent: float) -> float | None:
-    """Seconds until the job's last step at its rate so far; None as long as the length of an epoch is not known."""
+    """Seconds until the job's last step at its speed so far; None until the length of an epoch is known."""
     trainer = job.plan.settings["trainer"] if job.plan else {}
     total = trainer.get("max_steps") or -1
     if total < 0:

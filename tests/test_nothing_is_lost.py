@@ -189,6 +189,19 @@ def test_stream_with_lost_chunks_is_reported(train: Any, images: Path, tmp_path:
     assert_kept(ended, folder, f"of {stream}/train cannot be read")
 
 
+@pytest.mark.system
+def test_stacks_of_a_native_crash_are_in_the_log_of_the_run(train: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    ended = train(*SYNTHETIC, fault(name="Fault", kind="crashes", rank=0, epoch=1), f"hydra.run.dir={folder}")
+    assert ended.returncode == -signal.SIGSEGV
+    log = (folder / "train.log").read_text()
+    assert "Fatal Python error: Segmentation fault" in log
+    assert "on_train_batch_end" in log
+    assert not (folder / "result.json").exists()
+    (run,) = read_runs([str(folder)])
+    assert (run.status, run.error) == ("failed", "the process was killed (out of memory?)")
+
+
 # Sweeps and resumed runs.
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,21 @@ CASES = [
     for column, start in enumerate(STARTS)
     for row, phase in enumerate(PHASES)
 ]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+def test_run_that_was_stopped_for_longer_than_hang_timeout_continues(trainer: str, script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    more = ("logger=none", f"trainer={trainer}", "trainer.max_epochs=60", "hang_timeout=2")
+    process = script.start(*SMALL, *more, f"hydra.run.dir={folder}")
+    script.wait(process, (folder / "checkpoints" / "last.ckpt").exists, "the first epoch")
+    os.killpg(process.pid, signal.SIGSTOP)  # as Ctrl-Z, which the system ignores in a session without a terminal
+    time.sleep(4)
+    os.killpg(process.pid, signal.SIGCONT)
+    ended = script.finish(process)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((folder / "result.json").read_text())["status"] == "finished"
 
 
 @pytest.mark.system

@@ -1,5 +1,6 @@
 """Callbacks that the tests put into runs: ranks and files that fail, and ranks that report about themselves."""
 
+import faulthandler
 import json
 import os
 import resource
@@ -17,7 +18,7 @@ class Fault(pl.Callback):
     """A rank fails after its first batch of an epoch."""
 
     def __init__(
-        self, kind: Literal["raises", "exits", "is_killed", "stops", "hangs"], rank: int = 1, epoch: int = 0
+        self, kind: Literal["raises", "exits", "is_killed", "crashes", "stops", "hangs"], rank: int = 1, epoch: int = 0
     ) -> None:
         self._kind, self._rank, self._epoch = kind, rank, epoch
 
@@ -30,6 +31,8 @@ class Fault(pl.Callback):
             raise SystemExit(0)
         if self._kind == "hangs":
             time.sleep(600)
+        if self._kind == "crashes":
+            faulthandler._sigsegv()  # type: ignore[attr-defined]
         os.kill(os.getpid(), signal.SIGKILL if self._kind == "is_killed" else signal.SIGSTOP)
 
 

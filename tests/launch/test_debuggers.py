@@ -4,6 +4,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from alexnet_lab.classifier import ImageClassifier
 
 SMALL = (
@@ -24,6 +26,7 @@ def test_breakpoint_in_the_training_step_reads_from_the_terminal(script: Any, tm
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
 
 
+@pytest.mark.system
 def test_pdb_stops_at_a_line_of_the_training_step(script: Any, tmp_path: Path) -> None:
     lines, first = inspect.getsourcelines(ImageClassifier.training_step)
     line = first + next(number for number, text in enumerate(lines) if "return" in text)

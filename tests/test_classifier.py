@@ -110,10 +110,10 @@ def test_dropout_on_apples_gpu_is_seeded_too(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_schedule_receives_optimizer_steps_not_micro_batches() -> None:
-    told = {}
+    received = {}
 
     def schedule(optimizer: torch.optim.Optimizer, steps_per_epoch: int, total_steps: int) -> None:
-        told.update(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+        received.update(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
 
     facts: dict[str, Any] = {
         "num_training_batches": 8,
@@ -123,7 +123,7 @@ def test_schedule_receives_optimizer_steps_not_micro_batches() -> None:
     module = classifier_in(small_net(), fit_loop=SimpleNamespace(setup_data=lambda: None), **facts)
     module._scheduler = schedule  # type: ignore[assignment]
     module.configure_optimizers()
-    assert told == {"steps_per_epoch": 4, "total_steps": 12}
+    assert received == {"steps_per_epoch": 4, "total_steps": 12}
 
 
 def test_limit_that_cuts_a_global_batch_is_refused() -> None:

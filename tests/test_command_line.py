@@ -42,8 +42,8 @@ def test_wrong_argument_is_reported_before_any_rank_starts(
     ended = script.run(*SMALL, *where, *arguments)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
-    said = [text for text in ended.stderr.splitlines() if "error:" in text]
-    assert [text[: len(line)] for text in said] == [line]
+    output = [text for text in ended.stderr.splitlines() if "error:" in text]
+    assert [text[: len(line)] for text in output] == [line]
     assert ended.stdout == ""
     assert not folder.exists()
 
@@ -116,9 +116,9 @@ def test_refusal_deletes_nothing_in_an_existing_folder(script: Any, tmp_path: Pa
 def test_wrong_value_or_added_key_is_reported_before_training(
     override: str, line: str, settings: Callable[..., dict[str, Any]], refusal: Callable[..., str]
 ) -> None:
-    said = refusal(settings(*SMALL, override))
-    assert said.startswith(f"error: {line}")
-    assert len(said.splitlines()) <= 3
+    output = refusal(settings(*SMALL, override))
+    assert output.startswith(f"error: {line}")
+    assert len(output.splitlines()) <= 3
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def lock(path: Path, what: str) -> AbstractContextManager[Any]:
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock `path`. Writes nothing; the folder may be read-only.
 
-    A marker that another machine left counts as held, since nobody here can see whether its process is dead.
+    A marker of another machine counts as held, because this machine cannot see whether its process is dead.
     """
     marker = path.with_name(f"{path.name}{MARKER}")
     if marker.exists():
@@ -156,7 +156,7 @@ def _take_away(marker: Path, record: str) -> None:
 
 def _held(marker: Path, what: str, record: str) -> UserError:
     number, host = _holder(record)
-    holder = f"pid {number} on {host.partition('?')[0]}" if host else "it left no name"
+    holder = f"pid {number} on {host.partition('?')[0]}" if host else "unknown process"
     return UserError(
         f"{what} is being written by another process ({holder})\n"
         f"if that process has ended, delete its lock file: rm {shlex.quote(str(marker))}"

@@ -179,9 +179,9 @@ def test_real_run_is_compared_with_its_own_result(
     ],
 )
 def test_wrong_value_is_reported(compared: Callable[..., str], overrides: list[str], line: str) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         compared(*overrides)
-    assert str(told.value).startswith(line)
+    assert str(raised.value).startswith(line)
 
 
 def test_script_prints_the_table_and_reports_a_wrong_key(script: Any, folder: Path) -> None:

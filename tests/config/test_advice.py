@@ -15,7 +15,7 @@ from alexnet_lab.errors import UserError
 CONF = str(Path(__file__).parents[2] / "conf")
 
 
-def told(*overrides: str, command: str = "train") -> str:
+def message_for(*overrides: str, command: str = "train") -> str:
     register_resolvers()
     with (
         initialize_config_dir(CONF, version_base="1.3"),
@@ -26,14 +26,14 @@ def told(*overrides: str, command: str = "train") -> str:
 
 
 def test_unknown_choice_is_reported_with_the_closest_and_all_choices() -> None:
-    first, second = told("model=alexnet_orignal").splitlines()
+    first, second = message_for("model=alexnet_orignal").splitlines()
     assert first == "model=alexnet_orignal: there is no such model, did you mean alexnet_original?"
     assert second.startswith("choose from: alexnet_d2l, alexnet_half_v1, ")
     assert second.endswith("lenet")
 
 
 def test_unknown_experiment_is_reported_with_the_closest() -> None:
-    assert told("experiment=quickstrat").startswith(
+    assert message_for("experiment=quickstrat").startswith(
         "experiment=quickstrat: there is no such experiment, did you mean quickstart?"
     )
 
@@ -58,7 +58,7 @@ def test_unknown_experiment_is_reported_with_the_closest() -> None:
 def test_suggestion_is_an_option_of_the_composed_configuration(override: str, suggested: str) -> None:
     key = override.partition("=")[0]
     wrong = "optimzer" if key == "optimzer.lr" else key
-    assert told(override).splitlines() == [
+    assert message_for(override).splitlines() == [
         f"there is no option {wrong!r}, did you mean {suggested}?",
         "`--cfg job` prints every option",
     ]
@@ -67,25 +67,25 @@ def test_suggestion_is_an_option_of_the_composed_configuration(override: str, su
 @pytest.mark.parametrize("override", ["xyzzy=1", "out=x", "source=x", "defaults=x"])
 def test_options_of_other_commands_are_not_suggested(override: str) -> None:
     key = override.partition("=")[0]
-    assert told(override).splitlines() == [f"there is no option {key!r}", "`--cfg job` prints every option"]
+    assert message_for(override).splitlines() == [f"there is no option {key!r}", "`--cfg job` prints every option"]
 
 
 @pytest.mark.parametrize("deleted", ["callbacks", "logger", "checkpoints"])
 def test_typed_option_is_never_suggested(deleted: str) -> None:
-    assert "did you mean" not in told(f"~{deleted}", f"{deleted}.x=1")
+    assert "did you mean" not in message_for(f"~{deleted}", f"{deleted}.x=1")
 
 
 def test_option_of_other_choices_is_reported_with_those_choices() -> None:
-    assert told("data.flip=0.5", "data=fashion_mnist").startswith(
+    assert message_for("data.flip=0.5", "data=fashion_mnist").startswith(
         "there is no option 'data.flip'; it belongs to data=image_folder, data=imagenet, data=imagenette\n"
     )
-    assert "did you mean" not in told("data.crop_size=3", "data=synthetic")
+    assert "did you mean" not in message_for("data.crop_size=3", "data=synthetic")
     # evaluate has `data.dir`, but no group `data` to choose from
-    assert told("data.flip=0.5", command="evaluate").splitlines()[0] == "there is no option 'data.flip'"
+    assert message_for("data.flip=0.5", command="evaluate").splitlines()[0] == "there is no option 'data.flip'"
 
 
 def test_option_missing_in_the_configuration_can_be_added_with_plus() -> None:
-    assert told("callbacks.mine=1").endswith("to add a new one, put a + in front: +callbacks.mine=...")
+    assert message_for("callbacks.mine=1").endswith("to add a new one, put a + in front: +callbacks.mine=...")
 
 
 @pytest.mark.parametrize(
@@ -99,22 +99,22 @@ def test_option_missing_in_the_configuration_can_be_added_with_plus() -> None:
     ],
 )
 def test_composition_error_names_the_key_in_one_line(overrides: list[str], line: str) -> None:
-    said = told(*overrides)
-    assert said.startswith(line)
-    assert len(said.splitlines()) == 1
+    message = message_for(*overrides)
+    assert message.startswith(line)
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("override", ["model=null", "logger=null", "data=3"])
 def test_group_without_a_name_is_reported_with_the_choices(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", "seed=3", override])
     group = override.partition("=")[0]
-    first, second = told(override).splitlines()
+    first, second = message_for(override).splitlines()
     assert first == f"{override}: {group} takes a name"
     assert second.startswith("choose from: ")
 
 
 def test_unreadable_override_is_reported_in_few_lines() -> None:
-    (line,) = told("model.dropout=[").splitlines()
+    (line,) = message_for("model.dropout=[").splitlines()
     assert line.startswith("model.dropout=[: Hydra cannot parse this")
 
 
@@ -143,7 +143,7 @@ def test_nothing_is_suggested_if_nothing_is_close() -> None:
 )
 def test_suggested_choice_is_very_close(typed: str, hint: str) -> None:
     group = typed.partition("=")[0]
-    assert told(typed).splitlines()[0] == f"{typed}: there is no such {group}{hint}"
+    assert message_for(typed).splitlines()[0] == f"{typed}: there is no such {group}{hint}"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_suggested_choice_is_very_close(typed: str, hint: str) -> None:
     ],
 )
 def test_option_name_of_other_programs_is_translated(typed: str, option: str) -> None:
-    assert told(f"{typed}=1").startswith(f"there is no option {typed!r}, did you mean {option}?")
+    assert message_for(f"{typed}=1").startswith(f"there is no option {typed!r}, did you mean {option}?")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_option_name_of_other_programs_is_translated(typed: str, option: str) ->
 )
 def test_option_of_other_choices_is_found_in_all_groups(command: str, typed: str, line: str) -> None:
     key = typed.partition("=")[0]
-    assert told(typed, command=command).splitlines()[0] == f"there is no option {key!r}{line}"
+    assert message_for(typed, command=command).splitlines()[0] == f"there is no option {key!r}{line}"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_option_of_other_choices_is_found_in_all_groups(command: str, typed: str
     ],
 )
 def test_wrong_use_of_a_key_is_one_line(command: str, typed: str, line: str) -> None:
-    assert told(typed, command=command) == line
+    assert message_for(typed, command=command) == line
 
 
 @pytest.mark.parametrize(

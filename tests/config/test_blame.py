@@ -121,8 +121,8 @@ OPTIMIZER = "optimizer._target_=torch.optim.Adam"
 def test_setting_that_would_fail_later_is_refused_before_training(
     overrides: list[str], line: str, settings: Settings, refusal: Callable[..., str]
 ) -> None:
-    said = refusal(settings(*SHORT, *overrides))
-    errors = said[said.index("error: ") :]
+    message = refusal(settings(*SHORT, *overrides))
+    errors = message[message.index("error: ") :]
     assert errors.startswith(f"error: {line}")
     assert len(errors.splitlines()) <= 2
 
@@ -149,7 +149,7 @@ def of_a_library() -> tuple[Exception, dict[str, object]]:
 
 def test_failing_library_callback_is_reported_with_its_key_in_one_line() -> None:
     error, parts = of_a_library()
-    before, after = blamed(error, parts, begun=False), blamed(error, parts, begun=True)
+    before, after = blamed(error, parts, training_has_begun=False), blamed(error, parts, training_has_begun=True)
     assert (type(before), type(after)) == (UserError, RunFailed)
     assert str(before) == str(after) == f"callbacks.x (EarlyStopping): {error}"
 
@@ -157,8 +157,8 @@ def test_failing_library_callback_is_reported_with_its_key_in_one_line() -> None
 def test_exception_of_a_users_class_keeps_its_traceback() -> None:
     own = Own()
     error = raised(own.fail)
-    assert blamed(error, {"callbacks.x": own}, begun=False) is error
-    assert blamed(error, {"callbacks.x": own}, begun=True) is error
+    assert blamed(error, {"callbacks.x": own}, training_has_begun=False) is error
+    assert blamed(error, {"callbacks.x": own}, training_has_begun=True) is error
 
 
 def test_exception_of_our_code_called_by_a_library_keeps_its_traceback() -> None:
@@ -166,9 +166,9 @@ def test_exception_of_our_code_called_by_a_library_keeps_its_traceback() -> None
 
     stopping = of_lightning.LambdaCallback(setup=lambda *_: layer_table(None, 1, 1))  # type: ignore[arg-type]
     error = raised(lambda: stopping.setup(None, None, None))  # type: ignore[arg-type, misc]
-    assert blamed(error, {"callbacks.x": stopping}, begun=True) is error
+    assert blamed(error, {"callbacks.x": stopping}, training_has_begun=True) is error
 
 
 @pytest.mark.parametrize("error", [UserError("x"), RunFailed("x")])
 def test_user_error_is_unchanged(error: Exception) -> None:
-    assert blamed(error, {}, begun=True) is error
+    assert blamed(error, {}, training_has_begun=True) is error

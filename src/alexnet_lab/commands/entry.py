@@ -71,7 +71,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 arguments.prepare(caller)
                 start(_quiet(function, config_name, with_traceback))()
             except RunFailed as error:  # of a run, or after a sweep, of its first failed job
-                status = _status_of_sweep()
+                status = _sweep_status()
                 if status != FAILED:  # otherwise the sweep's table has already printed the reasons
                     print(f"error: {error}", file=sys.stderr)
                 sys.exit(status or FAILED)
@@ -95,7 +95,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 # Hydra cannot create a run's folder, or cannot apply an override.
                 reason = _refused(error) if isinstance(error, OSError) else error
                 report(reason, config_name, with_traceback)
-            if status := _status_of_sweep():
+            if status := _sweep_status():
                 sys.exit(status)
 
         return program
@@ -103,7 +103,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     return decorate
 
 
-def _status_of_sweep() -> int:
+def _sweep_status() -> int:
     sweep = sys.modules.get("alexnet_lab.launch.sweep")  # loaded only if there was a sweep
     return sweep.exit_status() if sweep else FINISHED
 

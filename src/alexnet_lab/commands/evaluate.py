@@ -205,7 +205,7 @@ def _print(members: Sequence[Measured], options: dict[str, Any], result: dict[st
     title = f"checkpoint of run {first.checkpoint.settings['run']}"
     if len(members) > 1:
         title = f"average of {len(members)} networks"
-        console.print(_table_of_members(members))
+        console.print(_single_networks(members))
     table = Table(title=title, show_header=False, title_justify="left")
     for label, text in _rows(first, len(members), options, result):
         table.add_row(label, text)
@@ -214,7 +214,7 @@ def _print(members: Sequence[Measured], options: dict[str, Any], result: dict[st
         console.print(f"checkpoint: {member.path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _table_of_members(members: Sequence[Measured]) -> Table:
+def _single_networks(members: Sequence[Measured]) -> Table:
     table = Table("run", "network", "top1", "top5", "loss", title="single networks", title_justify="left")
     for member in members:
         figures = [f"{member.figures[name]:.4f}" for name in ("top1", "top5", "loss")]

@@ -191,12 +191,12 @@ def _read_batches(images: Sequence[GivenImage], preprocessing: Preprocessing, si
             return Read(image, None, str(error))
 
     with ThreadPoolExecutor() as pool:
-        begun: list[Iterator[Read]] = []
+        reading: list[Iterator[Read]] = []
         for start in range(0, len(images), size):
-            begun.append(pool.map(read, images[start : start + size]))
-            if len(begun) == 2:
-                yield list(begun.pop(0))
-        yield from map(list, begun)
+            reading.append(pool.map(read, images[start : start + size]))
+            if len(reading) == 2:
+                yield list(reading.pop(0))
+        yield from map(list, reading)
 
 
 def _prediction(image: GivenImage, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:

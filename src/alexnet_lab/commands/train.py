@@ -24,11 +24,11 @@ def train(config: DictConfig) -> float | None:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        todo = plan(config, folder)
-        if todo is None:
+        planned = plan(config, folder)
+        if planned is None:
             print_finished(folder)
             return objective(folder)
-        status = job.run_in_process(todo) if HydraConfig.get().mode == RunMode.MULTIRUN else running.run(todo)
+        status = job.run_in_process(planned) if HydraConfig.get().mode == RunMode.MULTIRUN else running.run(planned)
     except (UserError, OmegaConfBaseException):
         with suppress(OSError):
             folder.rmdir()  # Hydra has created it; only an empty folder is removed

@@ -18,18 +18,18 @@ MOST_LINES = 3
 
 
 @contextmanager
-def blaming(parts: Mapping[str, object], begun: Callable[[], bool]) -> Iterator[None]:
+def blaming(parts: Mapping[str, object], training_has_begun: Callable[[], bool]) -> Iterator[None]:
     """Replace exceptions by those of `blamed`."""
     try:
         yield
     except Exception as error:
-        reported = blamed(error, parts, begun())
+        reported = blamed(error, parts, training_has_begun())
         if reported is error:
             raise
         raise reported from error
 
 
-def blamed(error: BaseException, parts: Mapping[str, object], begun: bool) -> BaseException:
+def blamed(error: BaseException, parts: Mapping[str, object], training_has_begun: bool) -> BaseException:
     """The exception to raise in place of `error`, possibly `error` itself.
 
     `parts` are the objects built from the configuration, by key. Before training has begun, errors raised by lightning
@@ -40,10 +40,10 @@ def blamed(error: BaseException, parts: Mapping[str, object], begun: bool) -> Ba
     reason = "\n".join(str(error).splitlines()[:MOST_LINES]) or type(error).__name__
     if name := _part_that_raised(error, parts):
         line = f"{name} ({type(parts[name]).__name__}): {reason}"
-        return RunFailed(line) if begun else UserError(line)
-    if not begun and isinstance(error, MemoryError):
+        return RunFailed(line) if training_has_begun else UserError(line)
+    if not training_has_begun and isinstance(error, MemoryError):
         return UserError(f"out of memory: {reason}")
-    if not begun and _modules(error)[-1].startswith(LIGHTNING):
+    if not training_has_begun and _modules(error)[-1].startswith(LIGHTNING):
         return UserError(f"trainer: {reason}")
     return error
 

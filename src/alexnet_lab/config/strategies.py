@@ -54,12 +54,12 @@ def _check_options(kind: type, options: Mapping[str, Any], accelerator: Any) -> 
     """Check the options that lightning passes to torch, which `build.check` cannot see."""
     own = inspect.signature(kind).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own.values()):
-        of_torch = inspect.signature(DistributedDataParallel).parameters
+        torch_options = inspect.signature(DistributedDataParallel).parameters
         for key in [key for key in options if key not in own and not str(key).startswith("_")]:
-            if key not in of_torch or key in GIVEN:
-                known = [*own.keys() - {"kwargs"}, *of_torch.keys() - {*GIVEN}]
+            if key not in torch_options or key in GIVEN:
+                known = [*own.keys() - {"kwargs"}, *torch_options.keys() - {*GIVEN}]
                 raise ValueError(f"there is no option {key!r}{did_you_mean(key, known)}")
-            if isinstance(of_torch[key].default, bool) and not isinstance(options[key], bool):
+            if isinstance(torch_options[key].default, bool) and not isinstance(options[key], bool):
                 raise ValueError(f"{key} must be true or false")
             if isinstance(options[key], str):
                 raise ValueError(f"{key} cannot be text")
@@ -83,8 +83,8 @@ def _fits(kind: type | None, options: Mapping[str, Any]) -> bool:
     if kind is None or options.get("start_method", POPEN) != POPEN:
         return False
     # Subclasses of DDP in lightning, such as DeepSpeed's, behave differently.
-    of_ddp = issubclass(kind, DDPStrategy) and not kind.__module__.startswith("lightning.")
-    return of_ddp or kind in (DDPStrategy, SingleDeviceStrategy)
+    is_ddp = issubclass(kind, DDPStrategy) and not kind.__module__.startswith("lightning.")
+    return is_ddp or kind in (DDPStrategy, SingleDeviceStrategy)
 
 
 def _kind(target: Any) -> type | None:

@@ -86,10 +86,10 @@ class Buffers:
             memory = np.empty(size, np.uint8)
         if len(memory) < size:
             memory = np.empty(size, np.uint8)
-        lent = memory[:size]
-        # The tensor and its views keep `lent` alive, but not `memory`.
-        weakref.finalize(lent, self._free.append, memory).atexit = False
-        return torch.from_numpy(lent).view(shape)
+        used = memory[:size]
+        # The tensor and its views keep `used` alive, but not `memory`.
+        weakref.finalize(used, self._free.append, memory).atexit = False
+        return torch.from_numpy(used).view(shape)
 
 
 def gather(

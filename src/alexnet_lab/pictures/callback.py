@@ -124,7 +124,7 @@ class Pictures(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # On all ranks: some strategies, and the sum of the counts, are collective.
         state = trainer.strategy.lightning_module_state_dict()
-        counts = self._counts_of_all(trainer)
+        counts = self._sum_over_ranks(trainer)
         if self._wanted(trainer):
             classes = _preprocessing(trainer).classes
             with self._harmless("filters"):
@@ -154,7 +154,7 @@ class Pictures(pl.Callback):
             with self._harmless("neighbours"):
                 self._show(trainer, "neighbours", neighbours_picture(images, features, labels, classes))
 
-    def _counts_of_all(self, trainer: pl.Trainer) -> Tensor | None:
+    def _sum_over_ranks(self, trainer: pl.Trainer) -> Tensor | None:
         _, replicas = replica(trainer)
         if self._counts is None or replicas == 1:
             return self._counts

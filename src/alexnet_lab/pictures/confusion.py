@@ -33,8 +33,8 @@ def confusion_picture(counts: Tensor, classes: Sequence[str]) -> Image.Image:
     picture = Image.new("RGB", (left + number * cell + MARGIN, top + number * cell + MARGIN), PAPER)
     draw = ImageDraw.Draw(picture)
     digits = font(min(16, cell // 3 + 1))
-    for row, (of_class, total) in enumerate(zip(counts.tolist(), counts.sum(1).tolist(), strict=True)):
-        for column, count in enumerate(of_class):
+    for row, (counts_of_class, total) in enumerate(zip(counts.tolist(), counts.sum(1).tolist(), strict=True)):
+        for column, count in enumerate(counts_of_class):
             share = count / total if total else 0.0
             x, y = left + column * cell, top + row * cell
             colour = _shade(RIGHT if row == column else WRONG, share)

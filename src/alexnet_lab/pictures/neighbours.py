@@ -37,11 +37,11 @@ def neighbours_picture(
     images: Tensor, features: Tensor, labels: Tensor, classes: Sequence[str], queries: int = 5, neighbours: int = 6
 ) -> Image.Image:
     """uint8 [N, C, S, S], float [N, D] and int64 [N]: a row per query, with the query on the left."""
-    asked = chosen_queries(labels, queries)
-    found = nearest(features, asked, min(neighbours, len(images) - 1))
+    chosen = chosen_queries(labels, queries)
+    found = nearest(features, chosen, min(neighbours, len(images) - 1))
     of = labels.tolist()
     rows = []
-    for query, others in zip(asked.tolist(), found.tolist(), strict=True):
+    for query, others in zip(chosen.tolist(), found.tolist(), strict=True):
         row = [(images[query], classes[of[query]], INK)]
         for other in others:
             row.append((images[other], classes[of[other]], PALE if of[other] == of[query] else WRONG))

@@ -135,10 +135,10 @@ def _scale(values: Sequence[Sequence[Mapping[str, float]]], key: str) -> Plot:
 
 
 def _one_legend_entry_per_group(data: Iterable[Plot]) -> None:
-    met: set[str] = set()
+    seen: set[str] = set()
     for trace in data:
-        trace["showlegend"] = trace["legendgroup"] not in met
-        met.add(trace["legendgroup"])
+        trace["showlegend"] = trace["legendgroup"] not in seen
+        seen.add(trace["legendgroup"])
 
 
 def _look(position: int) -> dict[str, str]:

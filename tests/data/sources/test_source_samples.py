@@ -222,13 +222,13 @@ def long_names(count):
 
 
 HOSTILE = {
-    "leads back to its header": pax("size", -1536),
-    "leads to before the file": pax("size", -131072),
-    "is a little negative": pax("size", -5),
-    "is beyond 64 bits": pax("size", 10**22),
-    "is for ever the name of the next": long_names(2000) + member("a.JPEG").tobuf(),
-    "has a map of holes that is no number": pax("GNU.sparse.map", "a,b"),
-    "has a name beyond 64 bits": member("a", tarfile.GNUTYPE_LONGNAME, size=2**70).tobuf(tarfile.GNU_FORMAT),
+    "negative size to its own header": pax("size", -1536),
+    "negative size before the file": pax("size", -131072),
+    "slightly negative size": pax("size", -5),
+    "size beyond 64 bits": pax("size", 10**22),
+    "endless chain of long names": long_names(2000) + member("a.JPEG").tobuf(),
+    "sparse map without numbers": pax("GNU.sparse.map", "a,b"),
+    "name length beyond 64 bits": member("a", tarfile.GNUTYPE_LONGNAME, size=2**70).tobuf(tarfile.GNU_FORMAT),
 }
 
 

@@ -358,6 +358,7 @@ def test_space_that_cannot_be_searched_is_refused(text: str, message: str) -> No
         ({"sampler": {"_target_": "os.system"}}, "sampler=os.system: there is no such sampler"),
         ({"sampler": {"_target_": "tpe", "sed": 1}}, "sampler.sed: TPESampler has no such option, did you mean seed?"),
         ({"sampler": {"_target_": "tpe", "seed": -1}}, "sampler.seed=-1: a whole number of at least 0"),
+        ({"sampler": {"_target_": "tpe", "n_ei_candidates": "x"}}, "hydra.sweeper.sampler: "),
         ({"sampler": "grid"}, "a grid takes choice.. and range.., and no interval"),
         ({"pruner": "medain"}, "pruner=medain: there is no such pruner\nchoose from: median"),
         ({"pruner": "threshold"}, "hydra.sweeper.pruner: Either lower or upper must be specified"),
@@ -370,6 +371,16 @@ def test_space_that_cannot_be_searched_is_refused(text: str, message: str) -> No
 def test_wrong_setting_is_refused_in_a_line(given: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         search_in(tmp_path / "run", **given)
+
+
+def test_package_that_a_sampler_lacks_is_reported_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    with pytest.raises(UserError, match=r"hydra.sweeper.sampler: .*cmaes"):
+        search_in(tmp_path / "run", sampler="cmaes", space=("a=interval(0,1)", "b=interval(0,1)"))
 
 
 def test_study_of_another_direction_is_refused(tmp_path: Path) -> None:

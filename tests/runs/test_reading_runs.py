@@ -13,6 +13,7 @@ from alexnet_lab.launch import ownership
 from alexnet_lab.report.wandb_server import read_project
 from alexnet_lab.runs.folders import as_yaml, read_config
 from alexnet_lab.runs.run import FIGURES, read_runs
+from alexnet_lab.runs.wandb_records import run_of_wandb
 
 
 def test_metrics_come_from_the_rows(tmp_path: Path) -> None:
@@ -189,6 +190,7 @@ def test_offline_run_of_wandb_is_read_back(tmp_path: Path, monkeypatch: pytest.M
     known = found.figures
     assert (known["best_val/top1"], known["val/top1"], known["test/top1"]) == (0.75, 0.625, 0.5625)
     assert (known["epochs"], known["parameters"], known["macs"]) == (3, 61_706, 416_520)
+    assert run_of_wandb("x", "y", "finished", {}, {"status": "pruned"}, []).status == "pruned"
 
 
 def test_continued_offline_run_is_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Settings(BaseModel):
     n_jobs: Annotated[int, Field(ge=1)] | None
     direction: search_study.Direction
     storage: str | None
-    study_name: str | None
+    study_name: str | int | None
     max_failure_rate: Annotated[float, Field(ge=0, le=1)]
     sampler: Any
     pruner: Any
@@ -72,10 +72,10 @@ class Search:
     def __init__(self, settings: Settings, space: Space, folder: Path, at_once: int, resumes: bool) -> None:
         self._settings, self._space, self._folder, self._at_once = settings, space, folder, at_once
         self.trials = min(settings.n_trials, search_study.most_trials(settings.sampler, space))
-        self._propose([])
+        search_study.try_sampler(settings.sampler, settings.direction, space)
         if settings.pruner:
             search_study.pruner_of(settings.pruner)
-        name = settings.study_name or folder.name
+        name = str(settings.study_name or folder.name)
         self._study = search_study.open_study(settings.storage, name, settings.direction, folder)
         self._check_earlier_trials(name, resumes)
         self._group: list[FrozenTrial] = []

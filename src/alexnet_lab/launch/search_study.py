@@ -149,6 +149,23 @@ def propose(trials: "Sequence[FrozenTrial]", sampler: Any, direction: Direction,
     return study.trials[-1]
 
 
+def try_sampler(given: Any, direction: Direction, space: Space) -> None:
+    """Propose two trials in memory, one of them after others; raises UserError as `sampler_for` and `propose`.
+
+    Samplers begin with random trials, and would report a missing package or a wrong option after these only.
+    """
+    import optuna
+
+    propose([], sampler_for(given, 0, space), direction, space)
+    kind, options = _class_of(given, "hydra.sweeper.sampler", optuna.samplers, SAMPLERS, "Sampler")
+    if "n_startup_trials" in inspect.signature(kind).parameters:
+        options["n_startup_trials"] = 1
+    study = optuna.create_study(direction=direction, sampler=optuna.samplers.RandomSampler(0))
+    for value in (0.0, 1.0):
+        study.tell(study.ask(dict(space.distributions)), value)
+    propose(study.trials, sampler_for({**options, "_target_": kind.__name__}, 2, space), direction, space)
+
+
 def pruner_of(given: Any) -> Any:
     """The pruner; raises UserError as `sampler_for`."""
     import optuna

@@ -217,7 +217,7 @@ def test_experiment_takes_a_step_on_small_data(
 
 
 @pytest.mark.usefixtures("as_in_a_rank")
-@pytest.mark.parametrize("data", [name for name in names("data") if name != "imagenet"])  # that one, see above
+@pytest.mark.parametrize("data", [name for name in names("data") if name != "imagenet"])  # see the test above
 def test_recipe_of_the_article_takes_a_step_on_any_data(
     data: str, photographs: Path, settings: Settings, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ HEAD = "ALEXNET_LAB_COMMAND"
 CALLER = "ALEXNET_LAB_CALLER"
 """Environment variable: the folder that the user is in."""
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)\Z)[a-z_/][\w/.+-]*", re.IGNORECASE | re.ASCII)
-"""Text that Hydra reads as the same text."""
+"""Text that needs no quotes in Hydra."""
 
 
 def command(name: str, *overrides: str) -> str:

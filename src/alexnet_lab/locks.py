@@ -150,7 +150,7 @@ def _take_away(marker: Path, record: str) -> None:
         os.rename(marker, aside)
         if _read(aside) == record:
             aside.unlink()
-        else:  # a living process's, which was faster
+        else:  # another process has taken the lock meanwhile
             os.rename(aside, marker)
 
 

@@ -1,7 +1,7 @@
 """Building blocks of the networks: named rows, padding, pools, activations and initialisers."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,18 +42,38 @@ PREFIXES: dict[type[nn.Module], str] = {
     nn.MaxPool2d: "pool",
     nn.AvgPool2d: "pool",
     nn.Dropout: "drop",
+    nn.BatchNorm2d: "bn",
+    nn.ZeroPad2d: "pad",
 }
+
+
+KEEP_THE_SIZE = (
+    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d, nn.GroupNorm),
+    *(nn.LocalResponseNorm, LocalResponseNorm),
+)
+"""Layers whose output has the size of their input, as that of activations."""
 
 
 def row(number: int, *layers: nn.Module) -> list[tuple[str, nn.Module]]:
     """A row of a network's table: its layers in sequence with their names, `conv1 act1 norm1 pool1`; no identities."""
-    return [
-        (f"{PREFIXES.get(type(layer), 'act')}{number}", layer) for layer in layers if type(layer) is not nn.Identity
-    ]
+    return [(f"{_prefix(type(layer))}{number}", layer) for layer in layers if type(layer) is not nn.Identity]
+
+
+def _prefix(kind: type[nn.Module]) -> str:
+    """That of `PREFIXES`; `act` for PyTorch's activations, and for every other type its name in lower case."""
+    is_activation = kind.__module__ == "torch.nn.modules.activation" and kind is not nn.MultiheadAttention
+    return PREFIXES.get(kind, "act" if is_activation else kind.__name__.lower())
 
 
 def sequence(*rows: tuple[str, nn.Module]) -> nn.Sequential:
-    """The rows in sequence; their names become the names of the submodules."""
+    """The rows in sequence; their names become the names of the submodules.
+
+    Raises:
+        ValueError: two layers have the same name.
+    """
+    counts = Counter(name for name, _ in rows)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        raise ValueError(f"two layers of the network have the same name: {', '.join(repeated)}")
     return nn.Sequential(OrderedDict(rows))
 
 
@@ -75,18 +95,41 @@ def max_pool(overlapping: bool = True) -> nn.MaxPool2d:
 
 
 def output_side(layers: Iterable[nn.Module], side: int) -> int:
-    """The side of the square output of `layers` for a square input; layers of other types keep the size."""
+    """The side of the square output of `layers` for a square input.
+
+    Raises:
+        TypeError: a layer changes the size in an unknown way, or its output is not square.
+    """
     for layer in layers:
         match layer:
-            case nn.ZeroPad2d(padding=(left, right, _, _)):
-                side += left + right
-            case nn.Conv2d(kernel_size=(kernel, _), stride=(stride, _), padding=(padding, _)):
-                side = (side + 2 * int(padding) - kernel) // stride + 1
-            case nn.MaxPool2d(kernel_size=int(kernel), stride=int(stride)):
-                side = (side - kernel) // stride + 1
-            case nn.AvgPool2d(kernel_size=int(kernel), stride=int(stride)):
-                side = (side - kernel) // stride + 1
+            case nn.ZeroPad2d(padding=padding) if padding[0] + padding[1] == padding[2] + padding[3]:
+                side += padding[0] + padding[1]
+            case nn.Conv2d() | nn.MaxPool2d() | nn.AvgPool2d():
+                side = _side_after_windows(layer, side)
+            case _ if not isinstance(layer, KEEP_THE_SIZE) and _prefix(type(layer)) != "act":
+                raise TypeError(f"output_side does not know the size of the output of {layer}")
     return side
+
+
+def _side_after_windows(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, side: int) -> int:
+    kernel, stride = _one(layer, layer.kernel_size), _one(layer, layer.stride)
+    reach = _one(layer, getattr(layer, "dilation", 1)) * (kernel - 1) + 1
+    if layer.padding == "same":
+        return side
+    padding = 0 if layer.padding == "valid" else _one(layer, layer.padding)
+    beyond = side + 2 * padding - reach
+    if not getattr(layer, "ceil_mode", False):
+        return beyond // stride + 1
+    windows = -(-beyond // stride) + 1
+    return windows - 1 if (windows - 1) * stride >= side + padding else windows  # none starts in the padding behind
+
+
+def _one(layer: nn.Module, numbers: int | Sequence[int | str] | str) -> int:
+    """The number that applies to both sides."""
+    first, *others = [numbers] if isinstance(numbers, int) else numbers
+    if any(other != first for other in others):
+        raise TypeError(f"output_side: the output of {layer} is not square")
+    return int(first)
 
 
 def gaussian_(layer: nn.Module, std: float, bias: float = 0.0) -> None:

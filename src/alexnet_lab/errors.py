@@ -33,9 +33,13 @@ def cannot_be_written(path: object, error: OSError) -> RunFailed:
 class RunInterrupted(BaseException):
     """The run stopped early, saved its state and can be continued; the message is the reason.
 
-    `signal` (Ctrl-C, SIGTERM) or `max_time` (`trainer.max_time` has passed since the start). Like
-    KeyboardInterrupt it is no `Exception`, since libraries may catch those.
+    `signal` (Ctrl-C, SIGTERM), `max_time` (`trainer.max_time` has passed since the start) or `QUIT`, which saves
+    nothing. Like KeyboardInterrupt it is no `Exception`, since libraries may catch those.
     """
+
+
+QUIT = "debugger"
+"""The reason of a run that ended by `q` at the prompt of Python's debugger."""
 
 
 class RunPruned(RunInterrupted):

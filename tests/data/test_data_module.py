@@ -5,6 +5,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.synthetic import synthetic
 from alexnet_lab.errors import UserError
 
@@ -290,3 +291,16 @@ def stand_in(rank, world_size, accumulate):
         overfit_batches=0,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )
+
+
+def test_dataset_without_a_member_is_refused_before_training():
+    class Dataset:
+        def __init__(self):
+            self.spec = None
+
+        def prepare(self): ...
+
+        def split(self, name): ...
+
+    with pytest.raises(UserError, match=r"Dataset has no contents, places; see ImageDataset in data/dataset\.py"):
+        ImageDataModule(Dataset(), image_size=8, batch_size=4, eval_batch_size=4, seed=0)

@@ -50,6 +50,14 @@ class ImageDataset(Protocol):
         """Lines that name the locations of the files."""
 
 
+def check_members(dataset: object) -> None:
+    """Raises UserError if `dataset` lacks a member of `ImageDataset`; it evaluates none, since files may be missing."""
+    if missing := [name for name in vars(ImageDataset) if name[0] != "_" and name not in dir(dataset)]:
+        raise UserError(
+            f"data: {type(dataset).__name__} has no {', '.join(missing)}; see ImageDataset in data/dataset.py"
+        )
+
+
 def held_out_rows(num_samples: int, val_size: int, split_seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows for training and the `val_size` rows held out for validation, ascending; depends only on the arguments.
 

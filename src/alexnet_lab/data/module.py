@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 
 from alexnet_lab.data.augment import ten_views
 from alexnet_lab.data.contents import check_unchanged
-from alexnet_lab.data.dataset import ImageDataset, SplitName
+from alexnet_lab.data.dataset import ImageDataset, SplitName, check_members
 from alexnet_lab.data.draws import Augmentation
 from alexnet_lab.data.loader import BatchLoader
 from alexnet_lab.data.pipeline import InputPipeline
@@ -41,7 +41,7 @@ class ImageDataModule(LightningDataModule):
         workers: prefetching threads; 0 for data in memory, for which a thread would cost more than it saves.
 
     Raises:
-        UserError: a value is out of range.
+        UserError: a value is out of range, or the dataset lacks a member of `ImageDataset`.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class ImageDataModule(LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
+        check_members(dataset)
         sizes = {"model.image_size": image_size, "data.batch_size": batch_size, "data.eval_batch_size": eval_batch_size}
         for key, size in sizes.items():
             if size < 1:

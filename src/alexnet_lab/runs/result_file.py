@@ -59,7 +59,9 @@ def reserve(path: Path) -> None:
 
 def describe(error: BaseException | str) -> str:
     """An exception as `result.json` records it: its message, with the type if it is a defect."""
-    return str(error) if isinstance(error, (RunFailed, UserError, str)) else f"{type(error).__name__}: {error}"
+    if isinstance(error, (RunFailed, UserError, str)):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def record_failure(folder: Path, error: BaseException | str, **facts: Any) -> bool:

@@ -176,6 +176,13 @@ def test_debug_runs_on_small_data(debug: str, settings: Settings, tmp_path: Path
     assert OmegaConf.load(CONF / "debug" / f"{debug}.yaml").trainer.keys() <= found["trainer"].keys()
 
 
+@pytest.mark.usefixtures("as_in_a_rank")
+def test_debug_overfit_reaches_a_loss_near_zero(settings: Settings, tmp_path: Path) -> None:
+    choices = ("model=lenet", "data=synthetic", "trainer=cpu", "logger=none", "callbacks.pictures=null")
+    train(settings(*choices, "debug=overfit", "checkpoints=none"), tmp_path, None, time.time())
+    assert read_rows(tmp_path / "metrics.csv")[-1]["train/loss"] < 0.1
+
+
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_experiment_has_no_stray_key_and_all_its_factories_can_be_called(experiment: str, settings: Settings) -> None:
     found = settings(f"experiment={experiment}")

@@ -1,5 +1,6 @@
 """Exit statuses, exceptions that are not defects, and text that is safe to print."""
 
+from bdb import BdbQuit
 from collections.abc import Collection, Sequence
 
 FINISHED, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 3
@@ -33,13 +34,15 @@ def cannot_be_written(path: object, error: OSError) -> RunFailed:
 class RunInterrupted(BaseException):
     """The run stopped early, saved its state and can be continued; the message is the reason.
 
-    `signal` (Ctrl-C, SIGTERM), `max_time` (`trainer.max_time` has passed since the start) or `QUIT`, which saves
-    nothing. Like KeyboardInterrupt it is no `Exception`, since libraries may catch those.
+    `signal` (Ctrl-C, SIGTERM) or `max_time` (`trainer.max_time` has passed since the start). Like
+    KeyboardInterrupt it is no `Exception`, since libraries may catch those.
     """
 
 
+STOPPED = (RunInterrupted, BdbQuit)
+"""What ends a run as interrupted; `q` at the prompt of Python's debugger raises BdbQuit, and nothing is saved."""
 QUIT = "debugger"
-"""The reason of a run that ended by `q` at the prompt of Python's debugger."""
+"""The reason of a run that ended so."""
 
 
 class RunPruned(RunInterrupted):

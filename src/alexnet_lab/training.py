@@ -1,7 +1,6 @@
 """One run on one rank: build the configured objects, train, test, record. Read it top to bottom."""
 
 import logging
-from bdb import BdbQuit
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from alexnet_lab.config.time_limit import max_seconds
 from alexnet_lab.config.trainer import check_ranks, make_trainer
 from alexnet_lab.config.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
-from alexnet_lab.errors import QUIT, RunFailed, RunInterrupted, RunPruned
+from alexnet_lab.errors import QUIT, STOPPED, RunFailed, RunInterrupted, RunPruned
 from alexnet_lab.loggers.others import finish_loggers, log_config
 from alexnet_lab.models.two_towers import TwoTowers
 from alexnet_lab.runs import folders, metric_rows, result_file, run_facts
@@ -64,7 +63,7 @@ def train(
     Raises:
         UserError: something in the settings is wrong; nothing was trained.
         RunFailed: training cannot continue.
-        RunInterrupted: a signal, a time limit or `q` at a debugger's prompt stopped it.
+        RunInterrupted, BdbQuit: a signal, a time limit or `q` at the prompt of a debugger stopped it.
     """
     check_run_settings(settings)
     step = steps_done(checkpoint, settings["trainer"]) if checkpoint else 0
@@ -93,7 +92,7 @@ def train(
         return TRAINING_REMEDIES.format(twice=2 * trainer.accumulate_grad_batches)
 
     def record_failure(error: BaseException) -> None:
-        if not isinstance(error, (RunInterrupted, BdbQuit)):
+        if not isinstance(error, STOPPED):
             reason = explained(blamed(error, parts, begun()), RunFailed, remedies())
             result_file.record_failure(folder, reason, **_figures(folder, stopwatch, checkpoints), **facts)
 
@@ -130,12 +129,9 @@ def train(
     except RunPruned as stopped:
         folders.training_begins(folder)
         status, reason = "pruned", str(stopped)
-    except RunInterrupted as stopped:
-        status, reason = "interrupted", str(stopped)
+    except STOPPED as stopped:
+        status, reason = "interrupted", str(stopped) or QUIT
         raise
-    except BdbQuit as stopped:
-        status, reason = "interrupted", QUIT
-        raise RunInterrupted(reason) from stopped
     except Exception as error:
         record_failure(error)
         raise

@@ -6,11 +6,10 @@ keep their traceback.
 """
 
 import traceback
-from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from alexnet_lab.errors import RunFailed, RunInterrupted, UserError
+from alexnet_lab.errors import STOPPED, RunFailed, UserError
 
 OURS = "alexnet_lab."
 LIGHTNING = "lightning."
@@ -36,7 +35,7 @@ def blamed(error: BaseException, parts: Mapping[str, object], training_has_begun
     `parts` are the objects built from the configuration, by key. Before training has begun, errors raised by lightning
     are a `UserError`, too: trainer settings that do not fit the data, such as a fraction smaller than one batch.
     """
-    if isinstance(error, (UserError, RunFailed, RunInterrupted, BdbQuit)):
+    if isinstance(error, (UserError, RunFailed, *STOPPED)):
         return error
     reason = "\n".join(str(error).splitlines()[:MOST_LINES]) or type(error).__name__
     if name := _part_that_raised(error, parts):

@@ -10,13 +10,12 @@ import signal
 import sys
 import time
 import warnings
-from bdb import BdbQuit
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from alexnet_lab import distributed, machine
 from alexnet_lab.config.recipes import naming_recipes
-from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, QUIT, RunInterrupted
+from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, QUIT, STOPPED
 from alexnet_lab.launch import ending, gpus, ranks
 from alexnet_lab.launch.stopping import StopRequests, end_before_training
 from alexnet_lab.launch.watchdog import Watchdog
@@ -56,7 +55,7 @@ def run_rank(
         _silence_lightning()
         with naming_recipes(settings["overrides"]):
             train(settings, folder, checkpoint, started, watchdog.progress, stop.is_requested)
-    except (RunInterrupted, BdbQuit) as stopped:
+    except STOPPED as stopped:
         log.warning("interrupted (%s)", str(stopped) or QUIT, extra=ending.FILE_ONLY)
         return INTERRUPTED
     except (Exception, SystemExit) as error:

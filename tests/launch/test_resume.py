@@ -84,7 +84,7 @@ def test_any_other_change_is_refused_with_the_key_and_both_values(
     with pytest.raises(UserError) as raised:
         resume(recorded, override)
     first, *others = str(raised.value).splitlines()
-    assert first == "only trainer, logger and callbacks may change when a run is continued:"
+    assert first == "only trainer, logger, callbacks, checkpoints and hang_timeout may change in a continued run:"
     assert line in others
 
 

@@ -77,7 +77,8 @@ def _refuse_differences(recorded: Mapping[str, Any], composed: Mapping[str, Any]
     ]
     if differing:
         raise UserError(
-            "only trainer, logger and callbacks may change when a run is continued:\n" + "\n".join(differing[:6])
+            "only trainer, logger, callbacks, checkpoints and hang_timeout may change in a continued run:\n"
+            + "\n".join(differing[:6])
         )
 
 

@@ -49,6 +49,38 @@ def test_run_that_was_stopped_for_longer_than_hang_timeout_continues(trainer: st
 
 
 @pytest.mark.system
+@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+def test_run_whose_terminal_is_gone_saves_and_stops(trainer: str, script: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    more = ("logger=none", f"trainer={trainer}", "trainer.max_epochs=4000")
+    process = script.start(*SMALL, *more, f"hydra.run.dir={folder}")
+    script.wait(process, (folder / "checkpoints" / "last.ckpt").exists, "the first epoch")
+    process.stdout.close()
+    process.stderr.close()
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 3
+    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.system
+def test_finished_run_whose_output_nobody_reads_exits_with_0(script: Any, tmp_path: Path) -> None:
+    process = script.start(*SMALL, "logger=none", "trainer=cpu", f"hydra.run.dir={tmp_path}/run")
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.system
+def test_request_that_a_library_swallows_before_training_ends_the_start(script: Any, tmp_path: Path) -> None:
+    environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "launch")}
+    swallows = "+callbacks.swallows._target_=faults.Swallows"
+    ended = script.run(*SMALL, "trainer=cpu", swallows, f"hydra.run.dir={tmp_path}/run", env=environment)
+    assert ended.returncode == 3, ended.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.system
 @pytest.mark.parametrize(("name", "phase", "start"), CASES)
 def test_signal_ends_a_run_as_its_phase_asks(name: str, phase: str, start: str, script: Any, tmp_path: Path) -> None:
     number = signal.Signals[name]

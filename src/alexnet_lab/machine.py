@@ -3,13 +3,14 @@
 Imports nothing heavy.
 """
 
+import errno
+import io
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,58 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def print_any_text() -> None:
-    """Escape characters that the terminal's encoding lacks, for example in file names, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
+class _Output(io.RawIOBase):
+    """A standard stream that becomes the null device when its reader or terminal is gone."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        try:
+            return os.write(self._number, content)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._number)
+            os.close(null)
+            return len(content)
+
+
+def print_without_errors() -> None:
+    """Escape characters that the terminal's encoding lacks, and continue when nobody reads the output any more."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if not _is_standard(stream, number):
             stream.reconfigure(errors="backslashreplace")
+            continue
+        stream.flush()
+        kept = io.TextIOWrapper(
+            io.BufferedWriter(_Output(number)),
+            stream.encoding,
+            "backslashreplace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, kept)
+
+
+def _is_standard(stream: io.TextIOWrapper, number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except OSError:  # a stream in memory, as in tests
+        return False
 
 
 def start_of(process: int) -> str:
@@ -54,9 +102,9 @@ def start_of(process: int) -> str:
 
 
 def is_stopped(process: int) -> bool:
-    """Whether a process is stopped, as by SIGSTOP; False where the system does not say."""
+    """Whether a process is stopped, as by SIGSTOP, but not by a debugger; False where the system does not say."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     except (OSError, IndexError):
         return False
 

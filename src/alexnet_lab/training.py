@@ -192,7 +192,7 @@ def _end(
     figures = _figures(folder, stopwatch, checkpoints)
     summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second", "images")
     try:
-        if status != "failed":
+        if status != "failed" and folders.training_has_begun(folder):
             result_file.write_result(folder / folders.RESULT, status, **figures, error=None, **facts)
             print_summary(folder)
     finally:

@@ -156,7 +156,7 @@ def checkpoint_of(model: str, folder: Path) -> Path:
 def logits_spread(checkpoint: Path, photographs: Path) -> float:
     """The standard deviation of a logit over 16 photographs, mean over the logits."""
     restored = read_checkpoint(checkpoint)
-    preprocessing = Preprocessing.of(restored.preprocessing)
+    preprocessing = restored.preprocessing
     squares = [preprocessing.decode(image.blob.read()) for image in given_images([str(photographs)])[:16]]
     with torch.inference_mode():
         return float(restored.network()(preprocessing.inputs(squares)).std(0).mean())

@@ -153,7 +153,8 @@ def test_jobs_whose_rank_fails_in_any_way_fail_alone(script: Any, watched: Watch
     assert "ZeroDivisionError: on purpose" in found["raises"]["error"]
     assert found["is_killed"]["error"].startswith("rank 1 was killed by SIGKILL (out of memory?)")
     assert found["stops"]["error"].startswith("rank 1 was stopped (state T) for 12 s and was killed")
-    assert "finished no batch for 10 s (hang_timeout)" in found["hangs"]["error"]
+    assert found["hangs"]["error"].startswith("rank 1 finished no batch for 10 s (hang_timeout)")
+    assert "time.sleep" in found["hangs"]["error"]
 
 
 @pytest.mark.system

@@ -12,6 +12,12 @@ class Heartbeat(pl.Callback):
     def __init__(self, progress: Callable[[], None]) -> None:
         self._progress = progress
 
+    def on_train_start(self, *_: Any) -> None:
+        self._progress()
+
+    def on_test_start(self, *_: Any) -> None:
+        self._progress()
+
     def on_train_batch_end(self, *_: Any) -> None:
         self._progress()
 

@@ -52,7 +52,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def program() -> None:
-            machine.print_any_text()
+            machine.print_without_errors()
             with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
             if _print_help(config_name, with_traceback):
                 return
@@ -209,6 +209,8 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, co
     except (UserError, HydraException, OmegaConfBaseException) as error:
         raise RunFailed(f"{folder.name} failed: {advise(error, config_name)}") from None
     except SystemExit as end:
+        if end.code == INTERRUPTED and slurm.asked and "SUBMITIT_EXECUTOR" not in os.environ:
+            raise RunInterrupted("signal") from None  # this process was asked to stop, and the sweep with it
         if end.code == INTERRUPTED:
             slurm.requeue()
         result = result_file.read_end(folder / folders.RESULT) if (folder / folders.CONFIG).exists() else None

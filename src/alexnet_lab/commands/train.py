@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import job, running
 from alexnet_lab.launch.planning import objective, plan, print_finished
+from alexnet_lab.launch.stopping import ignore_until_exit
 
 
 def train(config: DictConfig) -> float | None:
@@ -29,10 +30,12 @@ def train(config: DictConfig) -> float | None:
             print_finished(folder)
             return objective(folder)
         status = job.run_in_process(planned) if HydraConfig.get().mode == RunMode.MULTIRUN else running.run(planned)
-    except (UserError, OmegaConfBaseException):
+    except (UserError, OmegaConfBaseException, KeyboardInterrupt):
         with suppress(OSError):
             folder.rmdir()  # Hydra has created it; only an empty folder is removed
         raise
+    if HydraConfig.get().mode == RunMode.RUN:
+        ignore_until_exit()
     if status:
         sys.exit(status)
     return objective(folder)

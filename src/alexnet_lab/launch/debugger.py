@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -19,11 +20,18 @@ def is_attached(frame: FrameType | None = None) -> bool:
         return True
     if sys.version_info >= (3, 12) and sys.monitoring.get_tool(sys.monitoring.DEBUGGER_ID) is not None:
         return True
+    return has_stopped(frame) or any(one.f_trace for one in _stack(frame)) or _is_traced_by_the_system()
+
+
+def has_stopped(frame: FrameType | None) -> bool:
+    """Whether the code at `frame` was called by Python's debugger, as at its prompt."""
+    return any(one.f_globals.get("__name__") in MODULES for one in _stack(frame))
+
+
+def _stack(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
-        if frame.f_trace is not None or frame.f_globals.get("__name__") in MODULES:
-            return True
+        yield frame
         frame = frame.f_back
-    return _is_traced_by_the_system()
 
 
 def _is_traced_by_the_system() -> bool:

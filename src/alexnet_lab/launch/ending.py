@@ -195,11 +195,13 @@ def watching_other_ranks(folder: Path, rank: int) -> Iterator[None]:
 
 def end_at_once(folder: Path) -> None:
     """End without saving, at the second request to stop; called in a thread of the process that trains."""
-    begun = folders.training_has_begun(folder)
+    if not (folder / folders.CONFIG).exists():
+        os._exit(INTERRUPTED)
     result = result_file.read_result(folder / folders.RESULT) or {}
-    if begun and not result:
+    if folders.training_has_begun(folder) and not result:
         write(folder, "interrupted", error=None, reason="signal")
-    status = conclude(folder, FINISHED if result.get("status") in result_file.ENDED_WELL else INTERRUPTED)
+    recorded = dict.fromkeys(result_file.ENDED_WELL, FINISHED) | {"failed": FAILED}
+    status = conclude(folder, recorded.get(result.get("status", ""), INTERRUPTED))
     logging.shutdown()
     os._exit(status)
 

@@ -1,9 +1,8 @@
-"""One job of a sweep, under any launcher: `python -m alexnet_lab.launch.job`, with its plan as JSON on standard input.
+"""One job of a sweep, under any launcher: `python -m alexnet_lab.launch.job`, with its plan as YAML on standard input.
 
 A job with one rank trains in this process.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -12,18 +11,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from alexnet_lab import machine
 from alexnet_lab.errors import USER_ERROR, UserError
 from alexnet_lab.launch import ranks, running
 from alexnet_lab.launch.planning import Plan
 from alexnet_lab.launch.stopping import PassedOn
+from alexnet_lab.runs import folders
 
 COMMAND = (sys.executable, "-m", "alexnet_lab.launch.job")
 
 
-def to_json(plan: Plan, cores: Sequence[int]) -> str:
+def as_text(plan: Plan, cores: Sequence[int]) -> str:
     """The input of a job's process: everything that it needs, so that nothing is composed or looked up again."""
-    return json.dumps({**vars(plan), "cores": cores}, default=str)
+    checkpoint = str(plan.checkpoint) if plan.checkpoint else None
+    given = {**vars(plan), "folder": str(plan.folder), "checkpoint": checkpoint, "cores": list(cores)}
+    return folders.as_yaml(given)
 
 
 def run_in_process(plan: Plan) -> int:
@@ -34,7 +38,7 @@ def run_in_process(plan: Plan) -> int:
     with PassedOn([process]):
         assert process.stdin is not None
         with suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(to_json(plan, machine.cores()))
+            pipe.write(as_text(plan, machine.cores()))
         status = process.wait()
     os.close(read_end)
     os.close(write_end)
@@ -57,5 +61,5 @@ def run(given: dict[str, Any]) -> int:
 
 if __name__ == "__main__":
     ranks.end_with_parent()
-    machine.print_any_text()
-    sys.exit(run(json.load(sys.stdin)))
+    machine.print_without_errors()
+    sys.exit(run(yaml.load(sys.stdin, folders.Loader)))

@@ -19,7 +19,7 @@ from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, QUIT, STOPPED
 from alexnet_lab.launch import ending, gpus, ranks
 from alexnet_lab.launch.stopping import StopRequests, end_before_training
 from alexnet_lab.launch.watchdog import Watchdog
-from alexnet_lab.runs import folders
+from alexnet_lab.runs import folders, result_file
 
 # Warnings of libraries that tell the user nothing.
 NOISE = (
@@ -28,6 +28,10 @@ NOISE = (
     r"It is recommended to use `self.log\(.*sync_dist=True",  # our metrics are those of all ranks already
     r"The `srun` command is available on your system",  # a single run is no mistake there
 )
+
+INNERMOST = 8
+"""Frames of a hanging main thread that are reported; the log has all."""
+OTHERS_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -59,15 +63,29 @@ def run_rank(
         log.warning("interrupted (%s)", str(stopped) or QUIT, extra=ending.FILE_ONLY)
         return INTERRUPTED
     except (Exception, SystemExit) as error:
+        if stop.requested and not folders.training_has_begun(folder):  # a library made another error of the request
+            return INTERRUPTED
         return ending.fail(folder, error)
     finally:
         watchdog.stop()
     return FINISHED
 
 
-def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: str, is_watched: bool) -> None:
-    """End this process from outside of its main thread, which waits for something that does not come."""
-    error = f"rank {rank} finished no batch for {seconds:g} s (hang_timeout); it was in\n{stack}"
+def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: list[str], is_watched: bool) -> None:
+    """End this process from outside of its main thread, which waits for something that does not come.
+
+    When the result is recorded, the loggers are what takes so long; they have limits of their own.
+    """
+    result = folder / folders.RESULT
+    if (result_file.read_result(result) or {}).get("status") in (*result_file.ENDED_WELL, "interrupted"):
+        return
+    log.error("no progress for %g s; the main thread is in\n%s", seconds, "".join(stack), extra=ending.FILE_ONLY)
+    innermost = "".join(stack[-INNERMOST:])
+    if "torch/distributed/" in innermost:  # it waits for another rank, which knows where it is
+        deadline = time.monotonic() + OTHERS_SECONDS
+        while not result.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    error = f"rank {rank} finished no batch for {seconds:g} s (hang_timeout); it was in\n{innermost}"
     status = ending.fail(folder, error)
     if not is_watched:
         ending.conclude(folder, status, rank)
@@ -125,7 +143,7 @@ def end(status: int) -> None:
 def main(arguments: list[str]) -> int:
     """Run the rank that the environment describes in the folder that the arguments name."""
     ranks.end_with_parent()
-    machine.print_any_text()
+    machine.print_without_errors()
     # A terminal's signals reach every process of its group, and Slurm's every process of a job. The parent alone
     # decides what they mean, and sends SIGTERM.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):

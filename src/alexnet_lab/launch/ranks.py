@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def run_ranks(command: Sequence[str], folder: Path, ranks: int, stop: PassedOn) 
     read_end, write_end = os.pipe()
     try:
         port = str(slurm.free_port("127.0.0.1"))
-        stop.processes += [_start(command, folder, rank, ranks, port, read_end) for rank in range(ranks)]
+        for rank in range(ranks):
+            stop.processes.append(_start(command, folder, rank, ranks, port, read_end))
         if stop.requested:  # before all of them were started
             send(stop.processes, signal.SIGTERM)
         failure = _watch(stop.processes, folder, stop)
@@ -61,8 +63,8 @@ def _start(
     variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0", LIFELINE: str(lifeline)}
     variables |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
     # Rank 0 prints to the terminal; what the others print, and a crash of the interpreter, is in their logs.
-    output = None if rank == 0 else (folder / f"train.rank{rank}.log").open("ab")
-    return subprocess.Popen(command, env=variables, stdout=output, stderr=output, pass_fds=[lifeline])
+    with nullcontext() if rank == 0 else (folder / f"train.rank{rank}.log").open("ab") as output:
+        return subprocess.Popen(command, env=variables, stdout=output, stderr=output, pass_fds=[lifeline])
 
 
 def _watch(processes: Sequence[subprocess.Popen[Any]], folder: Path, stop: PassedOn) -> Failure | None:
@@ -85,7 +87,7 @@ def _watch(processes: Sequence[subprocess.Popen[Any]], folder: Path, stop: Passe
                 if stopped[rank] >= STOPPED_LOOKS:
                     process.kill()
                     how = f"was stopped (state T) for {STOPPED_LOOKS * LOOK_SECONDS:.0f} s and was killed"
-                    return Failure(rank, process.wait(), how)
+                    return Failure(rank, -signal.SIGKILL, how)
         time.sleep(POLL_SECONDS)
 
 

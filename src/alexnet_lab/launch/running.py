@@ -3,12 +3,13 @@
 Imports neither torch nor lightning before the folder is taken.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import INTERRUPTED, UserError
 from alexnet_lab.launch import ending, environment, ownership, ranks, slots, slurm, starting
 from alexnet_lab.launch.planning import Plan
 from alexnet_lab.launch.stopping import PassedOn, StopRequests, end_before_training, print_first_request
@@ -68,10 +69,13 @@ def _one_of_several(plan: Plan, of_torchrun: Mapping[str, str] | None) -> int:
     def follow() -> int:
         if of_torchrun:
             _await_claim(plan, stop, rank)
-        return _train_with_others(plan, stop, of_torchrun or slurm.here().await_call(plan.folder), rank)
+        return _train_with_others(
+            plan, stop, of_torchrun or slurm.here().await_call(plan.folder, stop.raise_if_requested), rank
+        )
 
     answer = end_before_training if rank else print_first_request
-    with StopRequests(lambda: answer(plan.folder)) as stop:
+    at_once = (lambda: os._exit(INTERRUPTED)) if rank else (lambda: ending.end_at_once(plan.folder))
+    with StopRequests(lambda: answer(plan.folder), at_once) as stop:
         if rank == 0:
             return _own(plan, lambda: stop.run(plan.folder, train), rank)
         return ending.conclude(plan.folder, stop.run(plan.folder, follow), rank)

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -97,8 +97,10 @@ class Slurm:
         files.write(folder / MEETING, json.dumps({"step": self._step, **meeting}))
         return self._rank_variables(meeting)
 
-    def await_call(self, folder: Path) -> dict[str, str]:
+    def await_call(self, folder: Path, check: Callable[[], None] = lambda: None) -> dict[str, str]:
         """On any other rank: wait until rank 0 owns `folder`; returns the variables of this rank.
+
+        `check` is called while it waits, and may raise.
 
         Raises:
             UserError: rank 0 does not own it in time; its own message has the reason.
@@ -109,6 +111,7 @@ class Slurm:
                 meeting = json.loads((folder / MEETING).read_text())
                 if meeting.pop("step") == self._step:  # the file of an older start may still be there
                     return self._rank_variables(meeting)
+            check()
             time.sleep(0.1)
         raise UserError(f"rank {self.rank} waited {MEETING_SECONDS:.0f} s for rank 0 to start the run in {folder}")
 

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
 from alexnet_lab.errors import INTERRUPTED, RunInterrupted
-from alexnet_lab.launch import debugger, slurm
+from alexnet_lab.launch import debugger, environment, slurm
 from alexnet_lab.runs import folders
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -43,6 +44,7 @@ class StopRequests:
         self._first, self._second = first, second
         self._requested_at: float | None = None
         self._starting: Path | None = None
+        self._restored = False
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
         signals = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
@@ -92,9 +94,11 @@ class StopRequests:
 
     def _restore(self) -> None:
         """Also in a process that this one forks, whose signals are not requests to this one."""
-        for number in list(self._before):
-            signal.signal(number, self._before.pop(number))
+        if not self._restored:
+            self._restored = True
             signal.set_wakeup_fd(self._wakeup_before)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +107,7 @@ class StopRequests:
         self.close()
 
     def _in_main_thread(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and debugger.is_attached(frame):
+        if number == signal.SIGINT and debugger.has_stopped(frame):
             signal.default_int_handler(number, frame)
         self._requested_at = self._requested_at or time.monotonic()
         if self._starting and not folders.training_has_begun(self._starting):
@@ -116,15 +120,17 @@ class StopRequests:
             number, now = received[0], time.monotonic()
             if number not in self._signals:
                 continue
-            if number == signal.SIGINT and debugger.is_attached(sys._current_frames().get(main or 0)):
+            if number == signal.SIGINT and debugger.has_stopped(sys._current_frames().get(main or 0)):
                 continue
             slurm.asked.append(number)
             self._requested_at = self._requested_at or now
             if first is None:
                 first = now
-                self._first()
+                with suppress(Exception):  # a terminal that is gone must not end this thread
+                    self._first()
             elif now - first > SAME_REQUEST_SECONDS and (number == signal.SIGINT or slurm.here().job is None):
-                self._second()
+                with suppress(Exception):
+                    self._second()
 
 
 class PassedOn(StopRequests):
@@ -136,8 +142,8 @@ class PassedOn(StopRequests):
         super().__init__(self._ask, lambda: send(self.processes, signal.SIGKILL))
 
     def _ask(self) -> None:
-        print_first_request(self._folder)
         send(self.processes, signal.SIGTERM)
+        print_first_request(self._folder)
 
 
 def send(processes: Sequence[subprocess.Popen[Any]], number: int) -> None:
@@ -155,5 +161,13 @@ def end_before_training(folder: Path) -> None:
 
 def print_first_request(folder: Path | None = None) -> None:
     """Print what a first request does; nothing while the run in `folder` starts, since then it ends at once."""
-    if folder is None or folders.training_has_begun(folder):
-        print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+    if folder is None or folders.is_training(folder):
+        again = "" if environment.of_torchrun() else "; press Ctrl-C again to stop at once"
+        print(f"\nstopping{again}", file=sys.stderr, flush=True)
+
+
+def ignore_until_exit() -> None:
+    """Let nothing interrupt the end of this process, whose result is recorded: libraries may still upload."""
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)

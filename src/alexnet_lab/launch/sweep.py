@@ -180,7 +180,7 @@ class Sweep:
             )
         assert one.process.stdin is not None
         with suppress(BrokenPipeError), one.process.stdin as pipe:  # `_look_after` notices a process that has died
-            pipe.write(job.to_json(one.plan, slot.cores))
+            pipe.write(job.as_text(one.plan, slot.cores))
         one.state, one.started = "running", time.monotonic()
         return one.process
 

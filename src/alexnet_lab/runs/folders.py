@@ -92,6 +92,11 @@ def training_begins(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def is_training(folder: Path) -> bool:
+    """Whether a run has its folder and has begun to train."""
+    return (folder / CONFIG).exists() and training_has_begun(folder)
+
+
 def training_has_begun(folder: Path) -> bool:
     """Whether a rank has begun to train since the last start; True if no start is in progress."""
     return not (folder / NOTE).exists()

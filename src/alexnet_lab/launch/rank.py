@@ -59,7 +59,7 @@ def run_rank(
         _silence_lightning()
         with naming_recipes(settings["overrides"]):
             train(settings, folder, checkpoint, started, watchdog.progress, stop.is_requested)
-    except STOPPED as stopped:
+    except (*STOPPED, KeyboardInterrupt) as stopped:
         log.warning("interrupted (%s)", str(stopped) or QUIT, extra=ending.FILE_ONLY)
         return INTERRUPTED
     except (Exception, SystemExit) as error:

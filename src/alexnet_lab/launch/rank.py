@@ -4,12 +4,15 @@ Exit status: 0 finished, 1 failed, 2 a user's error before anything was trained,
 """
 
 import faulthandler
+import gc
 import logging
 import os
 import signal
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -53,7 +56,8 @@ def run_rank(
     watchdog = Watchdog(timeout, lambda stack: _end_hanging(folder, rank, timeout, stack, is_watched), written)
     watchdog.start()
     try:
-        from alexnet_lab.training import train
+        with _without_collection():
+            from alexnet_lab.training import train
 
         gpus.check(settings["trainer"].get("accelerator"), gpus.look())
         _silence_lightning()
@@ -69,6 +73,17 @@ def run_rank(
     finally:
         watchdog.stop()
     return FINISHED
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Import without garbage collection: it would search the imported objects many times, which live until the end."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: list[str], is_watched: bool) -> None:

@@ -18,9 +18,9 @@ from typing import Any, TextIO, cast
 
 from alexnet_lab import distributed, machine
 from alexnet_lab.config.recipes import naming_recipes
-from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, QUIT, STOPPED
+from alexnet_lab.errors import FINISHED, INTERRUPTED, QUIT, STOPPED
 from alexnet_lab.launch import ending, gpus, ranks
-from alexnet_lab.launch.stopping import StopRequests, end_before_training
+from alexnet_lab.launch.stopping import StopRequests, end_before_training, end_one_of_several
 from alexnet_lab.launch.watchdog import Watchdog
 from alexnet_lab.runs import folders, result_file
 
@@ -62,7 +62,7 @@ def run_rank(
         gpus.check(settings["trainer"].get("accelerator"), gpus.look())
         _silence_lightning()
         with naming_recipes(settings["overrides"]):
-            train(settings, folder, checkpoint, started, watchdog.progress, stop.is_requested)
+            train(settings, folder, checkpoint, started, watchdog.progress, lambda: stop.requested)
     except (*STOPPED, KeyboardInterrupt) as stopped:
         log.warning("interrupted (%s)", str(stopped) or QUIT, extra=ending.FILE_ONLY)
         return INTERRUPTED
@@ -145,16 +145,6 @@ def _silence_lightning() -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def end(status: int) -> None:
-    """End this process, one rank of several. A failed one ends at once: libraries may wait for others as they exit."""
-    logging.shutdown()
-    if status == FAILED:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
-
-
 def main(arguments: list[str]) -> int:
     """Run the rank that the environment describes in the folder that the arguments name."""
     ranks.end_with_parent()
@@ -170,4 +160,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    end(main(sys.argv[1:]))
+    end_one_of_several(main(sys.argv[1:]))

@@ -9,10 +9,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alexnet_lab.errors import INTERRUPTED, UserError
+from alexnet_lab.errors import FAILED, INTERRUPTED, UserError
 from alexnet_lab.launch import ending, environment, ownership, ranks, slots, slurm, starting
 from alexnet_lab.launch.planning import Plan
-from alexnet_lab.launch.stopping import PassedOn, StopRequests, end_before_training, print_first_request
+from alexnet_lab.launch.stopping import (
+    PassedOn,
+    StopRequests,
+    end_before_training,
+    end_one_of_several,
+    print_first_request,
+)
 from alexnet_lab.runs import folders, result_file
 
 CLAIM_SECONDS = 60.0
@@ -77,8 +83,12 @@ def _one_of_several(plan: Plan, of_torchrun: Mapping[str, str] | None) -> int:
     at_once = (lambda: os._exit(INTERRUPTED)) if rank else (lambda: ending.end_at_once(plan.folder))
     with StopRequests(lambda: answer(plan.folder), at_once) as stop:
         if rank == 0:
-            return _own(plan, lambda: stop.run(plan.folder, train), rank)
-        return ending.conclude(plan.folder, stop.run(plan.folder, follow), rank)
+            status = _own(plan, lambda: stop.run(plan.folder, train), rank)
+        else:
+            status = ending.conclude(plan.folder, stop.run(plan.folder, follow), rank)
+    if status == FAILED:
+        end_one_of_several(status)
+    return status
 
 
 def _train_with_others(plan: Plan, stop: StopRequests, variables: Mapping[str, str], rank: int) -> int:

@@ -3,6 +3,7 @@
 Imports nothing heavy.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,9 +14,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from alexnet_lab.errors import INTERRUPTED, RunInterrupted
+from alexnet_lab.errors import FAILED, INTERRUPTED, RunInterrupted
 from alexnet_lab.launch import debugger, environment, slurm
 from alexnet_lab.runs import folders
 
@@ -59,10 +60,6 @@ class StopRequests:
     def requested(self) -> bool:
         """Whether somebody has asked the run to stop."""
         return self._requested_at is not None
-
-    def is_requested(self) -> bool:
-        """`requested`, as a function for `training.train`."""
-        return self.requested
 
     def run(self, folder: Path, start: Callable[[], int]) -> int:
         """Call `start`, which trains in `folder`; returns its exit status.
@@ -164,6 +161,16 @@ def print_first_request(folder: Path | None = None) -> None:
     if folder is None or folders.is_training(folder):
         again = "" if environment.of_torchrun() else "; press Ctrl-C again to stop at once"
         print(f"\nstopping{again}", file=sys.stderr, flush=True)
+
+
+def end_one_of_several(status: int) -> NoReturn:
+    """End this process, one rank of several. A failed one ends at once: libraries may wait for others as they exit."""
+    logging.shutdown()
+    if status == FAILED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def ignore_until_exit() -> None:

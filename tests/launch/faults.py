@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import torch
 
 from alexnet_lab.errors import UserError
 
@@ -149,3 +150,28 @@ class Signals(pl.Callback):
             self._done = True
             os.kill(os.getppid() if "RANK" in os.environ else os.getpid(), self._number)
             time.sleep(0.2)  # on the way through the process that starts the ranks
+
+
+class Collectives(pl.Callback):
+    """Each rank writes the collective operations of each training batch, until the next one, to `rank<R>.json`."""
+
+    NAMES = ("all_gather", "all_gather_object", "all_reduce", "barrier", "broadcast", "broadcast_object_list", "reduce")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._batches: list[list[str]] = []
+        for name in self.NAMES:
+            self._count(name, getattr(torch.distributed, name))
+
+    def _count(self, name: str, operation: Any) -> None:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            if self._batches:
+                self._batches[-1].append(f"{name}, not waited for" if options.get("async_op") else name)
+            return operation(*arguments, **options)
+
+        setattr(torch.distributed, name, counted)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._batches.append([])
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        Path(trainer.default_root_dir, f"rank{trainer.global_rank}.json").write_text(json.dumps(self._batches))

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from alexnet_lab import files
+from alexnet_lab.callbacks.agreement import Agreement
 from alexnet_lab.callbacks.foreign import averages_nothing_yet
 from alexnet_lab.errors import RunInterrupted
 from alexnet_lab.metrics import ClassificationMetrics
@@ -30,7 +31,7 @@ OURS = "alexnet_lab."
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last` and `best` and answers requests to stop; all ranks act at the same optimizer step.
+    """Keeps `last` and `best` and answers requests to stop; all ranks act at the same optimizer step, see `ranks`.
 
     `last` can be continued bit for bit; `best` contains the weights without the optimizer's state. With `keep` false,
     it only stops the run and writes nothing. `stop_requested` returns whether the run was asked to stop. After
@@ -61,13 +62,10 @@ class Checkpoints(Checkpoint):
         self.stop_requested = stop_requested
         self._others_are_validated = self._test_goes_on = False
         self._cut_at = -1
-        self._group: Any = None
+        self.ranks = Agreement()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # A separate group on the host: agreeing must not wait for the GPU.
-        if trainer.world_size > 1 and self._group is None:
-            timeout = getattr(trainer.strategy, "_timeout", None)
-            self._group = torch.distributed.new_group(backend="gloo", timeout=timeout)
+        self.ranks.join(trainer)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # The state of the checkpoint is loaded. Where nothing is left to train, no later hook is called.
@@ -165,7 +163,7 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step != self._cut_at:
             self._save_last(trainer)
-        self._stop_if(self._agree(trainer))
+        self._stop_if(self._agree(trainer, at_once=True))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -205,27 +203,26 @@ class Checkpoints(Checkpoint):
         if self.keep:
             trainer.save_checkpoint(self.last)
         self._saved_at = time.monotonic()
+        self.ranks.forget()  # this is the checkpoint that they requested
 
     def _request(self, trainer: pl.Trainer) -> int:
         now = time.monotonic()
         if self.stop_requested():
             return STOP
         # A start that does less than a step, or less than a validation, would be followed by others like it.
-        if now > self._deadline and self._has_advanced and not self._is_complete(trainer):
+        if now > self._deadline and self._has_advanced:
             return TIME_IS_UP
         return SAVE if self.keep and now - self._saved_at > self._every_seconds else GO_ON
 
-    def _agree(self, trainer: pl.Trainer) -> int:
-        """The common action of all ranks: the strongest request of any rank."""
-        return self.strongest(self._request(trainer))
+    def _agree(self, trainer: pl.Trainer, at_once: bool = False) -> int:
+        """The common action of all ranks: the strongest request of any rank.
 
-    def strongest(self, request: int) -> int:
-        """The largest `request` of all ranks; every rank calls this at the same place."""
-        if self._group is None:
-            return request
-        shared = torch.tensor(request)
-        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX, group=self._group)
-        return int(shared)
+        With several ranks, unless `at_once`, it is the strongest one of the step or batch before, so that no rank waits
+        for another one.
+        """
+        request = self._request(trainer)
+        action = self.ranks.strongest(request) if at_once else self.ranks.strongest_before(request)
+        return GO_ON if action == TIME_IS_UP and self._is_complete(trainer) else action
 
 
 def _may_exchange_weights(trainer: pl.Trainer) -> bool:

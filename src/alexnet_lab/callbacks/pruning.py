@@ -37,7 +37,7 @@ class Pruning(Checkpoint):
         if epoch < 0:
             return
         pruned = trainer.is_global_zero and self._question.ask(epoch, self._waiting)
-        if self._checkpoints.strongest(int(pruned)):
+        if self._checkpoints.ranks.strongest(int(pruned)):
             raise RunPruned(f"epoch {epoch + 1}")
 
     def _waiting(self) -> bool:

@@ -53,6 +53,8 @@ def make_trainer(
     # Lightning's handlers communicate with other ranks inside the signal handler, which can hang, and exit with status
     # 0. Ours are in `launch.stopping`.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    # Before each batch, lightning would wait for rank 0 to send what those handlers received.
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy) and hang_timeout:
         least = timedelta(seconds=hang_timeout + ABOVE_HANG_SECONDS)
         trainer.strategy._timeout = max(trainer.strategy._timeout or least, least)

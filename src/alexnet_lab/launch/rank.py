@@ -34,6 +34,8 @@ NOISE = (
 
 INNERMOST = 8
 """Frames of a hanging main thread that are reported; the log has all."""
+WAITS = ("torch/distributed/", "torch/nn/parallel/distributed.py", "torch/autograd/", "callbacks/agreement.py")
+"""Files of the innermost frame of a rank that waits for another one. DDP also waits in the backward pass."""
 OTHERS_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -96,7 +98,7 @@ def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: list[str
         return
     log.error("no progress for %g s; the main thread is in\n%s", seconds, "".join(stack), extra=ending.FILE_ONLY)
     innermost = "".join(stack[-INNERMOST:])
-    if "torch/distributed/" in innermost:  # it waits for another rank, which knows where it is
+    if any(place in stack[-1] for place in WAITS):  # it waits for another rank, which knows where it is
         deadline = time.monotonic() + OTHERS_SECONDS
         while not result.exists() and time.monotonic() < deadline:
             time.sleep(0.1)

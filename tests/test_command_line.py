@@ -164,6 +164,7 @@ def answers(script: Any) -> dict[str, Any]:
     return counted
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("extras", MOST_CALLS)
 @pytest.mark.parametrize("question", QUICK)
 def test_help_and_cfg_load_neither_torch_nor_lightning(question: str, extras: str, answers: dict[str, Any]) -> None:

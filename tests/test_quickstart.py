@@ -5,10 +5,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SYSTEM_DATA = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.smoke
+@pytest.mark.system
+@pytest.mark.skipif(not SYSTEM_DATA.exists(), reason="needs Debian's package dataset-fashion-mnist")
+def test_quickstart_trains_five_batches_and_is_tested(script: Any, tmp_path: Path) -> None:
+    short = ("trainer.limit_train_batches=5", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+    ended = script.run("experiment=quickstart", "logger=none", *short, f"hydra.run.dir={tmp_path}/run")
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["status"] == "finished"
+    assert result["images"]["train"] == 80
 
 
 @pytest.mark.system

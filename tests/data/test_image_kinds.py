@@ -75,6 +75,7 @@ def test_every_reader_of_pillow_is_used_or_excluded_with_a_reason() -> None:
     assert set(Image.ID) - optional == {*FORMATS, *NOT_DECODED}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("form", FORMATS)
 def test_image_of_every_format_is_recognised_and_decoded(form) -> None:
     data = example(form)

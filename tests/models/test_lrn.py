@@ -140,6 +140,7 @@ def test_groups_that_do_not_divide_the_channels_are_refused() -> None:
         LocalResponseNorm(groups=3)(torch.randn(1, 8, 2, 2))
 
 
+@pytest.mark.smoke
 def test_lrn_is_compiled_and_exported_as_operations_of_pytorch() -> None:
     x = (10 * torch.randn(2, 8, 4, 4)).requires_grad_()
     norm = LocalResponseNorm(groups=2)

@@ -11,6 +11,7 @@ from torch import Tensor
 from alexnet_lab.models.lrn import _composed, _Constants
 
 triton = pytest.importorskip("triton")
+pytestmark = pytest.mark.smoke
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 

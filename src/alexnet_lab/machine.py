@@ -31,6 +31,18 @@ def use_cores(numbers: Sequence[int]) -> None:
             os.sched_setaffinity(0, numbers)
 
 
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or less in a container or a job of Slurm."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with suppress(OSError):  # a system without Linux's control groups
+        groups = Path("/proc/self/cgroup").read_text()
+        own = Path("/sys/fs/cgroup", groups.rpartition("0::/")[2].strip())
+        for group in (own, *own.parents):
+            with suppress(OSError, ValueError):  # no file; "max"
+                limits.append(int((group / "memory.max").read_text()))
+    return min(limits)
+
+
 def end_with_parent() -> None:
     """Let the system kill this process when its parent ends, if the system supports it."""
     import ctypes

@@ -1,4 +1,4 @@
-"""From a split to batches: one gather per micro-batch, with prefetching threads if the split benefits from them."""
+"""From a split to batches: one buffer per micro-batch, filled in advance by threads if the split benefits from them."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,11 +9,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alexnet_lab import machine
 from alexnet_lab.data.dataset import Split
 from alexnet_lab.data.draws import Augmentation, Views, draw
 from alexnet_lab.data.gather import Buffers, gather
 from alexnet_lab.data.sampler import GlobalBatchSampler
-from alexnet_lab.data.spec import Batch
+from alexnet_lab.data.spec import Batch, Draws
+
+AHEAD = 3
+"""Batches that are gathered before they are needed, whatever the number of threads: it bounds the memory."""
+
+FEWEST, MOST = 2, 12
+"""Default number of threads: two share even two cores well with the network; twelve decode 30,000 JPEGs per second."""
+
+Copies = list[Future[None]]
+"""What still has to be copied into a batch's buffer, in order."""
+
+
+def default_workers(local_ranks: int) -> int:
+    """Prefetching threads for one of `local_ranks` ranks on this machine: its cores, except one for the network."""
+    cores = len(machine.cores())
+    # Where Slurm has bound each rank to cores of its own, only the number of threads shows how many.
+    own = min(cores, max(cores // local_ranks, torch.get_num_threads()))
+    return min(max(own - 1, FEWEST), MOST)
 
 
 class BatchLoader:
@@ -25,8 +43,8 @@ class BatchLoader:
     Args:
         augmentation: draws the crop and augmentation of each image, so H and W are those of the window; None uses the
             stored images unchanged.
-        workers: prefetching threads, each two batches ahead; 0 gathers on demand. The batches and their order do not
-            depend on it.
+        workers: prefetching threads, at most `AHEAD` batches ahead; above that number, several share a batch. 0 gathers
+            on demand. The batches and their order do not depend on it.
         pin_memory: gather into page-locked memory, so that copies to a GPU overlap with computation.
     """
 
@@ -62,27 +80,48 @@ class BatchLoader:
         micro_batches = self.batch_sampler.micro_batches(first)
         if self.workers == 0:
             for samples, global_size in micro_batches:
-                yield self._gather(samples, global_size, epoch)
+                yield self._begin(samples, global_size, epoch)[0]
             return
-        pool = ThreadPoolExecutor(self.workers, "gather")
+        torch.get_num_threads()  # settled for this thread before the workers change the number of new threads
+        # Torch's own threads would multiply ours. Its setting is per thread.
+        pool = ThreadPoolExecutor(self.workers, "gather", torch.set_num_threads, (1,))
         try:
-            jobs = (pool.submit(self._gather, samples, size, epoch) for samples, size in micro_batches)
-            ahead: deque[Future[Batch]] = deque(islice(jobs, 2 * self.workers))
+            jobs = (pool.submit(self._begin, samples, size, epoch, pool) for samples, size in micro_batches)
+            ahead: deque[Future[tuple[Batch, Copies]]] = deque(islice(jobs, AHEAD))
             while ahead:
-                batch = ahead.popleft().result()
+                batch, copies = ahead.popleft().result()
+                for copy in copies:
+                    copy.result()
                 ahead.extend(islice(jobs, 1))
                 yield batch
         finally:  # also if the epoch is left early
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _gather(self, samples: NDArray[np.int64], global_size: int, epoch: int) -> Batch:
+    def _begin(
+        self, samples: NDArray[np.int64], global_size: int, epoch: int, pool: ThreadPoolExecutor | None = None
+    ) -> tuple[Batch, Copies]:
+        """The batch, whose images are complete after the copies that were given to the other threads of `pool`."""
         rows = self.split.rows[samples]
         labels, indices = torch.from_numpy(self.split.labels[rows]), torch.from_numpy(samples.copy())
-        if isinstance(self.split.images, np.ndarray):
-            return Batch(self._take(self.split.images, rows), labels, indices, global_size)
-        views = self._draw(samples, epoch)
-        images = gather(self.split.images, rows, views.corners, views.size, self._buffers)
-        return Batch(images, labels, indices, global_size, views.draws)
+        images = self.split.images
+        if isinstance(images, np.ndarray):
+            return self._pinned(Batch(self._take(images, rows), labels, indices, global_size)), []
+        corners, size, draws = self._draw(samples, epoch)
+        buffer = self._buffers.take(len(rows), *size, images.shape[1])
+        shares = -(-self.workers // AHEAD) or 1
+        first, *others = (
+            slice(len(rows) * share // shares, len(rows) * (share + 1) // shares) for share in range(shares)
+        )
+        copies = [pool.submit(gather, images, rows[part], corners[part], buffer[part]) for part in others if pool]
+        gather(images, rows[first], corners[first], buffer[first])
+        return self._pinned(Batch(buffer.permute(0, 3, 1, 2), labels, indices, global_size, draws)), copies
+
+    def _pinned(self, batch: Batch) -> Batch:
+        """In page-locked memory, whose copy to a GPU never waits for the GPU; the images are in it already."""
+        if not self._buffers.pin_memory:
+            return batch
+        draws = Draws(*(drawn if drawn is None else drawn.pin_memory() for drawn in batch.draws))
+        return batch._replace(labels=batch.labels.pin_memory(), samples=batch.samples.pin_memory(), draws=draws)
 
     def _draw(self, samples: NDArray[np.int64], epoch: int) -> Views:
         stored = self.split.images.shape[2:]

@@ -11,7 +11,7 @@ from alexnet_lab.data.augment import ten_views
 from alexnet_lab.data.contents import check_unchanged
 from alexnet_lab.data.dataset import ImageDataset, SplitName, check_members
 from alexnet_lab.data.draws import Augmentation
-from alexnet_lab.data.loader import BatchLoader
+from alexnet_lab.data.loader import BatchLoader, default_workers
 from alexnet_lab.data.pipeline import InputPipeline
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
@@ -38,7 +38,8 @@ class ImageDataModule(LightningDataModule):
         augmentation: draws the window and the augmentation of training images; None: whole images, unchanged.
         pipeline: creates the input pipeline at first use, when the data must exist; by default it normalises by the
             dataset's `mean` and `std`.
-        workers: prefetching threads; 0 for data in memory, for which a thread would cost more than it saves.
+        workers: prefetching threads; None: see `default_workers`. 0 for data in memory, for which a thread would cost
+            more than it saves.
 
     Raises:
         UserError: a value is out of range, or the dataset lacks a member of `ImageDataset`.
@@ -55,7 +56,7 @@ class ImageDataModule(LightningDataModule):
         channels_last: bool = True,
         augmentation: Augmentation | None = None,
         pipeline: Callable[[], InputPipeline] | None = None,
-        workers: int = 0,
+        workers: int | None = 0,
     ) -> None:
         super().__init__()
         check_members(dataset)
@@ -65,7 +66,7 @@ class ImageDataModule(LightningDataModule):
                 raise UserError(f"{key} must be at least 1, got {size}")
         if not 0 <= seed < 2**63:
             raise UserError(f"data.seed must be in [0, 2**63), got {seed}")
-        if workers < 0:
+        if workers is not None and workers < 0:
             raise UserError(f"data.workers must not be negative, got {workers}")
         self.dataset = dataset
         self.image_size = image_size
@@ -173,7 +174,10 @@ class ImageDataModule(LightningDataModule):
             on_gpu = self.trainer.strategy.root_device.type == "cuda"
         order = EpochOrder(len(split.rows), self.seed, shuffled, chunks_of(split))
         batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate)
-        return BatchLoader(split, batches, augmentation, self.workers, pin_memory=on_gpu)
+        workers = self.workers
+        if workers is None:
+            workers = default_workers(self.trainer.num_devices if self.trainer else 1)
+        return BatchLoader(split, batches, augmentation, workers, pin_memory=on_gpu)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         images, labels, samples = (tensor.to(device, non_blocking=True) for tensor in batch[:3])

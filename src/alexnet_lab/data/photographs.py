@@ -103,7 +103,7 @@ def photographs(
     colour_until_epoch: int | None = None,
     transparency: Transparency | None = None,
     unreadable: OnUnreadable = "fail",
-    workers: int = 2,
+    workers: int | None = None,
     channels_last: bool = True,
 ) -> ImageDataModule:
     """The data module of `conf/data/imagenet.yaml`, where each argument is explained.

@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import chain
 from types import SimpleNamespace
 
@@ -6,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.prefetch import prefetched
 from alexnet_lab.data.synthetic import synthetic
 from alexnet_lab.errors import UserError
 
@@ -29,6 +31,23 @@ SETTINGS = {
     "split_seed": 0,
     "seed": 0,
 }
+
+
+@pytest.fixture
+def feed(request, monkeypatch):
+    """Batches as on the CPU, or prefetched as on a GPU."""
+    if request.param == "prefetched":
+        plain = ImageDataModule._loader
+
+        def loader(self, *arguments):
+            made = plain(self, *arguments)
+            made.prefetch = partial(prefetched, prepare=self.prepared, device=torch.device("cpu"))
+            return made
+
+        monkeypatch.setattr(ImageDataModule, "_loader", loader)
+
+
+both = pytest.mark.parametrize("feed", ["plain", "prefetched"], indirect=True)
 
 
 class Net(LightningModule):
@@ -100,7 +119,8 @@ def trainer(tmp_path, **settings):
     return Trainer(**defaults | settings)
 
 
-def test_fit_and_test_see_every_sample_once_per_epoch_in_a_new_order(tmp_path):
+@both
+def test_fit_and_test_see_every_sample_once_per_epoch_in_a_new_order(tmp_path, feed):
     net, data = Net(), module()
     loop = trainer(tmp_path, num_sanity_val_steps=0)
     loop.fit(net, datamodule=data)
@@ -122,7 +142,8 @@ def test_order_equals_that_of_the_loader_without_a_trainer(tmp_path):
     assert net.samples("train", 1) == [batch.samples.tolist() for batch in alone]
 
 
-def test_mid_epoch_validation_and_reloading_do_not_change_the_order(tmp_path):
+@both
+def test_mid_epoch_validation_and_reloading_do_not_change_the_order(tmp_path, feed):
     plain, other = Net(), Net()
     trainer(tmp_path, limit_val_batches=0).fit(plain, datamodule=module())
     trainer(tmp_path, val_check_interval=2, reload_dataloaders_every_n_epochs=1).fit(other, datamodule=module())
@@ -131,7 +152,8 @@ def test_mid_epoch_validation_and_reloading_do_not_change_the_order(tmp_path):
     ]
 
 
-def test_limits_fast_dev_run_and_overfitting(tmp_path):
+@both
+def test_limits_fast_dev_run_and_overfitting(tmp_path, feed):
     net = Net()
     trainer(tmp_path, limit_train_batches=2, limit_val_batches=1).fit(net, datamodule=module())
     assert [len(net.samples("train", epoch)) for epoch in range(3)] == [2, 2, 2]
@@ -143,7 +165,8 @@ def test_limits_fast_dev_run_and_overfitting(tmp_path):
     assert [net.samples("train", epoch) for epoch in range(3)] == [[[0, 1, 2, 3], [4, 5, 6, 7]]] * 3
 
 
-def test_validating_before_fitting_with_a_resize(tmp_path):
+@both
+def test_validating_before_fitting_with_a_resize(tmp_path, feed):
     net, data = Net(inputs=256), module(image_size=16)
     loop = trainer(tmp_path, max_epochs=1)
     loop.validate(net, datamodule=data, verbose=False)
@@ -151,13 +174,15 @@ def test_validating_before_fitting_with_a_resize(tmp_path):
     assert len(net.samples("train")) == 6
 
 
-def test_true_double_precision_reaches_the_images(tmp_path):
+@both
+def test_true_double_precision_reaches_the_images(tmp_path, feed):
     net = Net()
     trainer(tmp_path, max_epochs=1, precision="64-true").fit(net, datamodule=module())
     assert net.net.weight.dtype == torch.float64
 
 
-def test_accumulation_gives_the_same_weights(tmp_path):
+@both
+def test_accumulation_gives_the_same_weights(tmp_path, feed):
     nets = [Net(), Net()]
     for net, accumulate in zip(nets, (1, 3), strict=True):
         trainer(tmp_path, accumulate_grad_batches=accumulate).fit(net, datamodule=module())
@@ -165,9 +190,10 @@ def test_accumulation_gives_the_same_weights(tmp_path):
     torch.testing.assert_close(nets[0].net.weight, nets[1].net.weight)
 
 
+@both
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 3), (1, 6), (2, 5)])
-def test_a_run_resumed_in_mid_epoch_equals_the_uninterrupted_run(tmp_path, accumulate, epoch, step):
+def test_a_run_resumed_in_mid_epoch_equals_the_uninterrupted_run(tmp_path, feed, accumulate, epoch, step):
     path = tmp_path / "position.ckpt"
     whole = Net()
     save = SaveAt(path, epoch, step * accumulate)
@@ -183,10 +209,11 @@ def test_a_run_resumed_in_mid_epoch_equals_the_uninterrupted_run(tmp_path, accum
     assert torch.equal(resumed.net.weight, whole.net.weight)
 
 
+@both
 @pytest.mark.parametrize(
     ("number", "epoch", "step"), [(1, 0, 2), (3, 0, 6), (5, 1, 4)], ids=["mid-epoch", "end of epoch", "second epoch"]
 )
-def test_a_run_resumed_after_a_validation_equals_the_uninterrupted_run(tmp_path, number, epoch, step):
+def test_a_run_resumed_after_a_validation_equals_the_uninterrupted_run(tmp_path, feed, number, epoch, step):
     path = tmp_path / "position.ckpt"
     whole, resumed = Net(), Net()
     save = SaveAfterValidation(path, number)
@@ -198,7 +225,8 @@ def test_a_run_resumed_after_a_validation_equals_the_uninterrupted_run(tmp_path,
     assert torch.equal(resumed.net.weight, whole.net.weight)
 
 
-def test_a_run_resumed_between_epochs_equals_the_uninterrupted_run(tmp_path):
+@both
+def test_a_run_resumed_between_epochs_equals_the_uninterrupted_run(tmp_path, feed):
     path = tmp_path / "position.ckpt"
     whole, resumed = Net(), Net()
     trainer(tmp_path, callbacks=[SaveAfterEpoch(path)]).fit(whole, datamodule=module())

@@ -1,7 +1,7 @@
 """The one LightningDataModule: a dataset object, the global order, and the input pipeline on the device."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from alexnet_lab.data.dataset import ImageDataset, SplitName, check_members
 from alexnet_lab.data.draws import Augmentation
 from alexnet_lab.data.loader import BatchLoader, default_workers
 from alexnet_lab.data.pipeline import InputPipeline
+from alexnet_lab.data.prefetch import prefetched
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
 from alexnet_lab.data.spec import Batch, DataSpec, Draws, different_class
@@ -168,18 +169,29 @@ class ImageDataModule(LightningDataModule):
         accumulate: int = 1,
     ) -> BatchLoader:
         split = self.dataset.split(name)
-        rank, replicas, on_gpu = 0, 1, False
+        rank, replicas, device = 0, 1, torch.device("cpu")
         if self.trainer:
             rank, replicas = replica(self.trainer)
-            on_gpu = self.trainer.strategy.root_device.type == "cuda"
+            device = self.trainer.strategy.root_device
         order = EpochOrder(len(split.rows), self.seed, shuffled, chunks_of(split))
         batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate)
         workers = self.workers
         if workers is None:
             workers = default_workers(self.trainer.num_devices if self.trainer else 1)
-        return BatchLoader(split, batches, augmentation, workers, pin_memory=on_gpu)
+        on_gpu = device.type == "cuda"
+        prefetch = partial(prefetched, prepare=self.prepared, device=device) if on_gpu else None
+        return BatchLoader(split, batches, augmentation, workers, on_gpu, prefetch)
+
+    def prepared(self, batch: Batch) -> Batch:
+        """What Lightning does with a batch before a step; of a batch that is prepared, it then changes nothing."""
+        assert self.trainer
+        batch = self.trainer.precision_plugin.convert_input(batch)
+        batch = self.transfer_batch_to_device(batch, self.trainer.strategy.root_device, 0)
+        return self.on_after_batch_transfer(batch, 0)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        if batch.images.device == device:
+            return batch
         images, labels, samples = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
         draws = Draws(*(None if drawn is None else drawn.to(device, non_blocking=True) for drawn in batch.draws))
         return Batch(images, labels, samples, batch.global_size, draws)
@@ -187,6 +199,8 @@ class ImageDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Stored pixels to the network's input, on the device, in the precision that the Trainer computes in."""
         images, draws = batch.images, batch.draws
+        if images.is_floating_point():  # prefetched
+            return batch
         if self.protocol == "ten_crop":
             assert self.augmentation is not None
             images, draws = ten_views(images, self.augmentation.crop_size)

@@ -58,10 +58,9 @@ def test_no_samples_give_no_metrics() -> None:
 
 def test_counts_stay_exact_beyond_what_float32_can_count() -> None:
     metrics = ClassificationMetrics()
-    metrics.top1.fill_(2**24)
-    metrics.count.fill_(2**24)
+    metrics.restore(0.0, 2**24, 2**24, 2**24)
     metrics.update(torch.tensor(0.0), torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
-    assert (int(metrics.top1), int(metrics.count)) == (2**24 + 1, 2**24 + 1)
+    assert metrics.sums().tolist() == [0.0, 2**24 + 1, 2**24 + 1, 2**24 + 1]
 
 
 @pytest.mark.filterwarnings("ignore:.*called before the ``update``")
@@ -106,7 +105,7 @@ def test_sums_follow_the_network_to_its_device_but_stay_on_the_cpu_for_apples_gp
     assert ClassificationMetrics().to(meta).loss_sum.device == meta
     monkeypatch.setattr(metrics, "place_of_sums", lambda device: cpu)  # "meta" stands for the device without float64
     ours = ClassificationMetrics().to(meta)
-    assert (ours.device, ours.loss_sum.device, ours.top1.device) == (meta, cpu, cpu)
+    assert (ours.device, ours.loss_sum.device, ours.hits.device) == (meta, cpu, cpu)
     ours.to(torch.bfloat16).reset()
     assert (ours.device, ours.loss_sum.device, ours.loss_sum.dtype) == (meta, cpu, torch.float64)
 

@@ -65,6 +65,13 @@ class ImageClassifier(pl.LightningModule):
         self._accumulate: int | None = None  # micro-batches per step, by which the batches were cut
         self.register_load_state_dict_pre_hook(_name_as_children)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning sets it 40 times per step, and a module's own way takes ten times as long.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def setup(self, stage: str) -> None:
         """Called by lightning once the trainer is known: ranks that see the same samples are counted once."""
         _, replicas = replica(self.trainer)
@@ -226,12 +233,9 @@ class ImageClassifier(pl.LightningModule):
         rank, _ = replica(self.trainer)
         if rank != 0:
             return
-        loss_sum, top1, top5, count, *logged = checkpoint["epoch_sums"]
-        self.train_metrics.loss_sum.fill_(loss_sum)
-        self.train_metrics.top1.fill_(int(top1))
-        self.train_metrics.top5.fill_(int(top5))
-        self.train_metrics.count.fill_(int(count))
-        self._logged = torch.tensor(logged, dtype=torch.float64)
+        sums = checkpoint["epoch_sums"]
+        self.train_metrics.restore(*sums[:4])
+        self._logged = torch.tensor(sums[4:], dtype=torch.float64)
 
     def _over_ranks(self, sums: Tensor) -> Tensor:
         """The sum over all ranks of a small tensor on the host; ranks that see the same samples count once."""

@@ -42,30 +42,49 @@ class ClassificationMetrics(torchmetrics.Metric):
     full_state_update = False
 
     loss_sum: Tensor
-    top1: Tensor
-    top5: Tensor
+    hits: Tensor
+    """int64 [5]: the number of samples whose label has the highest logit, the second highest, ..."""
     count: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.add_state("loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        for name in ("top1", "top5", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("hits", torch.zeros(5, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self._read: list[float] | None = None
 
     def update(self, loss_sum: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add N samples: `loss_sum` scalar, summed over them; `logits` [N, K]; `labels` int64 [N]."""
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        hits = ranked == labels[:, None]
+        hits = (ranked == labels[:, None]).sum(0)
         place = self.loss_sum.device
         # In place: setting an attribute of a module takes longer than the addition.
         self.loss_sum.add_(loss_sum.to(place))
-        self.top1.add_(hits[:, 0].sum().to(place))
-        self.top5.add_(hits.sum().to(place))
+        self.hits[: len(hits)].add_(hits.to(place))
         self.count.add_(len(labels))
 
     def sums(self) -> Tensor:
-        """This rank's loss sum, top-1 hits, top-5 hits and count, float64 [4] on the CPU."""
-        return torch.stack([self.loss_sum, self.top1.double(), self.top5.double(), self.count.double()]).cpu()
+        """This rank's loss sum, top-1 hits, top-5 hits and count, float64 [4] on the CPU: waits for the device."""
+        exact = [self.loss_sum, self.hits[0].double(), self.hits.sum().double(), self.count.double()]
+        sums = torch.stack(exact).cpu()
+        self._read = sums.tolist()
+        return sums
+
+    def latest(self) -> list[float] | None:
+        """`sums` without waiting for a device: on a GPU those that `sums` returned last, None before."""
+        return self.sums().tolist() if self.loss_sum.device.type == "cpu" else self._read
+
+    def restore(self, loss_sum: float, top1: float, top5: float, count: float) -> None:
+        """Set the sums to what `sums` returned, as when a run continues in the middle of an epoch."""
+        self.reset()
+        self.loss_sum.fill_(loss_sum)
+        self.hits[0], self.hits[1] = int(top1), int(top5) - int(top1)
+        self.count.fill_(int(count))
+
+    def reset(self) -> None:
+        """Set all sums to zero."""
+        super().reset()
+        self._read = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> torch.nn.Module:
         """Called by `Module.to`, `half` and similar: change the device, not the dtype."""
@@ -78,11 +97,10 @@ class ClassificationMetrics(torchmetrics.Metric):
 
     def compute(self) -> dict[str, float]:
         """`loss`, `top1`, `top5` (fractions of 1) over all ranks, and `count`; empty if there were no samples."""
-        count = int(self.count)
+        loss_sum, top1, top5, count = self.sums().tolist()
         if count == 0:
             return {}
-        figures = {"loss": self.loss_sum, "top1": self.top1, "top5": self.top5}
-        return {name: float(value) / count for name, value in figures.items()} | {"count": count}
+        return {"loss": loss_sum / count, "top1": top1 / count, "top5": top5 / count, "count": int(count)}
 
 
 def figures_of_mean(logits: Sequence[Tensor], labels: Tensor) -> dict[str, float]:

@@ -56,6 +56,26 @@ def test_accelerator_reports_the_first_bad_step_although_checked_later() -> None
         callback.on_save_checkpoint(trainer_at(3), ON_GPU, {})
 
 
+@pytest.mark.parametrize(
+    ("log_every", "accumulate", "checked"), [(10, 1, 10), (0, 1, 500), (1000, 1, 500), (10, 4, 10)]
+)
+def test_accelerator_checks_at_logged_steps_and_at_least_every_500_losses(
+    log_every: int, accumulate: int, checked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback, checks = FiniteLoss(), 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += 1
+        callback._pending.clear()
+
+    monkeypatch.setattr(callback, "_check", check)
+    for number in range(1, 1000 * accumulate + 1):
+        trainer = trainer_at(number // accumulate, log_every_n_steps=log_every)
+        callback.on_train_batch_end(trainer, ON_GPU, {"loss": torch.tensor(1.0)}, None, number - 1)
+    assert checks == 1000 // checked
+
+
 def test_failed_save_keeps_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, io = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO({"config": {"seed": 1}})
     io.save_checkpoint({"global_step": 1, "weights": torch.arange(3)}, path)
@@ -159,7 +179,7 @@ def batch(labels: Tensor = EMPTY, size: int = 32) -> Batch:
 
 
 def test_images_per_second_count_global_batches_over_training_time(clock: SimpleNamespace) -> None:
-    watch, trainer = Stopwatch(started=990.0), trainer_at(2, accumulate_grad_batches=2)
+    watch, trainer = Stopwatch(started=990.0), trainer_at(2, accumulate_grad_batches=2, is_last_batch=True)
     assert watch.images_per_second is None
     watch.on_train_epoch_start(trainer, ON_CPU)
     for number in range(4):  # two optimizer steps
@@ -185,12 +205,36 @@ def test_continued_run_includes_earlier_sessions(clock: SimpleNamespace) -> None
     assert second.images_per_second == 4
 
 
+def test_images_per_second_excludes_the_first_three_steps_and_includes_the_end_of_the_queue(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait() -> None:
+        clock.seconds += waiting
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "synchronize", wait)
+    watch, trainer = Stopwatch(started=1000.0), trainer_at(1, accumulate_grad_batches=1, is_last_batch=True)
+    for epoch in range(2):
+        watch.on_train_epoch_start(trainer, ON_GPU)
+        for number in range(5):
+            waiting = 20.0  # the third step waits for the compilation of the network
+            clock.seconds += 1
+            watch.on_train_batch_end(trainer, ON_GPU, None, batch(), number)
+        waiting = 4.0
+        watch.on_validation_start(trainer, ON_GPU)
+        clock.seconds += 100
+        watch.on_validation_end(trainer, ON_GPU)
+        clock.seconds += 100  # pictures
+        watch.on_train_epoch_end(trainer, ON_GPU)
+        assert watch.images_per_second == [2 * 32 / 6, 7 * 32 / 15][epoch]
+
+
 def test_times_of_validations_are_kept_over_all_sessions(clock: SimpleNamespace) -> None:
     first, second = Stopwatch(started=1000.0), Stopwatch(started=1600.0)
     for step, seconds in ((5, 10), (10, 20)):
         clock.seconds = 1000.0 + seconds
-        first.on_validation_end(trainer_at(1, global_step=step), ON_CPU)
+        first.on_validation_end(trainer_at(1, global_step=step, is_last_batch=True), ON_CPU)
     second.load_state_dict(first.state_dict())
     clock.seconds = 1607.0
-    second.on_validation_end(trainer_at(1, global_step=15), ON_CPU)
+    second.on_validation_end(trainer_at(1, global_step=15, is_last_batch=True), ON_CPU)
     assert second.validated_at == {5: 10, 10: 20, 15: 27}

@@ -70,8 +70,8 @@ class Bar:
         now = time.monotonic()
         if now - self._drawn_at > REFRESH_SECONDS:
             self._drawn_at = now
-            count = max(1, int(metrics.count))
-            self._bar.set_postfix_str(f"top1 {int(metrics.top1) / count:.3f}", refresh=False)
+            if sums := metrics.latest():
+                self._bar.set_postfix_str(f"top1 {sums[1] / max(1, sums[3]):.3f}", refresh=False)
             self._bar.bar_format = _format()  # the window may have been resized
             self._bar.update(self._images)
             self._images = 0.0

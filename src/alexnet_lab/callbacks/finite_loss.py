@@ -9,17 +9,21 @@ from torch import Tensor
 
 from alexnet_lab.errors import RunFailed
 
+MOST = 500
+"""Losses between two checks on an accelerator, at most."""
+
 
 class FiniteLoss(pl.Callback):
     """Raises `RunFailed` with the optimizer step and the learning rate at which the loss became NaN or infinite.
 
-    On the CPU every loss is checked. On an accelerator the losses since the last logged step are checked together,
-    since each check waits for the device.
+    On the CPU every loss is checked. On an accelerator each check waits for the device, so the losses are checked
+    together: at logged steps, which wait as well, and at least every `MOST` losses.
     """
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, float, Tensor]] = []
         self._rate = 0.0
+        self._step = 0  # done at the end of the last batch
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         self._rate = trainer.optimizers[0].param_groups[0]["lr"]  # the step's own; at its end it is the next one's
@@ -45,7 +49,10 @@ class FiniteLoss(pl.Callback):
         if at_once and math.isfinite(loss.item()):
             return
         self._pending.append((trainer.global_step, self._rate, loss))
-        if at_once or len(self._pending) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        before, self._step = self._step, trainer.global_step
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        is_logged = self._step != before and every and self._step % every == 0
+        if at_once or is_logged or len(self._pending) >= MOST:
             self._check()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

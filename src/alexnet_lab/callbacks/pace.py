@@ -20,9 +20,15 @@ class Meter:
         """Start at `now`; no effect if it runs already."""
         self._since = now if self._since is None else self._since
 
+    def lap(self, now: float) -> None:
+        """Add the time until `now`, and keep running; no effect if it does not run."""
+        if self._since is not None:
+            self.seconds += now - self._since
+            self._since = now
+
     def stop(self, now: float) -> None:
         """Pause at `now`."""
-        self.seconds += now - self._since if self._since is not None else 0.0
+        self.lap(now)
         self._since = None
 
     def take(self, now: float) -> "Meter":

@@ -25,13 +25,14 @@ class Counts(NamedTuple):
     """Sums over the images of an epoch or an evaluation so far, on this rank."""
 
     loss: float = 0.0
-    top1: int = 0
-    images: int = 0
+    top1: float = 0.0
+    images: float = 0.0
 
     @classmethod
     def of(cls, metrics: ClassificationMetrics) -> "Counts":
         """Fetch the sums from the device, which waits for all steps."""
-        return cls(float(metrics.loss_sum), int(metrics.top1), int(metrics.count))
+        loss, top1, _, images = metrics.sums().tolist()
+        return cls(loss, top1, images)
 
     def since(self, before: "Counts") -> list[str]:
         """Mean loss and top-1 of the images since `before`; empty if there were none."""
@@ -48,8 +49,8 @@ class Progress(pl.Callback):
     - Once, after the first steps: how long the run will take, with its validations and its test.
     - After each epoch: a line with its metrics.
 
-    Metrics are fetched from the device only when they are shown. `test_on`: the setting of that name; `none` where no
-    test follows the fit.
+    Metrics are fetched from a GPU once for each of these lines; the bar shows those of the last logged step.
+    `test_on`: the setting of that name; `none` where no test follows the fit.
     """
 
     def __init__(self, test_on: Literal["best", "last", "none"] = "none") -> None:

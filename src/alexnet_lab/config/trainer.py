@@ -1,5 +1,6 @@
 """Builds the trainer of a run from the configuration."""
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy
 
 from alexnet_lab import distributed
@@ -17,6 +19,15 @@ from alexnet_lab.config.build import build
 from alexnet_lab.errors import UserError
 
 ABOVE_HANG_SECONDS = 900.0
+
+
+class NoProfiler(PassThroughProfiler):
+    """Lightning's default profiler, whose `profile` is called 120 times per step, without its cost."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]
+        return self._nothing
 
 
 def make_trainer(
@@ -50,6 +61,8 @@ def make_trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    if type(trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
+        trainer.profiler = NoProfiler()  # type: ignore[attr-defined]
     # Lightning's handlers communicate with other ranks inside the signal handler, which can hang, and exit with status
     # 0. Ours are in `launch.stopping`.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]

@@ -149,7 +149,10 @@ class ImageClassifier(pl.LightningModule):
             self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
-        self._begin_evaluation()
+        self.eval_metrics.reset()
+        self._evaluated = 0
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The logits, see `mean_over_views`, for callbacks that need more than the metrics."""
@@ -162,19 +165,12 @@ class ImageClassifier(pl.LightningModule):
         if isinstance(schedule, WatchesValidation):
             schedule.validated(1 - values["val/top1"])
 
-    def on_test_epoch_start(self) -> None:
-        self._begin_evaluation()
-
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `validation_step`."""
         return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         self._report("test", self.eval_metrics)
-
-    def _begin_evaluation(self) -> None:
-        self.eval_metrics.reset()
-        self._evaluated = 0
 
     def _evaluate(self, batch: Batch) -> Tensor:
         self._evaluated += batch.global_size

@@ -13,17 +13,21 @@ and of their own ratios.
   matrix products, as on AMD's with AVX-512.
 - `memory_vs_no_lrn`: the highest memory of two steps over the twin's, each in a process of its own and above that
   before the network. What normalisation adds are its outputs, which the pools keep: 71 and 46 MiB.
+
+On a GPU (--device cuda): torch's default precision, which is TF32 in convolutions, and fused SGD; the peak is that of a
+float32 product of 8192, and memory is what torch allocated. benchmarks/gpu.py measures the other precisions.
 """
 
 import argparse
 import multiprocessing
 import statistics
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from _device import add_device, check_device, milliseconds
 from _report import median_ratio, report
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -38,7 +42,7 @@ from alexnet_lab.models.lenet import lenet
 from alexnet_lab.models.lrn import LocalResponseNorm
 from alexnet_lab.models.table import layer_table
 
-PEAK_SIDE = 2048
+PEAK_SIDE = {"cpu": 2048, "cuda": 8192}
 
 
 class TorchLrn(nn.Module):
@@ -87,7 +91,11 @@ TWINS_TIMES = 2
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time and memory of a training step of every network.")
     parser.add_argument("--quick", action="store_true", help="an eighth of the batch and one round, within a minute")
-    batch_size, rounds = (8, 1) if parser.parse_args().quick else (64, 7)
+    add_device(parser)
+    arguments = parser.parse_args()
+    batch_size, rounds = (8, 1) if arguments.quick else (64, 7)
+    device = check_device(arguments.device)
+    torch.backends.cudnn.benchmark = True  # as in training; without effect on a CPU
 
     times: dict[str, list[float]] = {}
     rates: dict[str, float] = {}  # FLOP/s, and the fraction of the peak
@@ -95,8 +103,8 @@ def main() -> None:
     shares: dict[str, float] = {}
     for group in (TWINS, *((name,) for name in NETWORKS if name not in TWINS)):
         # On a shared machine, the ratio per round varies between 0.8 and 2.0, so more rounds are needed.
-        beside = measured(group, batch_size, TWINS_TIMES * rounds if group is TWINS else rounds)
-        product = 2 * PEAK_SIDE**3
+        beside = measured(group, batch_size, TWINS_TIMES * rounds if group is TWINS else rounds, device)
+        product = 2 * PEAK_SIDE[device] ** 3
         for name in group:
             factory, channels, side = NETWORKS[name]
             times[name] = beside[name]
@@ -106,7 +114,7 @@ def main() -> None:
             rates[name] = operations / statistics.median(beside[name])
             peaks[name] = product / statistics.median(beside["peak"])
             shares[name] = operations / product * median_ratio(beside["peak"], beside[name])
-    memory = {name: peak_memory(name, batch_size) for name in ("alexnet_original", "original_no_lrn")}
+    memory = {name: peak_memory(name, batch_size, device) for name in ("alexnet_original", "original_no_lrn")}
 
     seconds = {name: statistics.median(values) for name, values in times.items()}
     ratios = {
@@ -135,49 +143,55 @@ def main() -> None:
     )
 
 
-def measured(names: tuple[str, ...], batch_size: int, rounds: int) -> dict[str, list[float]]:
+def measured(names: tuple[str, ...], batch_size: int, rounds: int, device: str) -> dict[str, list[float]]:
     """Seconds per step of each network and per matrix product ("peak") in each round after a warm-up round."""
-    a, b = torch.randn(2, PEAK_SIDE, PEAK_SIDE)
-    works: dict[str, Callable[[], object]] = {name: step(name, batch_size) for name in names}
+    a, b = torch.randn(2, PEAK_SIDE[device], PEAK_SIDE[device], device=device)
+    works: dict[str, Callable[[], object]] = {name: step(name, batch_size, device) for name in names}
     works["peak"] = lambda: torch.mm(a, b)
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(1 + rounds):
         for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(milliseconds(work, device) / 1000)
     return {name: values[1:] for name, values in times.items()}
 
 
-def step(name: str, batch_size: int) -> Callable[[], None]:
+def step(
+    name: str, batch_size: int, device: str = "cpu", half: bool = False, compiled: bool = False
+) -> Callable[[], None]:
+    """A training step on one batch that stays on the device; `half`: bfloat16 by autocast."""
     torch.manual_seed(0)
     factory, channels, side = NETWORKS[name]
-    net = factory().to(memory_format=torch.channels_last)
-    images = torch.randn(batch_size, channels, side, side).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (batch_size,))
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
+    net = factory().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.randn(batch_size, channels, side, side, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch_size,), device=device)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, fused=True if device == "cuda" else None)
+    if compiled:
+        net.compile()
 
     def work() -> None:
         optimizer.zero_grad()
-        cross_entropy(net(images), labels).backward()
+        with torch.autocast(device, torch.bfloat16) if half else nullcontext():
+            loss = cross_entropy(net(images), labels)
+        loss.backward()
         optimizer.step()
 
     return work
 
 
-def peak_memory(name: str, batch_size: int) -> float:
+def peak_memory(name: str, batch_size: int, device: str) -> float:
     """Peak MiB of two steps, in a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak_memory, name, batch_size).result()
+        return pool.submit(_peak_memory, name, batch_size, device).result()
 
 
-def _peak_memory(name: str, batch_size: int) -> float:
-    torch.mm(torch.ones(64, 64), torch.ones(64, 64))  # buffers of the libraries
+def _peak_memory(name: str, batch_size: int, device: str) -> float:
+    torch.mm(torch.ones(64, 64, device=device), torch.ones(64, 64, device=device))  # buffers of the libraries
     before = resident("VmRSS")
-    work = step(name, batch_size)
+    work = step(name, batch_size, device)
     work()
     work()
-    return resident("VmHWM") - before
+    return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else resident("VmHWM") - before
 
 
 def resident(field: str) -> float:

@@ -4,6 +4,9 @@ Ours: lightning's Trainer with everything a run has: exact metrics, the progress
 watch over the loss, checkpoints (none falls due), dropout seeded per step. Peer: forward, mean cross-entropy, backward,
 step. Both read batches from the same `train_dataloader()` and prepare them on the device. Ours and the peer alternate;
 each round's rate is over the same number of steps after a warm-up, and the median of the rounds' ratios counts.
+
+On a GPU (--device cuda), both compute in bfloat16 by autocast, with synthetic images of the same size, which need no
+dataset; the times are those of CUDA events.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from _device import Mark, add_device, check_device, trainer_on
 from _report import report
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -33,6 +37,7 @@ from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.data.fashion_mnist import fashion_mnist
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.synthetic import synthetic
 from alexnet_lab.models.alexnet_d2l import alexnet_d2l
 from alexnet_lab.models.lenet import lenet
 from alexnet_lab.optim.schedules import constant
@@ -43,26 +48,37 @@ WARM_UP = 2
 
 
 class Clock(pl.Callback):
-    """The times of the end of the warm-up and of the last step."""
+    """The moments of the end of the warm-up and of the last step."""
+
+    def __init__(self, last: int, device: str) -> None:
+        self._last, self._device = last, device
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == WARM_UP:
-            self.start = time.perf_counter()
-        self.end = time.perf_counter()
+            self.start = Mark(self._device)
+        elif trainer.global_step == self._last:
+            self.end = Mark(self._device)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Training speed of the platform divided by that of a bare loop.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and steps, within a minute")
-    quick = parser.parse_args().quick
+    add_device(parser)
+    arguments = parser.parse_args()
+    device = check_device(arguments.device)
+    torch.backends.cudnn.benchmark = True  # as in training; without effect on a CPU
     # network: batch size, timed steps, rounds
-    plan = {"alexnet": (32, 3, 3), "lenet": (256, 60, 3)} if quick else {"alexnet": (64, 6, 5), "lenet": (256, 200, 5)}
+    plan = {"alexnet": (64, 6, 5), "lenet": (256, 200, 5)}
+    if device == "cuda":
+        plan = {"alexnet": (128, 150, 3), "lenet": (256, 200, 3)}
+    elif arguments.quick:
+        plan = {"alexnet": (32, 3, 3), "lenet": (256, 60, 3)}
 
     rows: list[tuple[str, ...]] = []
     ratios: dict[str, float] = {}
     figures: dict[str, float] = {}
     for name, (batch_size, steps, rounds) in plan.items():
-        pairs = [(ours(name, batch_size, steps), bare(name, batch_size, steps)) for _ in range(rounds)]
+        pairs = [(ours(name, batch_size, steps, device), bare(name, batch_size, steps, device)) for _ in range(rounds)]
         ratio = statistics.median(mine / theirs for mine, theirs in pairs)
         mine, theirs = (statistics.median(rates) for rates in zip(*pairs, strict=True))
         rows.append((name, f"{mine:,.1f}", f"{theirs:,.1f}", f"{ratio:.3f}"))
@@ -78,33 +94,35 @@ def network(name: str) -> nn.Module:
     return net.to(memory_format=torch.channels_last)
 
 
-def data_module(name: str, batch_size: int) -> ImageDataModule:
-    return fashion_mnist(
-        name="fashion_mnist",
-        dir="data/fashion_mnist",
-        num_classes=10,
-        channels=1,
-        mean=[0.0],
-        std=[1.0],
-        image_size={"alexnet": 224, "lenet": 28}[name],
-        batch_size=batch_size,
-        eval_batch_size=batch_size,
-        validate_on="split",
-        val_size=5000,
-        split_seed=0,
-        seed=0,
-    )
+def data_module(name: str, batch_size: int, device: str) -> ImageDataModule:
+    shared: dict[str, Any] = {
+        "num_classes": 10,
+        "channels": 1,
+        "mean": [0.0],
+        "std": [1.0],
+        "image_size": {"alexnet": 224, "lenet": 28}[name],
+        "batch_size": batch_size,
+        "eval_batch_size": batch_size,
+        "val_size": 5000,
+        "split_seed": 0,
+        "seed": 0,
+    }
+    if device == "cuda":
+        return synthetic(name="synthetic", stored_size=28, train_size=55_000, test_size=1, **shared)
+    return fashion_mnist(name="fashion_mnist", dir="data/fashion_mnist", validate_on="split", **shared)
 
 
-def ours(name: str, batch_size: int, steps: int) -> float:
+def ours(name: str, batch_size: int, steps: int, device: str) -> float:
     """Images per second through the Trainer."""
-    clock = Clock()
+    clock = Clock(WARM_UP + steps, device)
     classifier = ImageClassifier(network(name), lambda named: SGD(named, lr=0.01), constant, seed=0)
     with tempfile.TemporaryDirectory() as folder, terminal():
         path = Path(folder)
         kept = Checkpoints(path / "last.ckpt", path / "best.ckpt", every_minutes=10, keep=True)
         trainer = pl.Trainer(
-            accelerator="cpu",
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=1 if device == "cuda" else "auto",
+            precision="bf16-mixed" if device == "cuda" else "32-true",
             max_steps=WARM_UP + steps,
             limit_val_batches=0,
             logger=MetricsCsv(path / "metrics.csv"),
@@ -113,28 +131,32 @@ def ours(name: str, batch_size: int, steps: int) -> float:
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        trainer.fit(classifier, data_module(name, batch_size))
-    return steps * batch_size / (clock.end - clock.start)
+        trainer.fit(classifier, data_module(name, batch_size, device))
+    return steps * batch_size / clock.end.seconds_since(clock.start)
 
 
-def bare(name: str, batch_size: int, steps: int) -> float:
+def bare(name: str, batch_size: int, steps: int, device: str) -> float:
     """Images per second of a minimal training loop."""
-    net = network(name)
-    data = data_module(name, batch_size)
+    net = network(name).to(device)
+    data = data_module(name, batch_size, device)
+    if device == "cuda":
+        data.trainer = trainer_on(device)
     data.prepare_data()
     data.setup("fit")
     optimizer = SGD(net.parameters(), lr=0.01)
-    start = 0.0
+    start = Mark(device)
     for step, host in enumerate(data.train_dataloader()):
         if step == WARM_UP:
-            start = time.perf_counter()
+            start = Mark(device)
         if step == WARM_UP + steps:
             break
         batch = data.on_after_batch_transfer(host, 0)
         optimizer.zero_grad()
-        cross_entropy(net(batch.images), batch.labels).backward()
+        with torch.autocast("cuda", torch.bfloat16) if device == "cuda" else contextlib.nullcontext():
+            loss = cross_entropy(net(batch.images), batch.labels)
+        loss.backward()
         optimizer.step()
-    return steps * batch_size / (time.perf_counter() - start)
+    return steps * batch_size / Mark(device).seconds_since(start)
 
 
 @contextlib.contextmanager

@@ -81,3 +81,39 @@ def test_image_benchmark_reports_missing_packages() -> None:
     assert ended.stderr == (
         "image_feed needs real images: set ALEXNET_LAB_IMAGES to the folder that holds imagenet_fullsize_400.tar\n"
     )
+
+
+@pytest.mark.alone
+def test_goals_of_a_gpu_are_measured_part_by_part(tmp_path: Path) -> None:
+    out = tmp_path / "goals.json"
+    parts = ("limits", "lrn", "platform", "synchronisations")
+    ended = run("gpu", "--quick", "--device", "cpu", "--out", str(out), "--parts", *parts)
+    assert ended.returncode == 0, ended.stderr
+    line, written = json.loads(ended.stdout.splitlines()[-1]), json.loads(out.read_text())
+    assert written["problems"] == {}
+    assert {row["part"] for row in written["measured"].values()} == set(parts)
+    assert line["figures"] == {what: row["value"] for what, row in written["measured"].items()}
+    end_to_end = written["measured"]["end to end over compute alone"]
+    assert end_to_end["ratio"] == end_to_end["value"] / 0.95 == line["ratios"]["end to end over compute alone"]
+    assert line["figures"]["synchronisations per step, krizhevsky_2012"] == 0
+
+
+@pytest.mark.alone
+def test_part_is_cut_off_at_its_limit_and_all_take_8_minutes(tmp_path: Path) -> None:
+    program = """
+import sys; sys.path.insert(0, "benchmarks")
+import gpu
+assert sum(limit for _, limit in gpu.PARTS.values()) <= 480
+gpu.PARTS["limits"] = (gpu.PARTS["limits"][0], 0.01)
+gpu.measure("limits", "cpu", True, {"measured": {}, "problems": {}}, gpu.Path(sys.argv[1]))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "out.json")]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written == {"measured": {}, "problems": {"limits": "cut off after 0.01 s"}}
+
+
+def test_benchmark_on_a_missing_gpu_is_refused_in_one_line() -> None:
+    ended = run("lrn", "--device", "cuda", CUDA_VISIBLE_DEVICES="")
+    assert ended.returncode == 1
+    assert ended.stderr == "--device cuda: torch finds no GPU that it can use\n"

@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-system test-matrix check lock
+.PHONY: help setup train test test-system test-gpu test-matrix check lock
 
 # Two processes; all tests of a file run in one of them, because they share fixtures.
 PYTEST_IN_TWO := .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile
@@ -36,11 +36,14 @@ train: $(STAMP)  ## the quickstart: a short real training run on Fashion-MNIST
 	.venv/bin/python src/train.py experiment=quickstart $(ARGS)
 
 test: $(STAMP)  ## every test that needs no accelerator, within 6 minutes
-	$(PYTEST_IN_TWO) -m 'not system and not alone' $(ARGS)
+	$(PYTEST_IN_TWO) -m 'not system and not alone and not gpu' $(ARGS)
 
 test-system: $(STAMP)  ## the long end-to-end tests, within 15 minutes
 	$(PYTEST_IN_TWO) -m 'system and not alone' $(ARGS)
 	.venv/bin/python -m pytest -m alone $(ARGS)
+
+test-gpu: $(STAMP)  ## the tests that need a GPU, within 5 minutes
+	.venv/bin/python -m pytest tests/gpu $(ARGS)
 
 test-matrix: $(STAMP)  ## a short selection with the oldest supported versions; downloads them
 	.venv/bin/python tests/matrix.py $(ARGS)

@@ -1,0 +1,92 @@
+"""Whole runs on the device by the real commands: equal where they must be, and one line where memory runs out."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from tests.gpu.runs_on_device import NETWORKS, TWO_RANKS, Run, Runs
+
+
+def largest_difference(run: Run, other: Run) -> float:
+    """Of two weights, relative to the largest weight of their tensor."""
+    ours, theirs = run.weights(), other.weights()
+    assert ours.keys() == theirs.keys()
+    return max(
+        float((value - theirs[name]).abs().max() / theirs[name].abs().max().clamp(min=1e-12))
+        for name, value in ours.items()
+    )
+
+
+def assert_same_bits(run: Run, other: Run) -> None:
+    import torch
+
+    ours, theirs = run.weights(), other.weights()
+    assert ours.keys() == theirs.keys()
+    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
+
+
+def test_float64_losses_equal_those_of_the_cpu(runs: Runs) -> None:
+    found, expected = runs["float64"].losses(), runs["float64 on the CPU"].losses()
+    assert len(found) == runs.steps
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_deterministic_runs_have_the_same_weights_bit_for_bit(runs: Runs) -> None:
+    assert_same_bits(runs["again"], runs["deterministic"])
+
+
+def test_killed_and_continued_run_has_the_same_weights_bit_for_bit(runs: Runs) -> None:
+    assert_same_bits(runs["killed and continued"], runs["deterministic"])
+
+
+def test_ddp_with_one_device_has_the_weights_of_one_process_bit_for_bit(runs: Runs) -> None:
+    assert_same_bits(runs["one rank"], runs["deterministic"])
+
+
+@pytest.mark.parametrize("strategy", TWO_RANKS)
+def test_two_ranks_on_one_device_equal_one_process(runs: Runs, strategy: str) -> None:
+    one, two = runs["float64"], runs[strategy]
+    assert two.losses() == pytest.approx(one.losses(), rel=1e-9)
+    assert largest_difference(two, one) < 1e-9
+    assert json.loads((two.folder / "result.json").read_text())["world_size"] == 2
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_trains_deterministically(runs: Runs, network: str) -> None:
+    runs[network].assert_finished()
+
+
+@pytest.mark.parametrize("name", ["16-mixed", "grey"])
+def test_half_precision_has_finite_losses(runs: Runs, name: str) -> None:
+    losses = runs[name].losses()
+    assert len(losses) == runs.steps + 1
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_checkpoint_of_the_device_is_evaluated_on_the_cpu(runs: Runs) -> None:
+    ended = runs.evaluated_on_the_cpu(runs["deterministic"])
+    assert ended.status == 0, ended.output
+
+
+def test_run_begun_on_the_cpu_continues_on_the_device(runs: Runs) -> None:
+    found = runs["moved"].losses()
+    assert len(found) == 2 * (runs.steps + 1)
+    # Rounding differs between devices, and dropout draws from other generators.
+    assert all(math.isfinite(loss) for loss in found)
+
+
+def test_no_batch_of_the_validation_is_kept(only_on_gpu: None, runs: Runs) -> None:
+    watched = runs["krizhevsky_2012"].watched()
+    assert watched["kept"] < watched["batch"]
+
+
+def test_running_out_of_memory_is_one_line_with_remedies(only_on_gpu: None, runs: Runs) -> None:
+    run: Any = runs["too large"]
+    assert run.status == 1
+    reason = json.loads((run.folder / "result.json").read_text())["error"]
+    assert reason.startswith("out of memory: allocating ")
+    assert " failed on GPU 0 " in reason
+    assert "trainer.accumulate_grad_batches=2" in reason
+    assert "\n" not in reason
+    assert "Traceback" not in run.output

@@ -1,5 +1,9 @@
 """The paper's network and CaffeNet: towers, padding, initialisation and the ablations' switches."""
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -168,3 +172,32 @@ def test_channels_last_gives_the_same_logits(original: nn.Sequential) -> None:
     y = original.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
     original.to(memory_format=torch.contiguous_format)
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.smoke
+def test_compiled_network_has_no_graph_breaks_and_the_same_gradients(original: nn.Sequential) -> None:
+    x = 100 * torch.randn(2, 3, SIDE, SIDE)
+    compiled = torch.compile(original, backend="aot_eager", fullgraph=True)  # raises at a graph break
+    losses = [F.cross_entropy(net(x), torch.tensor([1, 2])) for net in (original, compiled)]
+    expected, found = (torch.autograd.grad(loss, list(original.parameters())) for loss in losses)
+    torch.testing.assert_close(losses[1], losses[0])
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_run_with_compile_trains_like_one_without(script: Any, tmp_path: Path) -> None:
+    from alexnet_lab.runs.metric_rows import read_rows
+
+    small = ("model=alexnet_original", f"model.image_size={SIDE}", "model.dropout=0", "data=synthetic", "trainer=cpu")
+    short = ("data.train_size=8", "data.batch_size=4", "data.val_size=4", "trainer.max_epochs=1", "logger=none")
+    losses = []
+    for choice in ("compile=false", "compile=true"):
+        folder = tmp_path / choice
+        more = ("trainer.log_every_n_steps=1", "test_on=none", f"hydra.run.dir='{folder}'")
+        ended = script.run(*small, *short, *more, choice)
+        assert ended.returncode == 0, ended.stderr
+        losses.append([row["train/loss_step"] for row in read_rows(folder / "metrics.csv") if "train/loss_step" in row])
+    assert len(losses[1]) == 2
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from alexnet_lab import distributed
@@ -24,15 +24,17 @@ from alexnet_lab.callbacks.stopwatch import Stopwatch
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.config import trial
 from alexnet_lab.config.agreement import agreeing_layers
-from alexnet_lab.config.blame import blamed, blaming
+from alexnet_lab.config.blame import blamed
 from alexnet_lab.config.build import build, build_factory
-from alexnet_lab.config.memory import TRAINING_REMEDIES, explained, remedies_when_full
+from alexnet_lab.config.by_device import device_of
+from alexnet_lab.config.memory import training_remedies
+from alexnet_lab.config.optimizer import optimizer_factory
 from alexnet_lab.config.schema import check_run_settings
 from alexnet_lab.config.time_limit import max_seconds
-from alexnet_lab.config.trainer import check_ranks, make_trainer
+from alexnet_lab.config.trainer import check_ranks, hint_at_small_shares, make_trainer
 from alexnet_lab.config.tree import print_tree
 from alexnet_lab.data.module import ImageDataModule
-from alexnet_lab.errors import QUIT, STOPPED, RunFailed, RunInterrupted, RunPruned
+from alexnet_lab.errors import QUIT, STOPPED, RunInterrupted, RunPruned
 from alexnet_lab.loggers.others import finish_loggers, log_config
 from alexnet_lab.models.two_towers import TwoTowers
 from alexnet_lab.runs import folders, metric_rows, result_file, run_facts
@@ -75,7 +77,7 @@ def train(
         name: build(node, f"callbacks.{name}", pl.Callback) for name, node in here["callbacks"].items() if node
     }
     loggers = make_loggers(here["logger"], folder)
-    stopwatch = Stopwatch(started)
+    stopwatch, begun = Stopwatch(started), partial(folders.training_has_begun, folder)
     kept = {**settings["checkpoints"], "max_seconds": max_seconds(settings["trainer"].get("max_time"))}
     checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, stop_requested=stop_requested, **kept)
     question = question_of_sweep()
@@ -85,16 +87,13 @@ def train(
     if distributed.local_rank() == 0:
         data.prepare_data()
 
-    def begun() -> bool:
-        return folders.training_has_begun(folder)
-
-    def remedies() -> str:
-        return TRAINING_REMEDIES.format(twice=2 * trainer.accumulate_grad_batches)
+    @cache  # asked first where it was raised
+    def reason_of(error: BaseException) -> BaseException:
+        return blamed(error, parts, begun(), lambda: training_remedies(trainer, data.batch_size))
 
     def record_failure(error: BaseException) -> None:
         if not isinstance(error, STOPPED):
-            reason = explained(blamed(error, parts, begun()), RunFailed, remedies())
-            result_file.record_failure(folder, reason, **_figures(folder, stopwatch, checkpoints), **facts)
+            result_file.record_failure(folder, reason_of(error), **_figures(folder, stopwatch, checkpoints), **facts)
 
     first = pl.callbacks.LambdaCallback(
         on_train_start=lambda trainer, _: _begin(trainer, folder, step, stop_requested),
@@ -116,15 +115,15 @@ def train(
     status: result_file.Status = "failed"
     reason = None
     try:
-        with blaming(parts, begun), remedies_when_full(RunFailed, remedies()):
-            if trainer.is_global_zero:
-                log.info("%s", data.overview(with_test=settings["test_on"] != "none"))
-            log_config(trainer.loggers, {**settings, **facts})
-            # Before the callbacks' setup: a callback that averages the weights keeps its copy on their device.
-            classifier.to(trainer.strategy.root_device)
-            trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-            folders.training_begins(folder)  # also if nothing was left to train
-            _test(settings, trainer, classifier, data, checkpoints)
+        if trainer.is_global_zero:
+            log.info("%s", data.overview(with_test=settings["test_on"] != "none"))
+            hint_at_small_shares(trainer, data.batch_size)
+        log_config(trainer.loggers, {**settings, **facts})
+        # Before the callbacks' setup: a callback that averages the weights keeps its copy on their device.
+        classifier.to(trainer.strategy.root_device)
+        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        folders.training_begins(folder)  # also if nothing was left to train
+        _test(settings, trainer, classifier, data, checkpoints)
         status = "finished"
     except RunPruned as stopped:
         folders.training_begins(folder)
@@ -134,7 +133,7 @@ def train(
         raise
     except Exception as error:
         record_failure(error)
-        raise
+        raise reason_of(error)  # noqa: B904 - possibly the same
     finally:
         if trainer.is_global_zero:
             facts |= {"images": classifier.images, "reason": reason}
@@ -150,7 +149,7 @@ def _classifier(settings: dict[str, Any], data: ImageDataModule) -> tuple[ImageC
         net.to(memory_format=torch.channels_last)
     if settings["compile"]:
         net.compile()
-    optimizer = build_factory(settings["optimizer"], "optimizer", ("params",), Optimizer)
+    optimizer = optimizer_factory(settings["optimizer"], device_of(settings["trainer"]).kind == "cuda")
     optimizer(net.named_parameters())  # an invalid learning rate is reported now, not when training has begun
     scheduler = build_factory(settings["scheduler"], "scheduler", SCHEDULE, LRScheduler)
     return ImageClassifier(net, optimizer, scheduler, settings["seed"]), facts

@@ -8,12 +8,14 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from tests.runs.recorded_runs import settings as recorded
+from tests.runs.recorded_runs import write_run
 
+from alexnet_lab.config.by_device import Device, resolved
 from alexnet_lab.config.schema import CallbackSettings, Effect, RunSettings, effect
 from alexnet_lab.runs.groups import differing, group_runs, recipe_groups, short_names, telling
 from alexnet_lab.runs.groups import settings as settings_of
-from alexnet_lab.runs.recipe import changes, not_comparable
-from alexnet_lab.runs.run import Run
+from alexnet_lab.runs.recipe import changes, command, not_comparable
+from alexnet_lab.runs.run import Run, read_run
 
 FINISHED = {"status": "finished"}
 
@@ -192,3 +194,78 @@ def test_new_key_or_callback_is_added_to_the_schema_alone(
 def test_run_without_pictures_has_the_settings_of_one_with_them(settings: Callable[..., dict[str, Any]]) -> None:
     without = settings("callbacks.pictures=null", "seed=1")
     assert len(group_runs([a_run("a"), Run("b", "b", settings(), FINISHED), Run("c", "c", without, FINISHED)])) == 2
+
+
+def run_in(tmp_path: Path, name: str, *, seed: int, accelerator: str = "cpu", **trainer: Any) -> Run:
+    """A finished run's folder with these keys of `trainer`, read as every command reads it."""
+    config = recorded(seed=seed, recipe={"name": "r"})
+    config["trainer"] |= trainer
+    return read_run(write_run(tmp_path / name, config, hardware={"accelerator": accelerator}))
+
+
+NEW_CPU = {"precision": "32-true", "matmul_precision": "highest"}
+NEW_GPU = {"matmul_precision": "high"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        # Older runs: a literal precision or none, and no precision of products.
+        ({}, {"precision": "32-true"}, True),
+        ({"precision": None}, {"precision": "32-true"}, True),
+        ({"precision": "32-true"}, NEW_CPU, True),
+        ({}, NEW_CPU, True),
+        ({"precision": "32-true"}, {"precision": "bf16-mixed", **NEW_GPU}, False),
+        ({"precision": "32-true"}, {"precision": "32-true", **NEW_GPU}, False),
+        ({"precision": "32-true", "accelerator": "cuda"}, NEW_CPU, False),
+        ({"precision": "32-true", "accelerator": "cuda"}, {"precision": "32-true", **NEW_GPU}, False),
+        ({"precision": "32-true", "accelerator": "cuda"}, {"precision": "32-true"}, False),
+        ({"precision": "bf16-mixed"}, {"precision": "bf16-mixed", **NEW_GPU}, True),
+        # New runs.
+        (NEW_CPU, {"precision": "bf16-mixed", **NEW_GPU}, False),
+        (NEW_CPU, {"precision": "32-true", **NEW_GPU}, False),
+        (NEW_CPU, {"precision": "64-true", "matmul_precision": "highest"}, False),
+        (NEW_CPU, {**NEW_CPU, "accelerator": "cuda"}, True),
+        ({"precision": "bf16-mixed", "matmul_precision": "highest"}, {"precision": "bf16-mixed", **NEW_GPU}, True),
+        ({"precision": "bf16-mixed", **NEW_GPU}, {"precision": "16-mixed", **NEW_GPU}, False),
+        ({"precision": "bf16-mixed", **NEW_GPU}, {"precision": "bf16-true", **NEW_GPU}, False),
+        # Two names of one precision.
+        ({"precision": 32, "matmul_precision": "highest"}, NEW_CPU, True),
+        ({"precision": 32, **NEW_GPU}, NEW_CPU, False),
+        ({"precision": "bf16", **NEW_GPU}, {"precision": "bf16-mixed", **NEW_GPU}, True),
+    ],
+)
+def test_runs_are_one_group_only_if_they_computed_in_one_precision(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], together: bool
+) -> None:
+    runs = [run_in(tmp_path, "a", seed=0, **one), run_in(tmp_path, "b", seed=1, **other)]
+    assert (len(group_runs(runs)) == 1) is (len(recipe_groups(runs)) == 1) is together
+    if not together:
+        keys = telling([group.settings for group in group_runs(runs)])
+        assert {"trainer.precision", "trainer.matmul_precision"} & {*keys}, "the table shows why"
+
+
+def test_recipe_that_follows_the_device_is_titled_by_its_precision(
+    settings: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    recipe = ("experiment=caffenet_2014_imagenette", "data.dir=/nowhere", "logger=none")
+    config = settings(*recipe)
+    on_gpu = resolved(config, Device("cuda", "A100", has_bf16=True))
+    on_cpu = resolved(config, Device("cpu"))
+    assert command(on_cpu) == "python src/train.py experiment=caffenet_2014_imagenette"
+    assert command(on_gpu) == f"{command(on_cpu)} trainer.precision=bf16-mixed"
+    runs = [Run(name, name, one, FINISHED) for name, one in (("cpu", on_cpu), ("gpu", on_gpu))]
+    assert len(recipe_groups(runs)) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["caffenet_2014", "d2l_alexnet", "d2l_lenet", "krizhevsky_2012", "one_weird_trick_2014"]
+)
+def test_recipe_with_published_metrics_trains_in_float32_on_every_device(
+    settings: Callable[..., dict[str, Any]], name: str
+) -> None:
+    config = settings(f"experiment={name}")
+    assert config["recipe"]["published"]
+    assert resolved(config, Device("cuda", "A100", has_bf16=True)) == config
+    assert (config["trainer"]["precision"], config["trainer"]["matmul_precision"]) == ("32-true", "highest")
+    assert not_comparable({**config, "overrides": ["trainer.precision=bf16-mixed"]}) == ["trainer.precision=bf16-mixed"]

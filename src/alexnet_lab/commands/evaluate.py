@@ -19,6 +19,7 @@ from alexnet_lab.callbacks.outputs import Outputs
 from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.config.build import build
+from alexnet_lab.config.by_device import use_recorded
 from alexnet_lab.config.memory import remedies_when_full
 from alexnet_lab.config.output_file import check_output
 from alexnet_lab.config.schema import check_trainer
@@ -176,12 +177,10 @@ def _trainer(options: dict[str, Any], checkpoint: Checkpoint, outputs: Outputs) 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hides lines about devices and tips
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
-    precision = options.get("precision")
-    settings = {**options, "precision": checkpoint.settings["trainer"]["precision"] if precision is None else precision}
-    check_trainer(settings)
-    gpus.check(settings.get("accelerator"), gpus.look())
+    check_trainer(options)
+    gpus.check(options.get("accelerator"), gpus.look())
     trainer: pl.Trainer = build(
-        settings,
+        use_recorded(options, checkpoint.settings["trainer"], "trainer.precision", "trainer=cpu"),
         "trainer",
         pl.Trainer,
         callbacks=[Progress(), outputs],

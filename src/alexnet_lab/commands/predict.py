@@ -19,6 +19,7 @@ from torch import Tensor
 from alexnet_lab import files
 from alexnet_lab.commands.evaluate import PROTOCOLS
 from alexnet_lab.config.build import check_values
+from alexnet_lab.config.by_device import use_recorded
 from alexnet_lab.config.memory import remedies_when_full
 from alexnet_lab.config.output_file import check_output
 from alexnet_lab.data.image_kinds import LeftOut
@@ -136,11 +137,10 @@ def _check_ten_crop(checkpoint: Checkpoint, preprocessing: Preprocessing) -> Non
 def _predict_all(
     images: Sequence[GivenImage], checkpoint: Checkpoint, preprocessing: Preprocessing, options: dict[str, Any]
 ) -> Predictions:
-    precision = options["precision"]
-    if precision is None:
-        precision = checkpoint.settings["trainer"]["precision"]
-    fabric = _fabric(options["accelerator"], precision)
-    net = fabric.setup_module(checkpoint.network(fabric.strategy.precision))
+    given = {key: options[key] for key in ("accelerator", "precision")}
+    fabric = _fabric(**use_recorded(given, checkpoint.settings["trainer"], "precision", "accelerator=cpu"))
+    with remedies_when_full(UserError, "accelerator=cpu"):
+        net = fabric.setup_module(checkpoint.network(fabric.strategy.precision))
     layout = torch.channels_last if checkpoint.settings["channels_last"] else torch.contiguous_format
     ten_crop = options["protocol"] == "ten_crop"
     on_sheet = _spread(images) if options["sheet"] else set()

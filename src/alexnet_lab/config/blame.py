@@ -6,9 +6,9 @@ keep their traceback.
 """
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
+from alexnet_lab.config.memory import explained
 from alexnet_lab.errors import STOPPED, RunFailed, UserError
 
 OURS = "alexnet_lab."
@@ -17,32 +17,29 @@ LIBRARIES = (LIGHTNING, "torch.", "mlflow.", "wandb.", "tensorboard")
 MOST_LINES = 3
 
 
-@contextmanager
-def blaming(parts: Mapping[str, object], training_has_begun: Callable[[], bool]) -> Iterator[None]:
-    """Replace exceptions by those of `blamed`."""
-    try:
-        yield
-    except Exception as error:
-        reported = blamed(error, parts, training_has_begun())
-        if reported is error:
-            raise
-        raise reported from error
-
-
-def blamed(error: BaseException, parts: Mapping[str, object], training_has_begun: bool) -> BaseException:
+def blamed(
+    error: BaseException,
+    parts: Mapping[str, object],
+    training_has_begun: bool,
+    remedies: Callable[[], str] = lambda: "a smaller data.batch_size",
+) -> BaseException:
     """The exception to raise in place of `error`, possibly `error` itself.
 
-    `parts` are the objects built from the configuration, by key. Before training has begun, errors raised by lightning
-    are a `UserError`, too: trainer settings that do not fit the data, such as a fraction smaller than one batch.
+    `parts` are the objects built from the configuration, by key; `remedies` are asked for if memory ran out. Before
+    training has begun, errors raised by lightning are a `UserError`, too: trainer settings that do not fit the data,
+    such as a fraction smaller than one batch.
     """
     if isinstance(error, (UserError, RunFailed, *STOPPED)):
         return error
+    if not training_has_begun and isinstance(error, MemoryError):  # the host cannot hold the data
+        return UserError(f"out of memory: {error}")
+    explanation = explained(error, RunFailed if training_has_begun else UserError, remedies)
+    if explanation is not error:
+        return explanation
     reason = "\n".join(str(error).splitlines()[:MOST_LINES]) or type(error).__name__
     if name := _part_that_raised(error, parts):
         line = f"{name} ({type(parts[name]).__name__}): {reason}"
         return RunFailed(line) if training_has_begun else UserError(line)
-    if not training_has_begun and isinstance(error, MemoryError):
-        return UserError(f"out of memory: {reason}")
     if not training_has_begun and _modules(error)[-1].startswith(LIGHTNING):
         return UserError(f"trainer: {reason}")
     return error

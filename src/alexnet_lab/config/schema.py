@@ -114,6 +114,8 @@ class TrainerSettings(BaseModel):
     strategy: Annotated[Any, AfterValidator(_works_here), Effect.SPEED] = "auto"
     profiler: Annotated[Any, AfterValidator(_without_xla), Effect.NONE] = None
     max_time: Annotated[Any, Effect.NONE] = None
+    matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
+    """Not lightning's, see `by_device.set_matmul_precision`; `torch` is that of older runs on a GPU."""
 
 
 class RunSettings(BaseModel):

@@ -1,5 +1,6 @@
 """Builds the trainer of a run from the configuration."""
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +17,14 @@ from lightning.pytorch.strategies import DDPStrategy
 from alexnet_lab import distributed
 from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
 from alexnet_lab.config.build import build
+from alexnet_lab.config.by_device import few_images_per_gpu, set_matmul_precision
 from alexnet_lab.errors import UserError
 
 ABOVE_HANG_SECONDS = 900.0
+NOT_LIGHTNINGS = ("max_time", "matmul_precision")
+"""Keys of `trainer` that lightning does not get; its own `max_time` limits the whole run, ours each start."""
+
+log = logging.getLogger(__name__)
 
 
 class NoProfiler(PassThroughProfiler):
@@ -40,6 +46,8 @@ def make_trainer(
 ) -> pl.Trainer:
     """Build the trainer; `writer` writes its checkpoints. `trainer.max_time` is handled elsewhere.
 
+    Sets what torch keeps for the whole process, whatever an earlier run in this process has set.
+
     Ranks wait for each other longer than `hang_timeout` s, so that the watchdog reports where a rank hangs.
 
     Raises:
@@ -47,8 +55,10 @@ def make_trainer(
     """
     # cuDNN times convolutions and chooses the fastest; deterministic=true or benchmark=false turns this off.
     torch.backends.cudnn.benchmark = True
+    torch.use_deterministic_algorithms(False)  # lightning leaves it unchanged where trainer.deterministic is null
+    set_matmul_precision(settings.get("matmul_precision"))
     trainer: pl.Trainer = build(
-        {key: value for key, value in settings.items() if key != "max_time"},  # limits each start, not the whole run
+        {key: value for key, value in settings.items() if key not in NOT_LIGHTNINGS},
         "trainer",
         pl.Trainer,
         callbacks=callbacks,
@@ -68,6 +78,9 @@ def make_trainer(
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     # Before each batch, lightning would wait for rank 0 to send what those handlers received.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    if isinstance(trainer.strategy, DDPStrategy) and trainer.strategy.root_device.type == "cuda":
+        # Gradients are parts of the buffers that the ranks exchange: one copy less of each, in time and memory.
+        trainer.strategy._ddp_kwargs.setdefault("gradient_as_bucket_view", True)
     if isinstance(trainer.strategy, DDPStrategy) and hang_timeout:
         least = timedelta(seconds=hang_timeout + ABOVE_HANG_SECONDS)
         trainer.strategy._timeout = max(trainer.strategy._timeout or least, least)
@@ -84,3 +97,10 @@ def check_ranks(trainer: pl.Trainer) -> None:
             f"{started} process(es) were started, but the trainer needs {trainer.world_size} (trainer.devices x "
             "trainer.num_nodes); use trainer=ddp or ddp_cpu for several, and torchrun or srun for several nodes"
         )
+
+
+def hint_at_small_shares(trainer: pl.Trainer, batch_size: int) -> None:
+    """Log a hint if communication will dominate because each GPU gets few images of a batch."""
+    _, replicas = distributed.replica(trainer)
+    if hint := few_images_per_gpu(batch_size, replicas, trainer.strategy.root_device.type):
+        log.info("%s", hint)

@@ -10,6 +10,7 @@ from torch import nn
 
 from alexnet_lab.classifier import OptimizerFactory
 from alexnet_lab.config.build import refusal
+from alexnet_lab.config.memory import is_out_of_memory, remedies_when_full
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
 from alexnet_lab.metric_names import FIGURES
@@ -21,14 +22,17 @@ def try_step(optimizer: OptimizerFactory, target: str, device: torch.device) -> 
     """Make one optimizer step with a dummy parameter on `device`: some settings are rejected only then.
 
     Raises:
-        UserError: the optimizer, built by `target`, rejects its settings.
+        UserError: the optimizer, built by `target`, rejects its settings; or other processes use all of the memory.
     """
-    parameter = nn.Parameter(torch.zeros(2, 2, device=device))
-    parameter.grad = torch.zeros_like(parameter)
-    try:
-        optimizer([("weight", parameter)]).step(lambda: 0.0)
-    except Exception as error:
-        raise refusal("optimizer", target, error) from error
+    with remedies_when_full(UserError, f"fewer processes that use {device}, or another device"):
+        parameter = nn.Parameter(torch.zeros(2, 2, device=device))
+        parameter.grad = torch.zeros_like(parameter)
+        try:
+            optimizer([("weight", parameter)]).step(lambda: 0.0)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise refusal("optimizer", target, error) from error
 
 
 def check_monitored(callbacks: Mapping[str, pl.Callback], trainer: pl.Trainer) -> None:

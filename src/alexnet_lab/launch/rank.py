@@ -19,7 +19,7 @@ from typing import Any, TextIO, cast
 from alexnet_lab import distributed, machine
 from alexnet_lab.config.recipes import naming_recipes
 from alexnet_lab.errors import FINISHED, INTERRUPTED, QUIT, STOPPED
-from alexnet_lab.launch import ending, gpus, ranks
+from alexnet_lab.launch import ending, gpus, precision, ranks
 from alexnet_lab.launch.stopping import StopRequests, end_before_training, end_one_of_several
 from alexnet_lab.launch.watchdog import Watchdog
 from alexnet_lab.runs import folders, result_file
@@ -62,6 +62,7 @@ def run_rank(
             from alexnet_lab.training import train
 
         gpus.check(settings["trainer"].get("accelerator"), gpus.look())
+        settings = precision.choose(settings, folder)
         _silence_lightning()
         with naming_recipes(settings["overrides"]):
             train(settings, folder, checkpoint, started, watchdog.progress, lambda: stop.requested)

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.command_line import override
 from alexnet_lab.config.arguments import rewritten
+from alexnet_lab.config.by_device import with_recorded
 from alexnet_lab.errors import UserError
 from alexnet_lab.files import ROOT
 from alexnet_lab.runs.folders import portable
@@ -40,6 +41,8 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
     if not all(map(_may_change, heads)):
         _refuse_differences(recorded, composed)
     changed = {head: composed[head] for head in heads if _may_change(head)}
+    if "trainer" in changed:
+        changed["trainer"] = with_recorded(changed["trainer"], recorded["trainer"])
     return {**recorded, **changed, "overrides": [*kept, *new]}
 
 

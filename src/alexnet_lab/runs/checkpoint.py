@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.precision import Precision
@@ -51,6 +51,7 @@ class RecordedTrainer(BaseModel):
     """The part of a recorded trainer that is used."""
 
     precision: str | int | None
+    matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
 
 
 class RecordedConfig(BaseModel):

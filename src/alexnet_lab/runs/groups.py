@@ -15,6 +15,9 @@ SEED = "seed"
 TARGET = "_target_"
 DATASET = f"data.{TARGET}"
 ABSENT = ""
+PRECISION, PRODUCTS = "trainer.precision", "trainer.matmul_precision"
+PRECISIONS = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+"""Lightning's other names of a precision."""
 
 Settings = dict[str, str]
 RecipeKey = tuple[str, frozenset[tuple[str, str]]]
@@ -29,6 +32,10 @@ def settings(config: Mapping[str, Any]) -> Settings:
     name = flat.pop("data.name", None)
     if name is not None:
         flat[DATASET] = name  # several datasets share a factory
+    if PRECISION in flat:
+        flat[PRECISION] = PRECISIONS.get(flat[PRECISION], flat[PRECISION])
+        if flat[PRECISION] != "32-true":  # the network has no products of float32
+            flat.pop(PRODUCTS, None)
     return {key: text for key, text in flat.items() if effect(key) not in (Effect.NONE, Effect.COPY)}
 
 

@@ -177,11 +177,12 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         return missing
 
     config = attempt(folders.CONFIG, lambda path: folders.read_config(folder) if path.exists() else {}, {})
+    result = attempt(folders.RESULT, result_file.read_end, {}) or {}
     return Run(
         name=name or folder.name,
         source=str(folder),
-        config=config,
-        result=attempt(folders.RESULT, result_file.read_end, {}) or {},
+        config=folders.with_precision(config, result),
+        result=result,
         rows=attempt(folders.METRICS, metric_rows.read_rows, []),
         ten_crop=attempt(TEN_CROP, result_file.read_result, None),
         damage=damage,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_lab.runs.folders import with_precision
 from alexnet_lab.runs.run import Run
 
 FACTS = ("parameters", "macs", "git", "versions", "world_size", "hardware", "images", "images_per_second", "seconds")
@@ -74,10 +75,14 @@ def run_of_wandb(
     return Run(
         name=name,
         source=source,
-        config={key: value for key, value in config.items() if key not in FACTS and not key.startswith("_")},
+        config=with_precision({key: value for key, value in config.items() if not _is_fact(key)}, facts),
         result=facts,
         rows=[_row(item) for item in history],
     )
+
+
+def _is_fact(key: str) -> bool:
+    return key in FACTS or key.startswith("_")
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, float]:

@@ -1,0 +1,146 @@
+"""Which optimizers are fused, and that a fused one logs, clips, and continues as any other."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import nn
+from torch.optim import Optimizer
+
+from alexnet_lab.config.optimizer import optimizer_factory, with_fused_kernel
+
+SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentum": 0.9}
+ADAMW = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.01}
+OURS = {"_target_": "alexnet_lab.optim.sgd_2012.sgd_2012", "_partial_": True, "lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_fused"),
+    [
+        (SGD, True),
+        (SGD | {"fused": None}, True),
+        (SGD | {"_target_": "torch.optim.sgd.SGD", "fused": None}, True),
+        (ADAMW | {"fused": None}, True),
+        (ADAMW | {"_target_": "torch.optim.Adam"}, True),
+        (SGD | {"fused": False}, False),
+        (SGD | {"fused": None, "foreach": True}, None),
+        (SGD | {"fused": None, "foreach": False}, None),
+        (SGD | {"fused": None, "differentiable": True}, None),
+        (SGD | {"_target_": "torch.optim.Adagrad", "fused": None}, None),
+        (SGD | {"_target_": "mine.SGD", "fused": None}, None),
+        (OURS, None),
+        ({}, None),
+    ],
+)
+def test_fused_is_the_default_on_a_gpu_where_the_class_has_it_and_nothing_else_is_chosen(
+    settings: dict[str, Any], is_fused: bool | None
+) -> None:
+    assert with_fused_kernel(settings, on_gpu=True).get("fused") is is_fused
+    assert with_fused_kernel(settings, on_gpu=False) == settings
+
+
+def parameters(seed: int = 0, layout: torch.memory_format = torch.channels_last) -> list[tuple[str, nn.Parameter]]:
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(1, 4, 2)).to(memory_format=layout)
+    return [*net.named_parameters()]
+
+
+def stepped(optimizer: Optimizer, steps: int = 2) -> Optimizer:
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            for number, parameter in enumerate(group["params"]):
+                values = torch.arange(parameter.numel(), dtype=torch.float32).view(parameter.shape)
+                parameter.grad = torch.empty_like(parameter).copy_(values.sin() * (1 + step + number))
+        optimizer.step()
+    return optimizer
+
+
+def of(settings: dict[str, Any], *, fused: bool, **more: Any) -> tuple[Optimizer, list[nn.Parameter]]:
+    named = parameters(**more)
+    return optimizer_factory(settings | {"fused": fused or None}, on_gpu=False)(named), [value for _, value in named]
+
+
+@pytest.mark.parametrize("settings", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("from_fused", [True, False])
+def test_checkpoint_of_another_device_changes_no_kernel_and_continues_alike(
+    settings: dict[str, Any], from_fused: bool
+) -> None:
+    saved, _ = of(settings, fused=from_fused)
+    state = stepped(saved).state_dict()
+    continued, values = of(settings, fused=not from_fused, seed=1)
+    same, expected = of(settings, fused=from_fused, seed=1)
+    continued.load_state_dict(deepcopy(state))
+    same.load_state_dict(deepcopy(state))
+    assert [group["fused"] for group in continued.param_groups] == [not from_fused or None]
+    assert [group["fused"] for group in same.param_groups] == [from_fused or None]
+    assert state["param_groups"][0]["fused"] is (from_fused or None), "the checkpoint itself is not changed"
+    stepped(continued)
+    stepped(same)
+    for value, other in zip(values, expected, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("settings", [SGD, ADAMW], ids=["sgd", "adamw"])
+def test_fused_kernel_continues_from_a_state_in_another_memory_format(settings: dict[str, Any]) -> None:
+    """As from `trainer=two_towers`: a fused kernel on a CPU would match the wrong elements, one on a GPU refuses."""
+    saved, _ = of(settings, fused=False, layout=torch.contiguous_format)
+    state = stepped(saved).state_dict()
+    fused, values = of(settings, fused=True, seed=1)
+    plain, expected = of(settings, fused=False, seed=1)
+    for optimizer in (fused, plain):
+        optimizer.load_state_dict(deepcopy(state))
+        stepped(optimizer)
+    for value, other in zip(values, expected, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-7)
+
+
+def test_state_of_another_number_of_groups_is_reported_by_torch() -> None:
+    optimizer, _ = of(SGD, fused=False)
+    state = optimizer.state_dict()
+    state["param_groups"] *= 2
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        optimizer.load_state_dict(state)
+
+
+class Scaled(pl.LightningModule):
+    """One weight whose gradient has the norm 6, before clipping."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+        self.settings = settings
+        self.norms: list[float] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return (3 * self.weight).sum()
+
+    def configure_optimizers(self) -> Optimizer:
+        return optimizer_factory(self.settings, on_gpu=True)([("weight", self.weight)])
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.norms.append(float(nn.utils.get_total_norm([self.weight.grad])))
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, **limits: Any) -> None:
+        self.clip_gradients(optimizer, **limits)
+        self.norms.append(float(nn.utils.get_total_norm([self.weight.grad])))
+
+
+@pytest.mark.parametrize("settings", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("fused", [None, True, False])
+def test_gradients_scaled_for_float16_are_unscaled_before_they_are_logged_and_clipped(
+    settings: dict[str, Any], fused: bool | None, tmp_path: Path
+) -> None:
+    """`trainer.precision=16-mixed` on a GPU, whose scaler also works on a CPU."""
+    precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(
+        accelerator="cpu", plugins=[precision], max_steps=1, gradient_clip_val=0.5, default_root_dir=tmp_path, **quiet
+    )
+    net = Scaled(settings | {"fused": fused})
+    trainer.fit(net, torch.utils.data.DataLoader([0]))
+    assert net.norms == pytest.approx([6.0, 0.5], rel=1e-5)
+    assert net.weight.max() < 1

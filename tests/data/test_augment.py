@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torchvision.transforms.v2.functional as peer
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import InterpolationMode, TenCrop
 
 from alexnet_lab.data.augment import (
@@ -13,8 +14,10 @@ from alexnet_lab.data.augment import (
     resize_by_products,
     rotate_and_scale,
     ten_views,
+    unit,
     windows,
 )
+from alexnet_lab.data.draws import random_boxes
 
 
 def pixels(number=4, side=64, kind=torch.float32):
@@ -55,6 +58,51 @@ def test_boxes_are_resized_as_torchvisions_resized_crop(resize, size):
     )
     torch.testing.assert_close(resize(images, boxes, size), expected, atol=1e-5, rtol=0)
     assert resize(images[:0], boxes[:0], size).shape == (0, 3, size, size)
+
+
+@pytest.mark.parametrize("resize", [resize_boxes, resize_by_products])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_boxes_of_the_chosen_are_mirrored(resize, kind):
+    images, chosen = (
+        pixels(4, kind=kind).to(memory_format=torch.channels_last),
+        torch.tensor([True, False, True, False]),
+    )
+    boxes = torch.tensor([[0, 0, 64, 64], [10, 20, 30, 40], [63, 1, 1, 7], [5, 5, 17, 23]])
+    plain = resize(images, boxes, 40)
+    torch.testing.assert_close(resize(images, boxes, 40, chosen), flip(plain, chosen), atol=1e-4, rtol=0)
+
+
+class InTf32(TorchDispatchMode):
+    """Rounds the factors of matrix products to the 11 significant bits of TF32, as a GPU does."""
+
+    products = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.bmm.default:
+            self.products += 1
+            args = [
+                torch.ldexp(torch.round(mantissa * 2**11), power - 11) for mantissa, power in map(torch.frexp, args)
+            ]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["noise", "white", "black or white"])
+def test_products_in_tf32_change_a_pixel_by_at_most_a_fifth_of_a_grey_level(kind):
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (16, 3, 256, 256), generator=random, dtype=torch.uint8)
+    images = {"noise": images, "white": torch.full_like(images, 255), "black or white": images // 128 * 255}[kind]
+    boxes = torch.from_numpy(random_boxes((256, 256), torch.rand(16, 22, generator=random).double().numpy()))
+    exact = resize_by_products(images, boxes, 224)
+    with InTf32() as mode:
+        rounded = resize_by_products(images, boxes, 224)
+    assert mode.products == 2
+    assert 0.01 < (rounded - exact).abs().max() < 0.2
+
+
+def test_grey_levels_become_the_same_numbers_on_every_device():
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(unit(levels), levels / 255)  # the division that other devices use
+    assert torch.equal(unit(levels.float()), levels / 255)
 
 
 def test_rotation_and_scaling_are_torchvisions_affine_away_from_the_edge():

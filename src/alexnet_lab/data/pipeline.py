@@ -18,6 +18,7 @@ from alexnet_lab.data.augment import (
     per_channel,
     resize_boxes,
     rotate_and_scale,
+    unit,
     windows,
 )
 from alexnet_lab.data.spec import Draws
@@ -106,10 +107,11 @@ class InputPipeline:
         self._device: torch.device | None = None
 
     def __call__(self, images: Tensor, draws: Draws = NOTHING_DRAWN) -> Tensor:
-        pixels = images if draws.box is None else resize_boxes(images, draws.box, self.image_size)
-        if draws.flip is not None:
-            pixels = flip(pixels, draws.flip)
-        pixels = pixels.float().div_(255)
+        if draws.box is not None:
+            images = resize_boxes(images, draws.box, self.image_size, draws.flip)
+        elif draws.flip is not None:
+            images = flip(images, draws.flip)
+        pixels = unit(images)
         if draws.rotation is not None or draws.scaling is not None:
             pixels = rotate_and_scale(pixels, draws.rotation, draws.scaling)
         if draws.jitter is not None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,47 @@ def test_run_on_a_full_disk_prints_its_reason(train: Any, tmp_path: Path) -> Non
     assert "Traceback" not in ended.stderr
     assert epochs(folder) == [0]
     assert (folder / "checkpoints/last.ckpt").exists()
+
+
+@pytest.mark.system
+def test_checkpoint_that_takes_longer_than_hang_timeout_does_not_end_the_run(train: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    slow = fault(name="SlowDisk", what="write", seconds=4, epoch=2)
+    ended = train(*SYNTHETIC, slow, "hang_timeout=2", f"hydra.run.dir={folder}")
+    assert ended.returncode == 0, ended.stderr
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+
+
+@pytest.mark.system
+def test_checkpoint_that_is_never_written_ends_the_run(train: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    stuck = fault(name="SlowDisk", what="flush", seconds=600, epoch=2)
+    ended = train(*SYNTHETIC, stuck, "hang_timeout=2", f"hydra.run.dir={folder}")
+    assert ended.returncode == 1
+    assert "rank 0 finished no batch for 2 s (hang_timeout)" in result(folder)["error"]
+    assert "checkpoint_io.py" in result(folder)["error"]
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("ranks", [(), TWO_RANKS])
+def test_second_request_ends_a_run_that_waits_for_its_checkpoint(
+    ranks: tuple[str, ...], script: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    stuck = fault(name="SlowDisk", what="flush", seconds=600, epoch=1)
+    environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "launch")}
+    process = script.start(*SYNTHETIC, *ranks, stuck, f"hydra.run.dir={folder}", env=environment)
+    checkpoints = folder / "checkpoints"
+    script.wait(process, lambda: len(epochs(folder)) > 1 and [*checkpoints.glob("*.writing")], "the second epoch")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    ended = script.finish(process, seconds=30)
+    assert ended.returncode == 3, ended.stderr
+    assert result(folder)["status"] == "interrupted"
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 0
 
 
 @pytest.mark.system

@@ -79,11 +79,12 @@ def train(
     loggers = make_loggers(here["logger"], folder)
     stopwatch, begun = Stopwatch(started), partial(folders.training_has_begun, folder)
     kept = {**settings["checkpoints"], "max_seconds": max_seconds(settings["trainer"].get("max_time"))}
-    checkpoints = Checkpoints(folder / folders.LAST, folder / folders.BEST, stop_requested=stop_requested, **kept)
+    payload = {**leave_out_unreadable(data, folder), "config": settings, "preprocessing": data.preprocessing.facts()}
+    last, best = folder / folders.LAST, folder / folders.BEST
+    writer = AtomicCheckpointIO(payload, in_background=(last, best), progress=progress)
+    checkpoints = Checkpoints(last, best, writer=writer, stop_requested=stop_requested, **kept)
     question = question_of_sweep()
     pruning = [Pruning(question, checkpoints, progress)] if question else []
-    left_out = leave_out_unreadable(data, folder)
-    writer = AtomicCheckpointIO({"config": settings, "preprocessing": data.preprocessing.facts(), **left_out})
     if distributed.local_rank() == 0:
         data.prepare_data()
 
@@ -136,7 +137,7 @@ def train(
         raise reason_of(error)  # noqa: B904 - possibly the same
     finally:
         if trainer.is_global_zero:
-            facts |= {"images": classifier.images, "reason": reason}
+            facts |= {"images": classifier.images, "reason": reason, "peak_memory_mb": run_facts.peak_memory(trainer)}
             _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts)
 
 
@@ -240,10 +241,9 @@ def _test(
 
 def _figures(folder: Path, stopwatch: Stopwatch, checkpoints: Checkpoints) -> dict[str, Any]:
     rows = metric_rows.read_rows(folder / folders.METRICS)
-    kept = {"last": checkpoints.last, "best": checkpoints.best}
     return {
         **metric_rows.figures(rows, stopwatch.validated_at),
         "seconds": stopwatch.seconds,
         "images_per_second": stopwatch.images_per_second,
-        "checkpoints": {name: str(path.relative_to(folder)) for name, path in kept.items() if path.exists()},
+        "checkpoints": {name: str(path.relative_to(folder)) for name, path in checkpoints.on_disk().items()},
     }

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +76,38 @@ class FullDisk(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and trainer.current_epoch == 1:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self._most_bytes, resource.RLIM_INFINITY))
+
+
+class SlowDisk(pl.Callback):
+    """Checkpoints are written in the background. From epoch `epoch` on, flushing or writing one takes `seconds`."""
+
+    def __init__(self, what: Literal["flush", "write"], seconds: float, epoch: int = 0) -> None:
+        self._what, self._seconds, self._epoch = what, seconds, epoch
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        trainer.strategy.checkpoint_io.also_on_cpu = True  # type: ignore[attr-defined]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch != self._epoch:
+            return
+        trainer.strategy.checkpoint_io.wait()  # type: ignore[attr-defined]
+        save, sync = torch.save, os.fsync
+
+        def save_slowly(content: Any, file: Any) -> None:
+            for _ in range(20):
+                file.write(b"")
+                time.sleep(self._seconds / 20)
+            save(content, file)
+
+        def sync_slowly(descriptor: int) -> None:
+            if threading.current_thread().name == "writer":
+                time.sleep(self._seconds)
+            sync(descriptor)
+
+        if self._what == "write":
+            torch.save = save_slowly
+        else:
+            os.fsync = sync_slowly
 
 
 class Late(pl.Callback):

@@ -13,11 +13,11 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from alexnet_lab import files
 from alexnet_lab.callbacks.agreement import Agreement
-from alexnet_lab.callbacks.foreign import averages_nothing_yet
+from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
+from alexnet_lab.callbacks.foreign import averages_nothing_yet, may_exchange_weights
 from alexnet_lab.errors import RunInterrupted
 from alexnet_lab.metrics import ClassificationMetrics
 
@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 
 GO_ON, SAVE, TIME_IS_UP, STOP = 0, 1, 2, 3
 REASONS = {TIME_IS_UP: "max_time", STOP: "signal"}
-BEFORE_VALIDATED = ("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start")
-"""Hooks in which a callback may replace the weights by those to validate."""
-OURS = "alexnet_lab."
 
 
 class Checkpoints(Checkpoint):
@@ -36,7 +33,7 @@ class Checkpoints(Checkpoint):
     `last` can be continued bit for bit; `best` contains the weights without the optimizer's state. With `keep` false,
     it only stops the run and writes nothing. `stop_requested` returns whether the run was asked to stop. After
     `max_seconds` of training since this start, the run stops as well, but not before this start has done a step or a
-    validation, and not after the last step.
+    validation, and not after the last step. `writer` is the trainer's; each step checks whether its writes succeeded.
 
     Lightning calls a `Checkpoint` after all other callbacks at the end of an epoch. `validated` must be called before
     all other callbacks, see there.
@@ -50,8 +47,10 @@ class Checkpoints(Checkpoint):
         keep: bool,
         max_seconds: float | None = None,
         stop_requested: Callable[[], bool] = lambda: False,
+        writer: AtomicCheckpointIO | None = None,
     ) -> None:
         self.last, self.best, self.keep = last, best, keep
+        self._writer = writer or AtomicCheckpointIO({})
         self.best_top1 = -1.0
         self.best_epoch = -1
         self._every_seconds = every_minutes * 60
@@ -75,7 +74,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_at = time.monotonic()
         self._deadline = self._saved_at + self._max_seconds
-        self._others_are_validated = _may_exchange_weights(trainer)
+        self._others_are_validated = may_exchange_weights(trainer)
 
     def _put_aside_another_epoch(self) -> None:
         """Rename a `best` that is not of `best_epoch`, as when a run continues from an older checkpoint.
@@ -96,6 +95,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._writer.check()
         # Lightning would skip a validation that is due right after the batch of the checkpoint it continues from.
         done = batch_idx + 1
         between_steps = done % trainer.accumulate_grad_batches != 0
@@ -109,7 +109,7 @@ class Checkpoints(Checkpoint):
         action = self._agree(trainer)
         if action != GO_ON:
             self._save_last(trainer)
-        self._stop_if(action)
+        self._stop_if(trainer, action)
 
     def validated(
         self,
@@ -135,10 +135,16 @@ class Checkpoints(Checkpoint):
             self.best_top1, self.best_epoch = metrics["top1"], trainer.current_epoch
             if self.keep:
                 trainer.save_checkpoint(self.best, weights_only=True)
-                if trainer.is_global_zero:
-                    self._aside(self.best_epoch).unlink(missing_ok=True)
+                self._remove_aside(trainer)
+
+    def _remove_aside(self, trainer: pl.Trainer) -> None:
+        aside = self._aside(self.best_epoch)
+        if trainer.is_global_zero and aside.exists():
+            self._writer.wait()  # until `best` replaces it
+            aside.unlink()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._writer.check()
         if trainer.state.fn != "fit" or self._others_are_validated:
             return  # a stop waits for the end of the validation, when the network has the trained weights again
         action = self._agree(trainer)
@@ -150,7 +156,7 @@ class Checkpoints(Checkpoint):
             progress.increment_started()
             progress.current.reset()
             self._save_last(trainer)
-        self._stop_if(action)
+        self._stop_if(trainer, action)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._has_advanced = True
@@ -163,7 +169,10 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step != self._cut_at:
             self._save_last(trainer)
-        self._stop_if(self._agree(trainer, at_once=True))
+        self._stop_if(trainer, self._agree(trainer, at_once=True))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.finish_writing(trainer)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -187,8 +196,20 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_top1, self.best_epoch = state_dict["best_top1"], state_dict["best_epoch"]
 
-    def _stop_if(self, action: int) -> None:
+    def finish_writing(self, trainer: pl.Trainer) -> None:
+        """Wait until the checkpoints are on the disk, on all ranks; raises the error of a write that has failed."""
+        self._writer.wait()
+        if trainer.world_size > 1:
+            trainer.strategy.barrier()
+
+    def on_disk(self) -> dict[str, Path]:
+        """The files of `last` and `best` that exist once nothing is being written any more."""
+        self._writer.teardown()
+        return {name: path for name, path in {"last": self.last, "best": self.best}.items() if path.exists()}
+
+    def _stop_if(self, trainer: pl.Trainer, action: int) -> None:
         if action in REASONS:
+            self.finish_writing(trainer)
             raise RunInterrupted(REASONS[action])
 
     def _is_last_step(self, trainer: pl.Trainer) -> bool:
@@ -223,9 +244,3 @@ class Checkpoints(Checkpoint):
         request = self._request(trainer)
         action = self.ranks.strongest(request) if at_once else self.ranks.strongest_before(request)
         return GO_ON if action == TIME_IS_UP and self._is_complete(trainer) else action
-
-
-def _may_exchange_weights(trainer: pl.Trainer) -> bool:
-    """Whether a callback may validate other weights than those that are trained. Our own do not."""
-    theirs = [one for one in trainer.callbacks if not type(one).__module__.startswith(OURS)]  # type: ignore[attr-defined]
-    return any(is_overridden(hook, one, pl.Callback) for one in theirs for hook in BEFORE_VALIDATED)

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import (
     Timer,
     WeightAveraging,
 )
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from alexnet_lab.errors import UserError
 
@@ -31,6 +32,9 @@ REFUSED: dict[type[pl.Callback], str] = {
     "of pl_module.net",
     ModelPruning: "it renames the network's parameters, so its checkpoints do not fit the network",
 }
+BEFORE_VALIDATED = ("on_validation_start", "on_validation_epoch_start", "on_validation_batch_start")
+"""Hooks in which a callback may replace the weights by those to validate."""
+OURS = "alexnet_lab."
 
 
 def check_callbacks(callbacks: Mapping[str, pl.Callback], whole_network: bool) -> None:
@@ -68,3 +72,9 @@ def averages_nothing_yet(callback: pl.Callback) -> bool:
     """Whether a callback validates an average that has not been updated: the weights from before the first step."""
     average = getattr(callback, "_average_model", None) if isinstance(callback, WeightAveraging) else None
     return average is not None and int(average.n_averaged) == 0
+
+
+def may_exchange_weights(trainer: pl.Trainer) -> bool:
+    """Whether a callback may validate other weights than those that are trained. Our own do not."""
+    theirs = [one for one in trainer.callbacks if not type(one).__module__.startswith(OURS)]  # type: ignore[attr-defined]
+    return any(is_overridden(hook, one, pl.Callback) for one in theirs for hook in BEFORE_VALIDATED)

@@ -38,6 +38,7 @@ class Pruning(Checkpoint):
             return
         pruned = trainer.is_global_zero and self._question.ask(epoch, self._waiting)
         if self._checkpoints.ranks.strongest(int(pruned)):
+            self._checkpoints.finish_writing(trainer)
             raise RunPruned(f"epoch {epoch + 1}")
 
     def _waiting(self) -> bool:

@@ -1,6 +1,8 @@
 """The entries of `result.json` besides the metrics: the network's size, versions, hardware."""
 
 import os
+import resource
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +23,16 @@ def known_before(net: nn.Module, layers: Sequence[LayerRow]) -> dict[str, Any]:
         "git": result_file.git_revision(files.ROOT),
         "versions": result_file.versions(),
     }
+
+
+def peak_memory(trainer: pl.Trainer) -> dict[str, int]:
+    """The most memory used so far, in MB: by this process, and on a GPU by its tensors."""
+    device = trainer.strategy.root_device
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        peak["gpu"] = torch.cuda.max_memory_allocated(device)
+    return {name: round(size / 1e6) for name, size in peak.items()}
 
 
 def hardware(trainer: pl.Trainer) -> dict[str, Any]:

@@ -19,6 +19,8 @@ The work is not the same to the letter. Ours is AlexNet's: a random 224x224 wind
 device (in the float rows, that is). The peers' is RandomResizedCrop(224), which resamples; ours with that crop is a row
 of its own, from the uint8 store and as float.
 
+With `--device`, a device is fed instead, see `_image_device.py`.
+
 It needs real images: ALEXNET_LAB_IMAGES names a folder with the archives. Peers that are not installed are named and
 left out; `pip install -e '.[bench]'` brings them.
 """
@@ -36,6 +38,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from _device import check_device
+from _image_device import feed_device
 from _image_page import Feed, plot, write_page
 from _image_peers import MEAN, PEERS, STD, WORKERS
 from _photographs import BATCH_SIZE, IMAGE_SIZE, data_module, forget
@@ -56,7 +60,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer images, shorter rounds, within two minutes")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write image_feed.md and image_feed.png there")
     parser.add_argument("--source", choices=ARCHIVES, default="imagenet", help="whose photographs")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="feed this device instead; needs no real images")
     arguments = parser.parse_args()
+    if arguments.device:
+        feed_device(check_device(arguments.device), arguments.quick)
+        return
     images, rounds, seconds = (1536, 2, 0.6) if arguments.quick else (4096, 9, 1.5)
     load = os.getloadavg()[0]
     if arguments.out:

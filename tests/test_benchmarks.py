@@ -52,6 +52,15 @@ def test_photographs_are_loaded_faster_than_by_torchvision() -> None:
 
 
 @pytest.mark.alone
+def test_feed_of_a_device_is_measured() -> None:
+    ended = run("image_feed", "--quick", "--device=cpu")
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads(ended.stdout.splitlines()[-1])["figures"]
+    assert figures["host_2_threads_images_per_second"] > figures["prepared_images_per_second"] > 0
+    assert figures["copy_and_pipeline_ms"] > 0
+
+
+@pytest.mark.alone
 def test_sweep_is_compared_with_single_and_sequential_jobs() -> None:
     ratios = measured("sweep_overhead")["ratios"]
     assert set(ratios) == {"sweep_vs_single_runs", "two_at_once_vs_sequential"}

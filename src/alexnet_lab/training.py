@@ -148,8 +148,8 @@ def _classifier(settings: dict[str, Any], data: ImageDataModule) -> tuple[ImageC
     facts = run_facts.known_before(net, layers)
     if settings["channels_last"]:
         net.to(memory_format=torch.channels_last)
-    if settings["compile"]:
-        net.compile()
+    if how := settings["compile"]:
+        net.compile(mode=None if how is True else how)
     optimizer = optimizer_factory(settings["optimizer"], device_of(settings["trainer"]).kind == "cuda")
     optimizer(net.named_parameters())  # an invalid learning rate is reported now, not when training has begun
     scheduler = build_factory(settings["scheduler"], "scheduler", SCHEDULE, LRScheduler)
@@ -172,7 +172,7 @@ def _check_parts(
     strategy = trainer.strategy
     check_callbacks(callbacks, whole_network=not isinstance(strategy, TwoTowers))
     if isinstance(strategy, TwoTowers):
-        strategy.check(classifier.net, settings["compile"])
+        strategy.check(classifier.net, bool(settings["compile"]))
     trial.check_monitored(callbacks, trainer)
     trial.check_folders(parts)
     if settings["test_on"] != "none" and trainer.is_global_zero:

@@ -60,6 +60,12 @@ def _without_xla(value: Any) -> Any:
     return value
 
 
+def _compiles(value: Any) -> Any:
+    if isinstance(value, bool) or value in ("reduce-overhead", "max-autotune"):
+        return value
+    raise ValueError("choose true, false, reduce-overhead or max-autotune")
+
+
 class ModelSettings(BaseModel):
     """The keys that `effect` must know; `build.check` checks the group."""
 
@@ -129,7 +135,7 @@ class RunSettings(BaseModel):
     run: Annotated[str, Effect.NONE]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_on: Literal["best", "last", "none"]
-    compile: Annotated[bool, Effect.SPEED]
+    compile: Annotated[Any, AfterValidator(_compiles), Effect.SPEED]
     channels_last: Annotated[bool, Effect.SPEED]
     hang_timeout: Annotated[Annotated[float, Field(gt=0)] | None, Effect.NONE] = None
     folder: Annotated[str | None, Effect.NONE] = None

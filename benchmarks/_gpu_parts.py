@@ -29,6 +29,11 @@ LARGE_NETWORKS = tuple(name for name in NETWORKS if name not in ("original_torch
 COMPILED = ("alexnet_torchvision", "alexnet_original", "original_no_lrn")
 PLATFORM = "alexnet_torchvision"
 IMAGENET, EPOCHS = 1_281_167, 90
+END_TO_END, FEED = f"end to end, {PLATFORM}", "feed"
+REFERENCES, REFERENCES_AMP = "torchvision's references loop", "torchvision's references loop with --amp"
+TIMM = "timm's loader"
+COMPARED = ((END_TO_END, REFERENCES), (END_TO_END, REFERENCES_AMP), (FEED, TIMM))
+"""Ours and the peer. Ours reads stored pixels, and the peers decode JPEGs, as their users do."""
 
 
 class Sizes(NamedTuple):
@@ -47,7 +52,9 @@ class Sizes(NamedTuple):
     compiled: tuple[str, ...] = COMPILED
 
 
-QUICK = Sizes(512, 2**20, (2,), 1, 64, 4, 2, 3, 16, ("alexnet_half_v2", "alexnet_original", "original_no_lrn"), ())
+QUICK = Sizes(
+    512, 2**20, (2,), 1, 64, 4, 2, 3, 16, ("alexnet_half_v2", "alexnet_original", "original_no_lrn"), ("lenet",)
+)
 
 
 class Measured(NamedTuple):
@@ -149,7 +156,7 @@ def platform(device: str, sizes: Sizes) -> Iterator[Measured]:
     with random_store(sizes.store) as store:
         choices = (f"model={PLATFORM}", "data=imagenet", *on(device, store, sizes.batch))
         whole = watched_run("Clock", sizes.first, sizes.steps, *choices)["images_per_second"]
-        yield Measured(f"end to end, {PLATFORM}, batch {sizes.batch}", whole, "images/s")
+        yield Measured(END_TO_END, whole, "images/s")
         minutes = EPOCHS * IMAGENET / whole / 60
         yield Measured(f"{EPOCHS} epochs of ImageNet at this speed", minutes, "min", 75, at_most=True)
         alone = 1000 * sizes.batch / repeated(step(PLATFORM, sizes.batch, device, half=True), device)
@@ -164,18 +171,18 @@ def feed(device: str, sizes: Sizes) -> Iterator[Measured]:
     """Batches of the uint8 store, cropped, flipped and normalised on the device."""
     with random_store(sizes.store) as store:
         batches = batches_on(device, store, sizes.batch)
-        yield Measured("feed", loop_speed(batches, None, device, sizes), "images/s", 40_000)
+        yield Measured(FEED, loop_speed(batches, None, device, sizes), "images/s", 40_000)
 
 
 def checkpoint(device: str, sizes: Sizes) -> Iterator[Measured]:
-    """How long a training step waits while a checkpoint is written, by checkpoint_stall.py."""
-    script = ROOT / "benchmarks/checkpoint_stall.py"
-    quick = ["--quick"] if sizes is QUICK else []
-    ended = subprocess.run([sys.executable, script, "--device", device, *quick], capture_output=True, text=True)
+    """How long a training step waits for a checkpoint of 488 MB, by checkpoint_stall.py."""
+    command = [sys.executable, "benchmarks/checkpoint_stall.py", "--device", device, "--quick"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if ended.returncode:
         raise RuntimeError(ended.stderr[-2000:])
-    ratios = json.loads(ended.stdout.splitlines()[-1])["ratios"]
-    yield Measured("stall per checkpoint", ratios["stall_s"], "s", 0.05, at_most=True)
+    waits = json.loads(ended.stdout.splitlines()[-1])["figures"]
+    yield Measured("a step waits for a checkpoint", waits["background_wait_ms"] / 1000, "s", 0.05, at_most=True)
+    yield Measured("a step waits for Lightning's checkpoint", waits["lightning_wait_ms"] / 1000, "s")
 
 
 def peers(device: str, sizes: Sizes) -> Iterator[Measured]:
@@ -191,10 +198,10 @@ def peers(device: str, sizes: Sizes) -> Iterator[Measured]:
         # One epoch, since ImageNet's is longer than a measurement.
         sampler = RandomSampler(dataset, replacement=True, num_samples=drawn)
         loader = DataLoader(dataset, sizes.batch, sampler=sampler, num_workers=workers, pin_memory=device == "cuda")
-        for label, amp in (("", None), (" with --amp", torch.float16 if device == "cuda" else torch.bfloat16)):
+        for label, amp in ((REFERENCES, None), (REFERENCES_AMP, torch.float16 if device == "cuda" else torch.bfloat16)):
             batches = ((images.to(device), labels.to(device)) for images, labels in loader)
             speed = loop_speed(batches, models.alexnet(), device, sizes, amp, reads_loss=True)
-            yield Measured(f"torchvision's references loop{label}, {workers} workers", speed, "images/s")
+            yield Measured(label, speed, "images/s")
         try:
             from timm.data import create_dataset, create_loader
         except ImportError:
@@ -211,7 +218,7 @@ def peers(device: str, sizes: Sizes) -> Iterator[Measured]:
         )
         per_epoch = sizes.photographs // sizes.batch
         short = sizes._replace(first=1, steps=max(1, per_epoch - 2))
-        yield Measured(f"timm's loader, {workers} workers", loop_speed(created, None, device, short), "images/s")
+        yield Measured(TIMM, loop_speed(created, None, device, short), "images/s")
 
 
 PARTS: dict[str, tuple[Callable[[str, Sizes], Iterator[Measured]], int]] = {

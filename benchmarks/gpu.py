@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from _device import add_device, check_device
-from _gpu_parts import PARTS, QUICK, Measured, Sizes
+from _gpu_parts import COMPARED, PARTS, QUICK, Measured, Sizes
 from _report import report
 
 MARK = "measured: "
@@ -133,9 +133,14 @@ def print_table(result: dict[str, Any]) -> None:
     ]
     print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
     for part, problem in result["problems"].items():
-        print(f"{part}: {problem}")
+        print(f"{part}: {problem.splitlines()[-1]}")
     ratios = {what: row["ratio"] for what, row in measured.items() if row["ratio"] is not None}
     figures = {what: row["value"] for what, row in measured.items()}
+    ratios |= {
+        f"{ours} over {peer}": figures[ours] / figures[peer]
+        for ours, peer in COMPARED
+        if {ours, peer} <= figures.keys()
+    }
     report("gpu", ("what", "goal", "measured", "unit", "ratio"), rows, ratios, figures)
 
 

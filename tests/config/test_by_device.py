@@ -53,7 +53,14 @@ def test_chosen_precision_is_kept_on_every_device(device: Device, precision: Any
     assert choice(device, *given, precision=precision, matmul_precision="medium") == (precision, "medium", given)
 
 
-@pytest.mark.parametrize(("precision", "told"), [("32-true", True), (32, True), ("64-true", False), ("16-true", False)])
+@pytest.mark.parametrize("precision", ["64-true", 64])
+def test_input_of_a_float64_run_is_resized_in_float32(precision: Any) -> None:
+    assert choice(AMPERE, precision=precision) == (precision, "highest", [])
+
+
+@pytest.mark.parametrize(
+    ("precision", "told"), [("32-true", True), (32, True), ("bf16-true", False), ("16-true", False)]
+)
 def test_tf32_is_the_default_on_gpus_and_told_where_the_network_computes_in_float32(precision: Any, told: bool) -> None:
     added = ["trainer.matmul_precision=high"] if told else []
     assert choice(AMPERE, precision=precision) == (precision, "high", added)

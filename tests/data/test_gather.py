@@ -1,5 +1,6 @@
 """A batch of pixels is one copy, or is read image by image; threads work at most three batches ahead."""
 
+import mmap
 import threading
 import time
 
@@ -21,14 +22,20 @@ HEADER = 5
 RANDOM = Augmentation("random", 6, flip=0.5, rotation=0, scaling=0, jitter=0, colour_std=0)
 
 
-@pytest.fixture(params=["mapped", "read"])
+@pytest.fixture(params=["mapped", "too large", "refused"])
 def pixels(request, tmp_path, monkeypatch):
-    """The pixels, and their file, which fits into memory or does not."""
+    """The pixels, and their file, which is mapped, or read as it is too large or the system refuses to map."""
+
+    def refused(*arguments, **options):
+        raise OSError(12, "Cannot allocate memory")
+
+    if request.param == "refused":
+        monkeypatch.setattr(mmap, "mmap", refused)
     array = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
     path = tmp_path / "pixels"
     path.write_bytes(bytes(HEADER) + array.tobytes())
     length = path.stat().st_size
-    monkeypatch.setattr(machine, "memory", lambda: 2 * length if request.param == "mapped" else 2 * length - 1)
+    monkeypatch.setattr(machine, "memory", lambda: 2 * length - (request.param == "too large"))
     return array, PixelFile(path, HEADER, SHAPE)
 
 

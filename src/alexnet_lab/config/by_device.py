@@ -12,6 +12,7 @@ from alexnet_lab.errors import UserError
 
 FULL, MIXED = "32-true", "bf16-mixed"
 FLOAT16_MIXED = ("16-mixed", "16")
+FLOAT64 = ("64-true", "64")
 RECORDED = ("precision", "matmul_precision")
 """Keys of `trainer` of which `config.yaml` has the value for the device where the run began."""
 WITH_TF32 = (8, 0)
@@ -64,6 +65,8 @@ def resolved(settings: Mapping[str, Any], device: Device) -> dict[str, Any]:
     trainer = settings["trainer"]
     full = {"precision": FULL, "matmul_precision": "highest"}
     found = {"precision": MIXED, "matmul_precision": "high"} if device.has_bf16 else full
+    if str(trainer.get("precision")) in FLOAT64:
+        found = full  # of the input pipeline, which resizes in float32: its images equal those of a CPU
     missing = {key: found[key] for key in RECORDED if trainer.get(key) is None}
     in_float32 = str({**trainer, **missing}["precision"]) in (FULL, "32")
     told = {key: value for key, value in missing.items() if value != full[key] and (in_float32 or key == "precision")}
@@ -83,7 +86,7 @@ def with_recorded(trainer: Mapping[str, Any], recorded: Mapping[str, Any]) -> di
 
 def check_float64(precision: Any, kind: str, option: str, cpu: str) -> None:
     """Refuse double precision on Apple's GPU: raises UserError with this `option` and the one that selects the CPU."""
-    if kind == "mps" and str(precision) in ("64", "64-true"):
+    if kind == "mps" and str(precision) in FLOAT64:
         raise UserError(f"{option}={precision}: Apple's GPU has no float64; {cpu} uses the CPU")
 
 

@@ -8,6 +8,7 @@ import mmap
 import os
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -40,8 +41,8 @@ class PixelFile:
     as reading it image by image. A larger file is read into a reused buffer, because each page fault of a file that
     does not stay in memory reads a single page or, on some systems, megabytes around it.
 
-    If another program truncates a mapped file during a copy, the system kills the process; before each copy, the file's
-    size is checked.
+    Where the disk fails, or another program truncates a mapped file during a copy, the system kills the process. Before
+    each copy, the file's size is checked.
     """
 
     dtype = np.dtype(np.uint8)
@@ -55,9 +56,10 @@ class PixelFile:
         self._read = threading.local()
         self._pixels: Tensor | None = None
         if shape[0] and (size := offset + math.prod(shape)) <= machine.memory() // 2:
-            # Private and therefore writeable, as torch demands; nothing writes to it.
-            mapped = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_COPY)
-            self._pixels = torch.frombuffer(mapped, dtype=torch.uint8, offset=offset)
+            with suppress(OSError, ValueError):  # the system allows no more, or the file is too short by now
+                # Private and therefore writeable, as torch demands; nothing writes to it.
+                mapped = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_COPY)
+                self._pixels = torch.frombuffer(mapped, dtype=torch.uint8, offset=offset)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

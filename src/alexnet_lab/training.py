@@ -26,7 +26,7 @@ from alexnet_lab.config import trial
 from alexnet_lab.config.agreement import agreeing_layers
 from alexnet_lab.config.blame import blamed
 from alexnet_lab.config.build import build, build_factory
-from alexnet_lab.config.by_device import device_of
+from alexnet_lab.config.by_device import device_of, set_matmul_precision
 from alexnet_lab.config.memory import training_remedies
 from alexnet_lab.config.optimizer import optimizer_factory
 from alexnet_lab.config.schema import check_run_settings
@@ -102,6 +102,7 @@ def train(
         on_validation_batch_end=checkpoints.validated,
     )
     called = [first, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints, *pruning]
+    set_matmul_precision(settings.get("matmul_precision"))
     trainer = make_trainer(here["trainer"], folder, called, [*loggers.values()], writer, settings.get("hang_timeout"))
     check_ranks(trainer)
     parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers

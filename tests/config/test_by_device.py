@@ -15,7 +15,8 @@ from alexnet_lab.config.by_device import (
     resolved,
     set_matmul_precision,
     use_recorded,
-    with_recorded,
+    values,
+    with_values,
 )
 from alexnet_lab.errors import UserError
 
@@ -30,8 +31,9 @@ def _torch_as_it_was() -> Iterator[None]:
 
 
 def choice(device: Device, *overrides: str, **trainer: Any) -> tuple[Any, Any, list[str]]:
-    found = resolved({"trainer": trainer, "overrides": list(overrides)}, device)
-    return found["trainer"]["precision"], found["trainer"]["matmul_precision"], found["overrides"]
+    products = trainer.pop("matmul_precision", None)
+    found = resolved({"trainer": trainer, "matmul_precision": products, "overrides": list(overrides)}, device)
+    return found["trainer"]["precision"], found["matmul_precision"], found["overrides"]
 
 
 @pytest.mark.parametrize("device", [CPU, MPS, TURING], ids=["cpu", "mps", "turing"])
@@ -49,7 +51,7 @@ def test_bf16_mixed_is_the_default_on_gpus_with_bfloat16_and_part_of_the_recorde
 @pytest.mark.parametrize("device", [CPU, MPS, TURING, AMPERE], ids=["cpu", "mps", "turing", "ampere"])
 @pytest.mark.parametrize("precision", ["32-true", 32, "64-true", "bf16-mixed", "bf16-true", "16-true"])
 def test_chosen_precision_is_kept_on_every_device(device: Device, precision: Any) -> None:
-    given = ["trainer.matmul_precision=medium"]
+    given = ["matmul_precision=medium"]
     assert choice(device, *given, precision=precision, matmul_precision="medium") == (precision, "medium", given)
 
 
@@ -62,7 +64,7 @@ def test_input_of_a_float64_run_is_resized_in_float32(precision: Any) -> None:
     ("precision", "told"), [("32-true", True), (32, True), ("bf16-true", False), ("16-true", False)]
 )
 def test_tf32_is_the_default_on_gpus_and_told_where_the_network_computes_in_float32(precision: Any, told: bool) -> None:
-    added = ["trainer.matmul_precision=high"] if told else []
+    added = ["matmul_precision=high"] if told else []
     assert choice(AMPERE, precision=precision) == (precision, "high", added)
 
 
@@ -79,14 +81,17 @@ def test_resolved_settings_are_unchanged_on_any_other_device() -> None:
     assert resolved(of_cpu, AMPERE) == of_cpu
 
 
-def test_continued_run_keeps_the_recorded_precision_unless_another_is_given() -> None:
-    recorded = {"precision": "bf16-mixed", "matmul_precision": "high", "max_epochs": 3}
-    assert with_recorded({"max_epochs": 5, "precision": None, "matmul_precision": None}, recorded) == {
-        **recorded,
-        "max_epochs": 5,
+def test_values_that_are_given_stay_and_others_are_the_recorded_ones() -> None:
+    recorded = {"trainer": {"precision": "bf16-mixed"}, "matmul_precision": "high"}
+    assert values(recorded) == {"trainer.precision": "bf16-mixed", "matmul_precision": "high"}
+    composed = {"seed": 1, "trainer": {"max_epochs": 5, "precision": None}, "matmul_precision": None}
+    assert with_values(composed, values(recorded)) == {
+        "seed": 1,
+        "trainer": {"max_epochs": 5, "precision": "bf16-mixed"},
+        "matmul_precision": "high",
     }
-    assert with_recorded({"precision": "64-true"}, recorded) == {"precision": "64-true", "matmul_precision": "high"}
-    assert with_recorded({"precision": None}, {"precision": "32-true"}) == {"precision": "32-true"}
+    given = {"trainer": {"precision": "64-true"}, "matmul_precision": "highest"}
+    assert with_values(given, values(recorded)) == given
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> None:
@@ -212,15 +217,12 @@ def test_highest_is_what_torch_does_on_a_cpu_by_default() -> None:
 
 
 def test_checkpoint_is_used_in_its_recorded_precision() -> None:
-    recorded = {"precision": "bf16-mixed", "matmul_precision": "high"}
-    options = {"accelerator": "cpu", "precision": None, "matmul_precision": None}
+    recorded = {"trainer": {"precision": "bf16-mixed"}, "matmul_precision": "high"}
+    options = {"accelerator": "cpu", "precision": None}
     assert use_recorded(options, recorded, "", "") == {"accelerator": "cpu", "precision": "bf16-mixed"}
     assert torch.get_float32_matmul_precision() == "high"
-    assert use_recorded({**options, "precision": "32-true", "matmul_precision": "highest"}, recorded, "", "") == {
-        "accelerator": "cpu",
-        "precision": "32-true",
-    }
-    assert torch.get_float32_matmul_precision() == "highest"
-    use_recorded({"accelerator": "cpu", "precision": None}, {"precision": "32-true"}, "", "")  # of an older version
+    given = {**options, "precision": "32-true"}
+    assert use_recorded(given, recorded, "", "") == given
+    use_recorded(options, {"trainer": {"precision": "32-true"}}, "", "")  # of an older version
     assert facts_of_torch()[0] == "highest"
     assert torch.backends.cudnn.allow_tf32

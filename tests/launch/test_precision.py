@@ -36,9 +36,12 @@ def on(monkeypatch: pytest.MonkeyPatch, device: Device, number: int = 0) -> None
     monkeypatch.setenv("RANK", str(number))
 
 
+def both(settings: dict[str, Any]) -> tuple[Any, Any]:
+    return settings["trainer"]["precision"], settings["matmul_precision"]
+
+
 def recorded(folder: Path) -> tuple[str, str]:
-    trainer = folders.read_config(folder)["trainer"]
-    return trainer["precision"], trainer["matmul_precision"]
+    return both(folders.read_config(folder))
 
 
 def start(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def test_gpu_with_bfloat16_trains_in_it_and_one_line_reports_it(
     on(monkeypatch, AMPERE)
     start(tmp_path, settings(*TINY))
     assert recorded(tmp_path) == MIXED
-    line = "trainer.precision=bf16-mixed trainer.matmul_precision=high: the default on NVIDIA A100"
+    line = "trainer.precision=bf16-mixed matmul_precision=high: the default on NVIDIA A100"
     assert [entry.getMessage() for entry in caplog.records] == [line]
 
 
@@ -65,7 +68,7 @@ def test_cpu_and_chosen_precision_get_no_line(
     start(tmp_path, settings(*TINY))
     assert recorded(tmp_path) == FULL
     on(monkeypatch, AMPERE)
-    chosen = settings(*TINY, "trainer.precision=64-true", "trainer.matmul_precision=highest")
+    chosen = settings(*TINY, "trainer.precision=64-true", "matmul_precision=highest")
     assert precision.choose(chosen, tmp_path) == chosen
     assert not caplog.records
 
@@ -154,7 +157,7 @@ def test_continued_run_keeps_its_precision_on_any_device(
     new = continued(tmp_path, *overrides)
     chosen = precision.choose(new, tmp_path)
     assert chosen == new
-    assert (chosen["trainer"]["precision"], chosen["trainer"]["matmul_precision"]) == before
+    assert both(chosen) == before
     assert continued(tmp_path, "trainer.precision=64-true")["trainer"]["precision"] == "64-true"
 
 
@@ -170,7 +173,7 @@ def test_run_of_an_older_version_keeps_what_it_computed_in(
     meant: str,
 ) -> None:
     older = settings(*TINY)
-    older["trainer"] = {key: value for key, value in older["trainer"].items() if key != "matmul_precision"}
+    del older["matmul_precision"]
     older["trainer"]["precision"] = literal
     ownership.claim(tmp_path, older)
     (tmp_path / folders.RESULT).write_text(
@@ -178,8 +181,7 @@ def test_run_of_an_older_version_keeps_what_it_computed_in(
     )
     on(monkeypatch, AMPERE)
     for new in (continued(tmp_path), continued(tmp_path, "trainer.max_epochs=9")):
-        chosen = precision.choose(new, tmp_path)["trainer"]
-        assert (chosen["precision"], chosen["matmul_precision"]) == (meant, products)
+        assert both(precision.choose(new, tmp_path)) == (meant, products)
 
 
 @pytest.fixture
@@ -202,7 +204,7 @@ def test_checkpoint_of_such_a_run_is_evaluated_predicted_and_exported(
     checkpoint = trained_in_bf16 / folders.LAST
     config = torch.load(checkpoint, weights_only=True)["config"]
     assert config == folders.read_config(trained_in_bf16)
-    assert (config["trainer"]["precision"], config["trainer"]["matmul_precision"]) == MIXED
+    assert both(config) == MIXED
     assert "trainer.precision=bf16-mixed" in config["overrides"]
     given = f"checkpoint={trained_in_bf16 / folders.BEST}"
     final = read_run(trained_in_bf16).metric("test/loss")

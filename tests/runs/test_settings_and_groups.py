@@ -199,6 +199,7 @@ def test_run_without_pictures_has_the_settings_of_one_with_them(settings: Callab
 def run_in(tmp_path: Path, name: str, *, seed: int, accelerator: str = "cpu", **trainer: Any) -> Run:
     """A finished run's folder with these keys of `trainer`, read as every command reads it."""
     config = recorded(seed=seed, recipe={"name": "r"})
+    config |= {key: trainer.pop(key) for key in ("matmul_precision",) if key in trainer}
     config["trainer"] |= trainer
     return read_run(write_run(tmp_path / name, config, hardware={"accelerator": accelerator}))
 
@@ -242,17 +243,17 @@ def test_runs_are_one_group_only_if_they_computed_in_one_precision(
     assert (len(group_runs(runs)) == 1) is (len(recipe_groups(runs)) == 1) is together
     if not together:
         keys = telling([group.settings for group in group_runs(runs)])
-        assert {"trainer.precision", "trainer.matmul_precision"} & {*keys}, "the table shows why"
+        assert {"trainer.precision", "matmul_precision"} & {*keys}, "the table shows why"
 
 
 def test_recipe_that_follows_the_device_is_titled_by_its_precision(
     settings: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    recipe = ("experiment=caffenet_2014_imagenette", "data.dir=/nowhere", "logger=none")
+    recipe = ("experiment=ungrouped_imagenette", "data.dir=/nowhere", "logger=none")
     config = settings(*recipe)
     on_gpu = resolved(config, Device("cuda", "A100", has_bf16=True))
     on_cpu = resolved(config, Device("cpu"))
-    assert command(on_cpu) == "python src/train.py experiment=caffenet_2014_imagenette"
+    assert command(on_cpu) == "python src/train.py experiment=ungrouped_imagenette"
     assert command(on_gpu) == f"{command(on_cpu)} trainer.precision=bf16-mixed"
     runs = [Run(name, name, one, FINISHED) for name, one in (("cpu", on_cpu), ("gpu", on_gpu))]
     assert len(recipe_groups(runs)) == 2
@@ -267,5 +268,5 @@ def test_recipe_with_published_metrics_trains_in_float32_on_every_device(
     config = settings(f"experiment={name}")
     assert config["recipe"]["published"]
     assert resolved(config, Device("cuda", "A100", has_bf16=True)) == config
-    assert (config["trainer"]["precision"], config["trainer"]["matmul_precision"]) == ("32-true", "highest")
+    assert (config["trainer"]["precision"], config["matmul_precision"]) == ("32-true", "highest")
     assert not_comparable({**config, "overrides": ["trainer.precision=bf16-mixed"]}) == ["trainer.precision=bf16-mixed"]

@@ -180,7 +180,7 @@ def _trainer(options: dict[str, Any], checkpoint: Checkpoint, outputs: Outputs) 
     check_trainer(options)
     gpus.check(options.get("accelerator"), gpus.look())
     trainer: pl.Trainer = build(
-        use_recorded(options, checkpoint.settings["trainer"], "trainer.precision", "trainer=cpu"),
+        use_recorded(options, checkpoint.settings, "trainer.precision", "trainer=cpu"),
         "trainer",
         pl.Trainer,
         callbacks=[Progress(), outputs],

@@ -138,7 +138,7 @@ def _predict_all(
     images: Sequence[GivenImage], checkpoint: Checkpoint, preprocessing: Preprocessing, options: dict[str, Any]
 ) -> Predictions:
     given = {key: options[key] for key in ("accelerator", "precision")}
-    fabric = _fabric(**use_recorded(given, checkpoint.settings["trainer"], "precision", "accelerator=cpu"))
+    fabric = _fabric(**use_recorded(given, checkpoint.settings, "precision", "accelerator=cpu"))
     with remedies_when_full(UserError, "accelerator=cpu"):
         net = fabric.setup_module(checkpoint.network(fabric.strategy.precision))
     layout = torch.channels_last if checkpoint.settings["channels_last"] else torch.contiguous_format

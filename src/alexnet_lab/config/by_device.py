@@ -1,6 +1,6 @@
-"""Settings of `trainer` that follow the device where they are null, `precision` and `matmul_precision`.
+"""The settings that follow the device where they are null: `trainer.precision` and `matmul_precision`.
 
-Imports torch only where it is needed.
+`config.yaml` has their values for the device on which the run began. Imports torch only where it is needed.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,7 @@ from alexnet_lab.errors import UserError
 FULL, MIXED = "32-true", "bf16-mixed"
 FLOAT16_MIXED = ("16-mixed", "16")
 FLOAT64 = ("64-true", "64")
-RECORDED = ("precision", "matmul_precision")
-"""Keys of `trainer` of which `config.yaml` has the value for the device where the run began."""
+PRECISION, PRODUCTS = "trainer.precision", "matmul_precision"
 WITH_TF32 = (8, 0)
 """The oldest compute capability that multiplies in bfloat16 and TF32."""
 FEWEST_PER_GPU = 128
@@ -56,32 +55,35 @@ def _indices(devices: Any, count: int) -> list[int]:
     return [index for index in chosen if index < count] or [*range(count)]
 
 
+def values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run that follow the device, by dotted key."""
+    return {PRECISION: settings["trainer"].get("precision"), PRODUCTS: settings.get(PRODUCTS)}
+
+
+def with_values(settings: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with the values of `new` where they are null."""
+    here = {key: new.get(key) if value is None else value for key, value in values(settings).items()}
+    return {**settings, "trainer": {**settings["trainer"], "precision": here[PRECISION]}, PRODUCTS: here[PRODUCTS]}
+
+
 def resolved(settings: Mapping[str, Any], device: Device) -> dict[str, Any]:
     """`settings` with the precision of `device` where it is null.
 
     A precision other than that of a CPU is also added to `overrides`, so that they describe the run on any device;
     that of products only where the network computes in float32.
     """
-    trainer = settings["trainer"]
-    full = {"precision": FULL, "matmul_precision": "highest"}
-    found = {"precision": MIXED, "matmul_precision": "high"} if device.has_bf16 else full
-    if str(trainer.get("precision")) in FLOAT64:
-        found = full  # of the input pipeline, which resizes in float32: its images equal those of a CPU
-    missing = {key: found[key] for key in RECORDED if trainer.get(key) is None}
-    in_float32 = str({**trainer, **missing}["precision"]) in (FULL, "32")
-    told = {key: value for key, value in missing.items() if value != full[key] and (in_float32 or key == "precision")}
-    added = {f"trainer.{key}": value for key, value in told.items()}
-    others = [text for text in settings["overrides"] if text.partition("=")[0].lstrip("+") not in added]
-    if device.kind == "cpu" and str(trainer.get("precision")) in FLOAT16_MIXED:
-        missing["precision"] = MIXED  # lightning would do so, too, but its warning is not recorded
-    overrides = [*others, *(f"{key}={value}" for key, value in added.items())]
-    return {**settings, "trainer": {**trainer, **missing}, "overrides": overrides}
-
-
-def with_recorded(trainer: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a continued run's trainer: the `recorded` precision where it is null, on any device."""
-    kept = {key: recorded[key] for key in RECORDED if trainer.get(key) is None and key in recorded}
-    return {**trainer, **kept}
+    of_cpu = {PRECISION: FULL, PRODUCTS: "highest"}
+    before = values(settings)
+    is_fast = device.has_bf16 and str(before[PRECISION]) not in FLOAT64  # which resizes its input as on a CPU
+    found = with_values(settings, {PRECISION: MIXED, PRODUCTS: "high"} if is_fast else of_cpu)
+    here = values(found)
+    told = {key: value for key, value in here.items() if before[key] is None and value != of_cpu[key]}
+    if str(here[PRECISION]) not in (FULL, "32"):
+        told.pop(PRODUCTS, None)
+    others = [text for text in settings["overrides"] if text.partition("=")[0].lstrip("+") not in told]
+    if device.kind == "cpu" and str(here[PRECISION]) in FLOAT16_MIXED:
+        found["trainer"]["precision"] = MIXED  # lightning would do so, too, but its warning is not recorded
+    return {**found, "overrides": [*others, *(f"{key}={value}" for key, value in told.items())]}
 
 
 def check_float64(precision: Any, kind: str, option: str, cpu: str) -> None:
@@ -103,15 +105,16 @@ def few_images_per_gpu(batch_size: int, replicas: int, kind: str) -> str:
 
 
 def use_recorded(options: Mapping[str, Any], recorded: Mapping[str, Any], option: str, cpu: str) -> dict[str, Any]:
-    """Compute with a checkpoint's precision where `options`, those of a trainer, have null; returns them for lightning.
+    """Compute in the precision of a run's `recorded` settings; returns the `options` of a trainer with it, where null.
 
     Raises:
         UserError: see `check_float64`.
     """
-    settings = with_recorded(options, recorded)
-    set_matmul_precision(settings.pop("matmul_precision", None))
-    check_float64(settings["precision"], device_of(settings).kind, option, cpu)
-    return settings
+    known = values(recorded)
+    set_matmul_precision(known[PRODUCTS])
+    precision = known[PRECISION] if options.get("precision") is None else options["precision"]
+    check_float64(precision, device_of(options).kind, option, cpu)
+    return {**options, "precision": precision}
 
 
 def set_matmul_precision(value: str | None) -> None:

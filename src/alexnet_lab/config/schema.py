@@ -120,8 +120,6 @@ class TrainerSettings(BaseModel):
     strategy: Annotated[Any, AfterValidator(_works_here), Effect.SPEED] = "auto"
     profiler: Annotated[Any, AfterValidator(_without_xla), Effect.NONE] = None
     max_time: Annotated[Any, Effect.NONE] = None
-    matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
-    """Not lightning's, see `by_device.set_matmul_precision`; `torch` is that of older runs on a GPU."""
 
 
 class RunSettings(BaseModel):
@@ -137,6 +135,8 @@ class RunSettings(BaseModel):
     test_on: Literal["best", "last", "none"]
     compile: Annotated[Any, AfterValidator(_compiles), Effect.SPEED]
     channels_last: Annotated[bool, Effect.SPEED]
+    matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
+    """See `by_device.set_matmul_precision`; `torch` is that of older runs on a GPU."""
     hang_timeout: Annotated[Annotated[float, Field(gt=0)] | None, Effect.NONE] = None
     folder: Annotated[str | None, Effect.NONE] = None
     """Recorded by older versions only."""

@@ -17,12 +17,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from alexnet_lab import distributed
 from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
 from alexnet_lab.config.build import build
-from alexnet_lab.config.by_device import few_images_per_gpu, set_matmul_precision
+from alexnet_lab.config.by_device import few_images_per_gpu
 from alexnet_lab.errors import UserError
 
 ABOVE_HANG_SECONDS = 900.0
-NOT_LIGHTNINGS = ("max_time", "matmul_precision")
-"""Keys of `trainer` that lightning does not get; its own `max_time` limits the whole run, ours each start."""
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ def make_trainer(
 ) -> pl.Trainer:
     """Build the trainer; `writer` writes its checkpoints. `trainer.max_time` is handled elsewhere.
 
-    Sets what torch keeps for the whole process, whatever an earlier run in this process has set.
+    Of what torch keeps for the whole process, an earlier run in this process leaves nothing.
 
     Ranks wait for each other longer than `hang_timeout` s, so that the watchdog reports where a rank hangs.
 
@@ -56,9 +54,8 @@ def make_trainer(
     # cuDNN times convolutions and chooses the fastest; deterministic=true or benchmark=false turns this off.
     torch.backends.cudnn.benchmark = True
     torch.use_deterministic_algorithms(False)  # lightning leaves it unchanged where trainer.deterministic is null
-    set_matmul_precision(settings.get("matmul_precision"))
     trainer: pl.Trainer = build(
-        {key: value for key, value in settings.items() if key not in NOT_LIGHTNINGS},
+        {key: value for key, value in settings.items() if key != "max_time"},  # limits each start, not the whole run
         "trainer",
         pl.Trainer,
         callbacks=callbacks,

@@ -32,9 +32,10 @@ class Plan:
 
 def print_finished(folder: Path) -> None:
     """Print that the run has finished; if other settings were requested, also the command that applies them."""
-    how = "was pruned" if read_run(folder).status == "pruned" else "has finished already"
+    run = read_run(folder)
+    how = "was pruned" if run.status == "pruned" else "has finished already"
     print(f"run {folder.name} {how}; its results are in {folder}")
-    overrides, recorded = list(HydraConfig.get().overrides.task), folders.read_config(folder)
+    overrides, recorded = list(HydraConfig.get().overrides.task), dict(run.config)
     if resume.continued(recorded, overrides, str(folder)) != recorded:
         new = [text for text in overrides if not text.startswith(("run=", "+run=", "resume="))]
         print(f"to continue it with other settings: {command('train', override('resume', from_here(folder)), *new)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_lab import distributed
-from alexnet_lab.config.by_device import FLOAT16_MIXED, RECORDED, Device, check_float64, device_of, resolved
+from alexnet_lab.config.by_device import FLOAT16_MIXED, PRECISION, Device, check_float64, device_of, resolved, values
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import ownership
 from alexnet_lab.runs import folders
@@ -23,34 +23,30 @@ def choose(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         UserError: the device cannot compute in the precision, or that of rank 0 has another one.
     """
     device = device_of(settings["trainer"])
-    check_float64(settings["trainer"].get("precision"), device.kind, "trainer.precision", "trainer=cpu")
+    given = values(settings)
+    check_float64(given[PRECISION], device.kind, PRECISION, "trainer=cpu")
     chosen = resolved(settings, device)
     if chosen == settings:
         return settings
-    if distributed.rank() == 0:
-        ownership.rewrite(folder, chosen)
-        _print(settings["trainer"], chosen["trainer"], device)
-    else:
-        _compare(chosen["trainer"], [key for key in RECORDED if settings["trainer"].get(key) is None], folder, device)
+    new = {key: value for key, value in values(chosen).items() if given[key] is None}
+    if distributed.rank() > 0:
+        _compare(new, folder, device)
+        return chosen
+    ownership.rewrite(folder, chosen)
+    if str(given[PRECISION]) in FLOAT16_MIXED and device.kind == "cpu":
+        log.warning("trainer.precision=%s: float16 needs a GPU; using bf16-mixed on the CPU", given[PRECISION])
+    elif device.kind == "cuda":
+        log.info("%s: the default on %s", " ".join(f"{key}={value}" for key, value in new.items()), device.name)
     return chosen
 
 
-def _print(given: dict[str, Any], chosen: dict[str, Any], device: Device) -> None:
-    if str(given.get("precision")) in FLOAT16_MIXED:
-        log.warning("trainer.precision=%s: float16 needs a GPU; using bf16-mixed on the CPU", given["precision"])
-    elif device.kind == "cuda":
-        new = [f"trainer.{key}={chosen[key]}" for key in RECORDED if given.get(key) is None]
-        log.info("%s: the default on %s", " ".join(new), device.name)
-
-
-def _compare(here: dict[str, Any], keys: list[str], folder: Path, device: Device) -> None:
+def _compare(new: dict[str, Any], folder: Path, device: Device) -> None:
     """Compare what was chosen with what rank 0 has recorded, or will. If rank 0 fails, all ranks are ended."""
-    while None in [(of_rank_0 := folders.read_config(folder)["trainer"]).get(key) for key in keys]:
+    while None in [(of_rank_0 := values(folders.read_config(folder)))[key] for key in new]:
         time.sleep(LOOK_SECONDS)
-    for key in keys:
-        if here[key] != of_rank_0[key]:
+    for key, value in new.items():
+        if value != of_rank_0[key]:
             raise UserError(
-                f"trainer.{key} is {of_rank_0[key]} by default on the machine of rank 0, but {here[key]} on "
-                f"{device.name or 'the CPU'} of rank {distributed.rank()}: choose one for all, such as "
-                f"trainer.{key}={here[key]}"
+                f"{key} is {of_rank_0[key]} by default on the machine of rank 0, but {value} on "
+                f"{device.name or 'the CPU'} of rank {distributed.rank()}: choose one for all, such as {key}={value}"
             )

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.command_line import override
 from alexnet_lab.config.arguments import rewritten
-from alexnet_lab.config.by_device import with_recorded
+from alexnet_lab.config.by_device import values, with_values
 from alexnet_lab.errors import UserError
 from alexnet_lab.files import ROOT
 from alexnet_lab.runs.folders import portable
@@ -37,12 +37,11 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
     replaced = {_key(text) for text in new}
     kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
     composed = _compose([*kept, *new, override("run", recorded["run"])], recorded.get("sweep_name"), folder)
+    composed = with_values(composed, values(recorded))  # those of the device on which the run began
     heads = {_key(text).split(".")[0] for text in new}
     if not all(map(_may_change, heads)):
         _refuse_differences(recorded, composed)
     changed = {head: composed[head] for head in heads if _may_change(head)}
-    if "trainer" in changed:
-        changed["trainer"] = with_recorded(changed["trainer"], recorded["trainer"])
     return {**recorded, **changed, "overrides": [*kept, *new]}
 
 

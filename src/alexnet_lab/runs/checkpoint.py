@@ -51,7 +51,6 @@ class RecordedTrainer(BaseModel):
     """The part of a recorded trainer that is used."""
 
     precision: str | int | None
-    matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
 
 
 class RecordedConfig(BaseModel):
@@ -62,6 +61,7 @@ class RecordedConfig(BaseModel):
     model: dict[str, Any]
     data: dict[str, Any]
     trainer: RecordedTrainer
+    matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
 
 
 class Content(BaseModel):

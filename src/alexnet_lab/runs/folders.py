@@ -74,11 +74,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 def with_precision(config: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
     """The configuration of a run, also of an older one that did not record in which precision float32 is multiplied."""
     trainer, hardware = config.get("trainer"), result.get("hardware")
-    if not isinstance(trainer, Mapping) or "matmul_precision" in trainer:
+    if not isinstance(trainer, Mapping) or "matmul_precision" in config:
         return config
     on_gpu = isinstance(hardware, Mapping) and hardware.get("accelerator") == "cuda"
-    known = {"precision": trainer.get("precision") or "32-true", "matmul_precision": "torch" if on_gpu else "highest"}
-    return {**config, "trainer": {**trainer, **known}}
+    precision = {"precision": trainer.get("precision") or "32-true"}
+    return {**config, "trainer": {**trainer, **precision}, "matmul_precision": "torch" if on_gpu else "highest"}
 
 
 def portable(config: dict[str, Any], folder: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from alexnet_lab.config.by_device import PRECISION, PRODUCTS
 from alexnet_lab.config.schema import Effect, default, effect
 from alexnet_lab.runs.run import Run, Status
 
@@ -15,7 +16,6 @@ SEED = "seed"
 TARGET = "_target_"
 DATASET = f"data.{TARGET}"
 ABSENT = ""
-PRECISION, PRODUCTS = "trainer.precision", "trainer.matmul_precision"
 PRECISIONS = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 """Lightning's other names of a precision."""
 

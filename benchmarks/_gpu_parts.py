@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from _device import Mark, milliseconds
 from _gpu_runs import batches_on, on, photographs, random_store, watched_run
+from _image_device import images_per_second, timm_loader
 from _photographs import IMAGE_SIZE
 from _report import ROOT
 from lrn import FORMATS, MAPS, SHAPES, copied_bytes_per_ms
@@ -203,22 +204,11 @@ def peers(device: str, sizes: Sizes) -> Iterator[Measured]:
             speed = loop_speed(batches, models.alexnet(), device, sizes, amp, reads_loss=True)
             yield Measured(label, speed, "images/s")
         try:
-            from timm.data import create_dataset, create_loader
+            timm = timm_loader(tree, sizes.photographs, device)
         except ImportError:
             print("timm is not installed: its loader is left out", flush=True)
             return
-        created = create_loader(
-            create_dataset("", root=str(tree)),
-            input_size=(3, IMAGE_SIZE, IMAGE_SIZE),
-            batch_size=sizes.batch,
-            is_training=True,
-            num_workers=workers,
-            persistent_workers=False,
-            device=torch.device(device),
-        )
-        per_epoch = sizes.photographs // sizes.batch
-        short = sizes._replace(first=1, steps=max(1, per_epoch - 2))
-        yield Measured(TIMM, loop_speed(created, None, device, short), "images/s")
+        yield Measured(TIMM, images_per_second(timm(), 2.0, device), "images/s")
 
 
 PARTS: dict[str, tuple[Callable[[str, Sizes], Iterator[Measured]], int]] = {

@@ -43,9 +43,11 @@ def photographs(folder: Path, images: int) -> Path:
     from PIL import Image
 
     def write(place: int) -> None:
-        coarse = np.random.default_rng(place).integers(0, 256, (24, 32, 3), np.uint8)
         path = folder / f"class{place % 2}" / f"{place:05}.jpg"
+        if path.exists():
+            return
         path.parent.mkdir(exist_ok=True)
+        coarse = np.random.default_rng(place).integers(0, 256, (24, 32, 3), np.uint8)
         Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=95)
 
     with ThreadPoolExecutor() as pool:

@@ -54,7 +54,17 @@ class Sizes(NamedTuple):
 
 
 QUICK = Sizes(
-    512, 2**20, (2,), 1, 64, 4, 2, 3, 16, ("alexnet_half_v2", "alexnet_original", "original_no_lrn"), ("lenet",)
+    product=512,
+    copied=2**20,
+    images=(2,),
+    rounds=1,
+    store=64,
+    batch=4,
+    first=2,
+    steps=3,
+    photographs=768,
+    networks=("alexnet_half_v2", "alexnet_original", "original_no_lrn"),
+    compiled=("lenet",),
 )
 
 

@@ -3,8 +3,10 @@
 Ours: `AtomicCheckpointIO` in the background (the default for a GPU) and at once (the default for the CPU). Peer:
 lightning's `TorchCheckpointIO`, which also replaces the file atomically, but does not flush it to the disk. Each round
 measures a step without a checkpoint, then, for each way, a checkpoint and the step after it, and the further steps
-until the file is complete. The wait is the difference of the two steps. Medians of the rounds; of the rounds' own
-ratios, the median. On a GPU, times are those of CUDA events.
+until the file is complete. `call` is the time of the call itself on the host; `wait` and `total` are by how much the
+step after it, and all these steps, take longer than without. On the CPU the writer shares the cores with them, and
+only `call` is compared. Medians of the rounds; of the rounds' own ratios, the median. On a GPU, the times of steps are
+those of CUDA events.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
 from alexnet_lab.models.alexnet_original import alexnet_original
 
 BATCH = {"cpu": 4, "cuda": 128}
+TIMES = ("call", "wait", "total")
 
 
 class Training:
@@ -77,44 +80,49 @@ def main() -> None:
         ours = AtomicCheckpointIO({}, [path], also_on_cpu=True)
         ways = {"background": ours, "at once": AtomicCheckpointIO({}), "lightning": TorchCheckpointIO()}
         measured(training, ways, path, 1)  # allocates the memory on the host
-        waits, rests = measured(training, ways, path, rounds)
+        times = measured(training, ways, path, rounds)
         megabytes = path.stat().st_size / 1e6
 
-    rows = [(way, *(f"{statistics.median(times[way]):,.0f}" for times in (waits, rests))) for way in ways]
+    medians = {way: [statistics.median(times[what][way]) for what in TIMES] for way in ways}
+    compared = TIMES[:1] if options.device == "cpu" else TIMES[:2]
     ratios = {
-        "at_once_vs_background": median_ratio(waits["at once"], waits["background"]),
-        "lightning_vs_background": median_ratio(waits["lightning"], waits["background"]),
-        "total_at_once_vs_background": median_ratio(rests["at once"], rests["background"]),
+        f"{what}_{way.replace(' ', '_')}_vs_background": median_ratio(times[what][way], times[what]["background"])
+        for what in compared
+        for way in ("at once", "lightning")
     }
-    figures = {f"{way.replace(' ', '_')}_wait_ms": statistics.median(waits[way]) for way in ways}
+    figures = {
+        f"{way.replace(' ', '_')}_{what}_ms": value
+        for way in ways
+        for what, value in zip(TIMES, medians[way], strict=True)
+    }
     figures |= {"checkpoint_mb": megabytes, "rounds": rounds, "torch_threads": torch.get_num_threads()}
-    header = ("checkpoint", "a step waits, ms", "all steps until it is written take longer, ms")
-    report("checkpoint_stall", header, rows, ratios, figures)
+    rows = [(way, *(f"{value:,.0f}" for value in medians[way])) for way in ways]
+    report("checkpoint_stall", ("checkpoint", *(f"{what}, ms" for what in TIMES)), rows, ratios, figures)
 
 
 def measured(
     training: Training, ways: Mapping[str, CheckpointIO], path: Path, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """For each way and round in ms: how much longer the step with the checkpoint takes, and all steps until it exists.
-
-    At least 1 ms, so that a ratio is not one of noise.
-    """
-    waits: dict[str, list[float]] = {way: [] for way in ways}
-    totals: dict[str, list[float]] = {way: [] for way in ways}
+) -> dict[str, dict[str, list[float]]]:
+    """The times in ms by kind and way, one per round; at least 1 ms, so that a ratio is not one of noise."""
+    times: dict[str, dict[str, list[float]]] = {what: {way: [] for way in ways} for what in TIMES}
     for _ in range(rounds):
         alone = statistics.median(training.milliseconds(training.step) for _ in range(3))
         for way, writer in ways.items():
+            call = 0.0
 
             def save_and_step(writer: CheckpointIO = writer) -> None:
+                nonlocal call
+                start = time.perf_counter()
                 writer.save_checkpoint(training.checkpoint(), path)
+                call = 1e3 * (time.perf_counter() - start)
                 training.step()
 
             longer = [training.milliseconds(save_and_step) - alone]
             while isinstance(writer, AtomicCheckpointIO) and writer.is_writing:
                 longer.append(training.milliseconds(training.step) - alone)
-            waits[way].append(max(1.0, longer[0]))
-            totals[way].append(max(1.0, sum(longer)))
-    return waits, totals
+            for what, value in zip(TIMES, (call, longer[0], sum(longer)), strict=True):
+                times[what][way].append(max(1.0, value))
+    return times
 
 
 if __name__ == "__main__":

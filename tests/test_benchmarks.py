@@ -75,6 +75,15 @@ def test_normalisation_is_compared_with_pytorchs() -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.system
+def test_call_that_writes_a_checkpoint_in_the_background_is_shorter_than_one_that_waits() -> None:
+    result = measured("checkpoint_stall")
+    assert 480 < result["figures"]["checkpoint_mb"] < 500
+    assert result["ratios"]["call_at_once_vs_background"] > 1
+    assert result["ratios"]["call_lightning_vs_background"] > 1
+
+
+@pytest.mark.alone
 def test_a_training_step_is_measured_for_every_network() -> None:
     result = measured("train_step")
     networks = {path.stem for path in (ROOT / "conf/model").glob("*.yaml")}

@@ -28,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     one before it for the same file is written. Their errors are raised by the next `check`, `wait` or call, and nothing
     is written after one.
 
-    On the CPU this is not the default: the copies double the memory, to save a second per checkpoint of 500 MB.
+    On the CPU this is not the default: the writer shares the cores with the training, and the copies need memory.
     """
 
     def __init__(

@@ -68,9 +68,8 @@ def _tensors_in(content: Any) -> Iterator[Tensor]:
 
 def _wait_for(events: Mapping[torch.device, torch.Event]) -> None:
     for gpu, event in events.items():
-        with torch.cuda.device(
-            gpu
-        ):  # a new thread would otherwise begin to use the first GPU, which costs memory there
+        # In a new thread the first GPU is the current one: torch would create a context on it, which costs memory.
+        with torch.cuda.device(gpu):
             event.synchronize()
 
 

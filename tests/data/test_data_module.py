@@ -311,13 +311,22 @@ def test_wrong_values_are_reported(changes, message):
         module(**changes)
 
 
-def stand_in(rank, world_size, accumulate):
+@pytest.mark.parametrize("device", ["cpu", "cuda:1", "mps"])
+def test_only_loaders_of_a_gpu_prefetch_onto_it(device):
+    data = module()
+    data.trainer = stand_in(0, 1, accumulate=1, device=device)
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        found = loader.prefetch and loader.prefetch.keywords
+        assert found == ({"prepare": data.prepared, "device": torch.device(device)} if device == "cuda:1" else None)
+
+
+def stand_in(rank, world_size, accumulate, device="cpu"):
     """The part of a Trainer that the loaders read, to simulate ranks."""
     return SimpleNamespace(
         distributed_sampler_kwargs={"rank": rank, "num_replicas": world_size},
         accumulate_grad_batches=accumulate,
         overfit_batches=0,
-        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        strategy=SimpleNamespace(root_device=torch.device(device)),
     )
 
 

@@ -185,8 +185,8 @@ class ImageDataModule(LightningDataModule):
     def prepared(self, batch: Batch) -> Batch:
         """What Lightning does with a batch before a step; of a batch that is prepared, it then changes nothing."""
         assert self.trainer
-        batch = self.trainer.precision_plugin.convert_input(batch)
         batch = self.transfer_batch_to_device(batch, self.trainer.strategy.root_device, 0)
+        batch = self.trainer.precision_plugin.convert_input(batch)  # here, since it leaves page-locked memory
         return self.on_after_batch_transfer(batch, 0)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -82,7 +82,8 @@ def watched_run(callback: str, first: int, steps: int, *choices: str) -> dict[st
             f"trainer.limit_train_batches={first + steps + 2}",
             f"+callbacks.watch={{_target_: benchmarks._callbacks.{callback}, {options}}}",
         ]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         if ended.returncode:
             raise RuntimeError(ended.stderr[-2000:])

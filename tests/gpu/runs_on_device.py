@@ -177,7 +177,8 @@ class Runs:
         self, *choices: str, program: tuple[str, ...] = ("src/train.py",), threads: int = 1, **more: str
     ) -> subprocess.Popen:
         number = 1 if self.on_cpu else threads
-        environment = {**self._script.environment, "OMP_NUM_THREADS": str(number), "PYTHONPATH": str(ROOT), **more}
+        environment = {**self._script.environment, "OMP_NUM_THREADS": str(number), **more}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
         # On a GPU in interpreters of their own, as a user's run.
         started: subprocess.Popen = self._script.start(
             *choices, program=program, fresh=not self.on_cpu, env=environment

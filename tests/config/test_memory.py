@@ -1,12 +1,19 @@
 """Running out of memory is reported in one line with remedies."""
 
 import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.config.memory import explained, is_out_of_memory, remedies, remedies_when_full
-from alexnet_lab.errors import RunFailed, UserError
+from alexnet_lab.errors import FAILED, USER_ERROR, RunFailed, UserError
+from alexnet_lab.launch import ending, rank, starting
+from alexnet_lab.launch.stopping import StopRequests
+from alexnet_lab.runs import folders, result_file
 
 GPU = (
     "CUDA out of memory. Tried to allocate 64.91 GiB. GPU 0 has a total capacity of 139.80 GiB of which 60.83 GiB is "
@@ -127,3 +134,42 @@ def test_remedies_are_those_that_are_not_in_use(
     share: float, accumulate: int, precision: str, evaluating: bool, expected: str
 ) -> None:
     assert remedies(share, accumulate, precision, evaluating) == expected
+
+
+TINY = ("model=lenet", "data=synthetic", "data.train_size=8", "data.test_size=4", "data.batch_size=4", "logger=none")
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize(
+    ("member", "status", "remedy"),
+    [
+        ("to", USER_ERROR, f"{SMALLER}, {MORE.format(2)}, or {MIXED}"),
+        ("training_step", FAILED, f"{SMALLER}, {MORE.format(2)}, or {MIXED}"),
+        ("validation_step", FAILED, f"a smaller data.eval_batch_size or {MIXED}"),
+        ("test_step", FAILED, f"a smaller data.eval_batch_size or {MIXED}"),
+    ],
+)
+def test_run_reports_the_remedies_of_where_memory_ran_out(
+    settings: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    member: str,
+    status: int,
+    remedy: str,
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError(GPU)
+
+    monkeypatch.setattr(rank, "_log_to", lambda path, speak: None)
+    monkeypatch.setattr(ImageClassifier, member, full)
+    composed = settings(*TINY, "trainer=cpu", "trainer.max_epochs=1", "callbacks.pictures=null", "checkpoints=none")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    starting.prepare(folder, composed, continues=False)
+    with StopRequests() as stop:
+        assert ending.conclude(folder, rank.run_rank(folder, composed, None, stop)) == status
+    line = f"out of memory: allocating 64.91 GiB failed on GPU 0 with 139.80 GiB; possible remedies: {remedy}"
+    assert line in capsys.readouterr().err
+    if status == FAILED:
+        assert (result_file.read_result(folder / folders.RESULT) or {})["error"] == line

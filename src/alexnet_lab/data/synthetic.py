@@ -52,7 +52,8 @@ class Synthetic:
         block = np.arange(self._stored_size) * BLOCKS // self._stored_size
         pixels = blocks[:, :, block[:, None], block].astype(np.float32)[labels]
         pixels += NOISE * noise[number].standard_normal(pixels.shape, dtype=np.float32)
-        return Split(pixels.clip(0, 255).astype(np.uint8), labels, np.arange(size))
+        # In C order, since a gather from any other first copies the whole array.
+        return Split(pixels.clip(0, 255).astype(np.uint8, order="C"), labels, np.arange(size))
 
 
 def synthetic(

@@ -126,5 +126,4 @@ def test_the_host_waits_for_the_device_only_in_logged_steps(
         train(given, tmp_path, None, 0.0)
     assert {step: Steps.copies[step] for step in STEPS} == dict.fromkeys(STEPS, tensors)
     logged = {"metrics.sums": 1, "classifier._gradient_norm": 1, "finite_loss._check": 1}
-    print(Steps.reads)
     assert {step: Steps.reads[step] for step in STEPS} == {step: {} if step % EVERY else logged for step in STEPS}

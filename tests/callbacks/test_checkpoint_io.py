@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from alexnet_lab import files, training
 from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
-from alexnet_lab.callbacks.host_copy import HostCopy
+from alexnet_lab.callbacks.host_copy import HostCopy, _host_memory
 from alexnet_lab.errors import RunFailed
 
 SMALL = (
@@ -122,6 +122,11 @@ def test_shared_memory_and_strides_are_kept() -> None:
     weight = copied["state_dict"]["0.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert copied["state_dict"]._metadata == net.state_dict()._metadata  # type: ignore[attr-defined]
+
+
+def test_copies_work_without_page_locked_memory(caplog: pytest.LogCaptureFixture) -> None:
+    assert _host_memory(10, page_locked=not torch.cuda.is_available()).nbytes == 10
+    assert torch.cuda.is_available() or "no page-locked memory for checkpoints" in caplog.text
 
 
 def test_memory_is_used_again_and_is_no_larger_than_the_tensors() -> None:

@@ -70,7 +70,8 @@ def test_tf32_is_the_default_on_gpus_and_told_where_the_network_computes_in_floa
 
 @pytest.mark.parametrize("precision", ["16-mixed", 16, "16"])
 def test_float16_mixed_is_recorded_as_what_a_cpu_does(precision: Any) -> None:
-    assert choice(CPU, precision=precision)[0] == "bf16-mixed"
+    given = choice(CPU, f"trainer.precision={precision}", precision=precision)
+    assert given == ("bf16-mixed", "highest", ["trainer.precision=bf16-mixed"])  # also when a GPU continues the run
     assert choice(TURING, precision=precision)[0] == choice(AMPERE, precision=precision)[0] == precision
 
 

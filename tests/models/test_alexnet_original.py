@@ -1,6 +1,7 @@
 """The paper's network and CaffeNet: towers, padding, initialisation and the ablations' switches."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,20 @@ def test_compiled_network_has_no_graph_breaks_and_the_same_gradients(original: n
     torch.testing.assert_close(losses[1], losses[0])
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize(("choice", "mode"), [("true", None), ("reduce-overhead", "reduce-overhead")])
+def test_compile_passes_its_mode_to_torch(
+    choice: str, mode: str | None, settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alexnet_lab.training import train
+
+    modes = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, mode: modes.append(mode))
+    short = ("data=synthetic", "data.train_size=32", "logger=none", "trainer=cpu", "trainer.max_epochs=1")
+    train(settings("model=lenet", *short, "test_on=none", f"compile={choice}"), tmp_path, None, 0.0)
+    assert modes == [mode]
 
 
 @pytest.mark.system

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alexnet_lab.models.lrn import LocalResponseNorm
+from alexnet_lab.models.lrn import LocalResponseNorm, _kernels
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
@@ -20,6 +20,14 @@ def by_hand(x: torch.Tensor, size: int, alpha: float, beta: float, k: float) -> 
         window = x[:, max(0, i - size // 2) : min(channels - 1, i + size // 2) + 1]
         out[:, i] = x[:, i] / (k + alpha * window.square().sum(1)) ** beta
     return out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine where Triton cannot compile")
+def test_without_a_compiler_for_the_kernels_one_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("triton")
+    assert _kernels.__wrapped__() is None
+    (line,) = caplog.messages
+    assert line.endswith("(it needs a C compiler and Python's headers; in Debian, gcc and python3-dev)")
 
 
 def test_lrn_matches_hand_computed_values() -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from PIL import Image
 
 from alexnet_lab.data.pipeline import ColourNoise, InputPipeline, MeanImage
 from alexnet_lab.data.preprocessing import Preprocessing
+from alexnet_lab.data.spec import Batch
 from alexnet_lab.pictures import callback
-from alexnet_lab.pictures.callback import Pictures, _pixels
+from alexnet_lab.pictures.callback import Pictures, _normalisation, _pixels
 from alexnet_lab.training import train
 
 TINY = (
@@ -41,7 +43,7 @@ def test_pixels_are_restored_from_normalised_images(channels: int) -> None:
     stored = torch.randint(0, 256, (5, channels, 32, 32), dtype=torch.uint8)
     mean, std = (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels]
     seen = InputPipeline(32, mean, std)(stored)
-    assert torch.equal(_pixels(seen, Preprocessing.model_construct(mean=mean, std=std)), stored)
+    assert torch.equal(_pixels(seen, *_normalisation(Preprocessing.model_construct(mean=mean, std=std), seen)), stored)
 
 
 def test_pixels_are_restored_from_images_without_the_mean_image() -> None:
@@ -49,7 +51,7 @@ def test_pixels_are_restored_from_images_without_the_mean_image() -> None:
     mean = MeanImage(torch.rand(3, 256, 256), at_crop=False)
     seen = InputPipeline(32, (0.0,), (0.5,), mean_image=mean, noise=noise)(stored)
     facts = Preprocessing.model_construct(mean=(0.0,), std=(0.5,), mean_image=mean.centre(32))
-    assert torch.equal(_pixels(seen, facts), stored)
+    assert torch.equal(_pixels(seen, *_normalisation(facts, seen)), stored)
 
 
 def test_every_validation_image_is_counted_and_a_defect_is_a_warning_with_traceback(
@@ -67,6 +69,17 @@ def test_every_validation_image_is_counted_and_a_defect_is_a_warning_with_traceb
     (warning,) = [record for record in caplog.records if record.name == callback.__name__]
     assert warning.getMessage() == "pictures: predictions is left out (RuntimeError: a defect of the drawing)"
     assert warning.exc_info is not None
+
+
+def test_kept_images_do_not_keep_their_batch(tmp_path: Path) -> None:
+    images, logits = torch.rand(64, 1, 28, 28), torch.rand(64, 10)
+    pictures, facts = Pictures(tmp_path, images=8), Preprocessing.model_construct(mean=(0.0,), std=(1.0,))
+    trainer: Any = SimpleNamespace(num_val_batches=[4], datamodule=SimpleNamespace(preprocessing=facts))
+    for number in range(4):
+        pictures._keep(trainer, logits, Batch(images, torch.zeros(64, dtype=torch.int64), images, 64), number)
+    kept = [tensor for parts in pictures._kept for tensor in parts]
+    assert [len(tensor) for tensor in kept] == 16 * [2]
+    assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in kept)
 
 
 def test_counts_are_summed_over_ranks_and_rank_0_draws(script: Any, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Copies of checkpoints in host memory, which training does not change while they are written."""
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 ALIGNMENT = 64
 """Bytes to whose multiples the tensors' memory is aligned."""
@@ -36,7 +39,7 @@ class HostCopy:
         gpus = {storage.device for storage in storages.values() if storage.device.type == "cuda"}
         if self.nbytes < ends[-1]:
             self._memory = torch.empty(0, dtype=torch.uint8)  # released first
-            self._memory = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=bool(gpus))
+            self._memory = _host_memory(ends[-1], page_locked=bool(gpus))
         block, copied = self._memory.numpy(), {}
         for start, (key, storage) in zip(ends, storages.items(), strict=False):
             # From a slice of the array, since a slice of the tensor would share the storage of the whole.
@@ -64,6 +67,18 @@ def _tensors_in(content: Any) -> Iterator[Tensor]:
     elif isinstance(content, list | tuple):
         for value in content:
             yield from _tensors_in(value)
+
+
+def _host_memory(size: int, page_locked: bool) -> Tensor:
+    """uint8 [size]; not page-locked where the system allows no more of that, which only makes the copies slower."""
+    try:
+        return torch.empty(size, dtype=torch.uint8, pin_memory=page_locked)
+    except RuntimeError as error:
+        if not page_locked:
+            raise
+        reason = str(error).partition("\n")[0]
+        log.warning("no page-locked memory for checkpoints, so each holds up the training longer: %s", reason)
+        return torch.empty(size, dtype=torch.uint8)
 
 
 def _wait_for(events: Mapping[torch.device, torch.Event]) -> None:

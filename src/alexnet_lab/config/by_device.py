@@ -76,14 +76,14 @@ def resolved(settings: Mapping[str, Any], device: Device) -> dict[str, Any]:
     before = values(settings)
     is_fast = device.has_bf16 and str(before[PRECISION]) not in FLOAT64  # which resizes its input as on a CPU
     found = with_values(settings, {PRECISION: MIXED, PRODUCTS: "high"} if is_fast else of_cpu)
-    here = values(found)
-    told = {key: value for key, value in here.items() if before[key] is None and value != of_cpu[key]}
-    if str(here[PRECISION]) not in (FULL, "32"):
-        told.pop(PRODUCTS, None)
-    others = [text for text in settings["overrides"] if text.partition("=")[0].lstrip("+") not in told]
-    if device.kind == "cpu" and str(here[PRECISION]) in FLOAT16_MIXED:
+    if device.kind == "cpu" and str(before[PRECISION]) in FLOAT16_MIXED:
         found["trainer"]["precision"] = MIXED  # lightning would do so, too, but its warning is not recorded
-    return {**found, "overrides": [*others, *(f"{key}={value}" for key, value in told.items())]}
+    here = values(found)
+    added = {key: value for key, value in here.items() if before[key] != value and value != of_cpu[key]}
+    if str(here[PRECISION]) not in (FULL, "32"):
+        added.pop(PRODUCTS, None)
+    others = [text for text in settings["overrides"] if text.partition("=")[0].lstrip("+") not in added]
+    return {**found, "overrides": [*others, *(f"{key}={value}" for key, value in added.items())]}
 
 
 def check_float64(precision: Any, kind: str, option: str, cpu: str) -> None:

@@ -9,6 +9,7 @@ Shapes: N images, C channels, H W height and width. A row contains the c = C / g
 with I = H * W adjacent positions in contiguous maps and I = 1 in channels_last maps.
 """
 
+import logging
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
 
 PIECE = {"cpu": 1 << 19}
 """Numbers processed at a time, by device type: 2 MiB for each of five buffers."""
@@ -90,11 +93,20 @@ def _kernels_for(x: Tensor) -> ModuleType | None:
 
 @cache
 def _kernels() -> ModuleType | None:
-    """Import the kernels at first use, because they import Triton; None if Triton is not installed."""
+    """Import and try the kernels at first use; None if Triton is not installed or cannot compile them."""
     if find_spec("triton") is None:
         return None
     from alexnet_lab.models import lrn_kernels
 
+    try:
+        lrn_kernels.forward(torch.zeros(1, 1, 1, 1, device="cuda"), 5, 1.0, 0.75, 1.0, 1)
+    except Exception as error:
+        log.warning(
+            "local response normalisation is several times slower than it could be, because Triton cannot compile its "
+            "kernel: %s (it needs a C compiler and Python's headers; in Debian, gcc and python3-dev)",
+            str(error).partition("\n")[0] or type(error).__name__,
+        )
+        return None
     return lrn_kernels
 
 

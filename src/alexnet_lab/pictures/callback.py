@@ -48,7 +48,8 @@ class Pictures(pl.Callback):
     def __init__(self, folder: str, images: int = 400) -> None:
         self._folder = Path(folder)
         self._limit = images
-        self._kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # images, logits, labels, features
+        self._kept: list[tuple[Tensor, ...]] = []  # images, logits, labels, features
+        self._normalisation: tuple[Tensor, Tensor] | None = None
         self._room = images  # number of images that can still be kept
         self._counts: Tensor | None = None  # int64 [K, K], true class, predicted class
         self._features: Tensor | None = None  # [N, D] of the batch
@@ -61,8 +62,8 @@ class Pictures(pl.Callback):
     ) -> None:
         if trainer.global_step == 0 and batch_idx == 0 and self._wanted(trainer) and len(batch.labels):
             with self._harmless("batch"):
-                facts = _preprocessing(trainer)
-                images, labels = _pixels(batch.images[:IN_BATCH], facts).cpu(), batch.labels[:IN_BATCH].cpu()
+                facts, shown = _preprocessing(trainer), batch.images[:IN_BATCH]
+                images, labels = _pixels(shown, *_normalisation(facts, shown)).cpu(), batch.labels[:IN_BATCH].cpu()
                 self._show(trainer, "batch", batch_picture(images, [facts.classes[label] for label in labels.tolist()]))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -111,10 +112,15 @@ class Pictures(pl.Callback):
         if batch_idx % max(1, batches // self._limit):
             return
         number = min(-(-self._limit // batches), self._room, len(batch.labels))
+        if number == 0:
+            return
         self._room -= number
         features = logits if self._features is None else self._features
-        images = _pixels(batch.images[:number], _preprocessing(trainer))
-        self._kept.append((images, logits[:number].detach(), batch.labels[:number], features[:number]))
+        if self._normalisation is None:
+            self._normalisation = _normalisation(_preprocessing(trainer), batch.images)
+        images = _pixels(batch.images[:number], *self._normalisation)
+        # Copies, since a view would keep the memory of its whole batch.
+        self._kept.append((images, *(one[:number].detach().clone() for one in (logits, batch.labels, features))))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._hook is not None:
@@ -189,13 +195,17 @@ def _preprocessing(trainer: pl.Trainer) -> Preprocessing:
     return facts
 
 
-def _pixels(images: Tensor, facts: Preprocessing) -> Tensor:
-    """The pixels, uint8 [N, C, S, S], of the network's input, float [N, C, S, S]: undoes the normalisation."""
-    images = images.detach().float()
-    mean = images.new_tensor(facts.mean).view(-1, 1, 1)
+def _normalisation(facts: Preprocessing, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of pixels in [0, 255] on the device of `images`, [N, C, S, S], to be copied once."""
+    mean = torch.tensor(facts.mean).view(-1, 1, 1)
     if facts.mean_image is not None:
-        mean = facts.mean_image.to(images)
+        mean = facts.mean_image.float()
         if mean.shape[1:] != images.shape[2:]:
             mean = interpolate(mean[None], size=images.shape[2:], mode="bilinear")[0]
-    std = images.new_tensor(facts.std).view(-1, 1, 1)
-    return torch.addcmul(mean * 255, images, std * 255).round_().clamp_(0, 255).byte()
+    std = torch.tensor(facts.std).view(-1, 1, 1)
+    return (mean * 255).to(images.device), (std * 255).to(images.device)
+
+
+def _pixels(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """The pixels, uint8 [N, C, S, S], of the network's input, float [N, C, S, S]: undoes the normalisation."""
+    return torch.addcmul(mean, images.detach().float(), std).round_().clamp_(0, 255).byte()

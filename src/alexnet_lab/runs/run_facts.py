@@ -26,7 +26,7 @@ def known_before(net: nn.Module, layers: Sequence[LayerRow]) -> dict[str, Any]:
 
 
 def peak_memory(trainer: pl.Trainer) -> dict[str, int]:
-    """The most memory used so far, in MB: by this process, and on a GPU by its tensors."""
+    """The most memory used so far, in MB: by this process, mapped files included, and on a GPU by its tensors."""
     device = trainer.strategy.root_device
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
     peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}

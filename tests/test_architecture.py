@@ -184,3 +184,9 @@ def test_module_is_small_and_has_a_specific_name(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_module_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(parsed(path)) or not path.read_text().strip()
+
+
+def test_test_modules_have_different_names() -> None:
+    """Pytest imports them by name alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(set(names)) == sorted(names)

@@ -1,4 +1,4 @@
-"""What a trainer sets for the whole process, and the options that DDP gets on a GPU."""
+"""Settings that a trainer makes for the whole process, and the options of DDP on a GPU."""
 
 import os
 from collections.abc import Callable, Iterator

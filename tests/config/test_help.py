@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_lab.config.help import requested_help
+from alexnet_lab.config.meanings import read_keys
 from alexnet_lab.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -31,12 +32,31 @@ def test_help_names_every_group_and_every_choice(monkeypatch: pytest.MonkeyPatch
     assert "launcher" not in text
 
 
+def test_help_lists_only_groups_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for command, own in (("evaluate", {"trainer"}), ("prepare", {"model", "data"}), ("describe", {"model", "data"})):
+        text = help_of(command, monkeypatch, "--help")
+        assert text is not None
+        assert {name for name in groups(text) if (CONF / name).is_dir()} == own
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_every_key_with_its_default_and_meaning(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = help_of(command, monkeypatch, "--help")
+    assert text is not None
+    words = " ".join(text.split())
+    for key in read_keys(CONF / f"{command}.yaml"):
+        default = "..." if "${" in key.default else key.default
+        assert key.meaning
+        assert f"{key.name}={default} {key.meaning}" in words
+    assert max(map(len, text[text.index("with their defaults") :].splitlines()), default=0) <= 120
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_has_no_unfilled_placeholder(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = help_of(command, monkeypatch, "-h")
     assert text is not None
     assert f"python src/{command}.py" in text
-    assert "$" not in text
+    assert "$" not in text.replace("${folder}", "")  # in the meaning of a key
 
 
 def test_config_dir_adds_its_groups_and_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

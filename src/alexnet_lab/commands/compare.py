@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -17,7 +18,19 @@ from alexnet_lab.runs.run import Run, read_runs
 WRITERS: dict[str, Callable[[Comparison], str]] = {".html": page.html, ".csv": text.as_csv, ".md": text.markdown}
 
 
-KINDS = {str: "text", type(None): "null", bool: "true or false", float: "a number", int: "a number", dict: "keys"}
+KINDS: dict[str, Any] = {
+    "runs": str | list | None,
+    "wandb": str | None,
+    "wandb_filters": dict | None,
+    "sort": str,
+    "baseline": str | None,
+    "confidence": float | int,
+    "group_seeds": bool,
+    "out": str | list | None,
+}
+"""The types of the options; checked without pydantic, which takes time to load."""
+NAMES = {str: "text", NoneType: "null", bool: "true or false", float: "a number", int: "a number"}
+NAMES |= {dict: "keys", list: "a list"}
 
 
 def compare(config: DictConfig) -> None:
@@ -56,17 +69,9 @@ def _read(settings: dict[str, Any]) -> list[Run]:
 def _check(settings: dict[str, Any]) -> None:
     if not settings["runs"] and not settings["wandb"]:
         raise UserError("name runs: runs=FOLDER, such as runs=logs/train, or wandb=ENTITY/PROJECT")
-    kinds: dict[str, tuple[type, ...]] = {
-        "sort": (str,),
-        "baseline": (str, type(None)),
-        "wandb": (str, type(None)),
-        "wandb_filters": (dict, type(None)),
-        "group_seeds": (bool,),
-        "confidence": (float, int),
-    }
-    for key, kind in kinds.items():
+    for key, kind in KINDS.items():
         if not isinstance(settings[key], kind):
-            names = " or ".join(dict.fromkeys(KINDS[one] for one in kind))
+            names = " or ".join(dict.fromkeys(NAMES[one] for one in get_args(kind) or (kind,)))
             raise UserError(f"{key}={settings[key]}: {key} takes {names}")
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -32,8 +32,11 @@ from alexnet_lab.metrics import figures_of_mean
 from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 from alexnet_lab.runs.recipe import not_comparable, published_text
 
-SPLITS = ("test", "val")
-PROTOCOLS = ("center", "ten_crop")
+Split = Literal["test", "val"]
+Protocol = Literal["center", "ten_crop"]
+SPLITS, PROTOCOLS = get_args(Split), get_args(Protocol)
+KINDS = {"checkpoint": str | list[str], "split": Split, "protocol": Protocol, "out": str | None}
+"""The types of the command's own options."""
 TEN = 10
 """Views per image in `ten_crop`."""
 

@@ -5,7 +5,7 @@ N images, C channels, S the network's input size, K classes.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from alexnet_lab import files
+from alexnet_lab.config.build import check_values
 from alexnet_lab.config.output_file import check_output
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import given_images
@@ -23,6 +24,13 @@ from alexnet_lab.errors import UserError, printable
 from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 from alexnet_lab.runs.export_formats import FORMS, Exported, Form, Network
 
+KINDS = {
+    "checkpoint": str,
+    "format": Literal["onnx", "torch_export", "state_dict"],
+    "out": str | None,
+    "images": str | list[str] | None,
+}
+"""The types of the options."""
 TOLERANCE = 1e-4
 """Largest allowed difference of a logit; relative to the largest logit if that is above 1."""
 COMPARED = 16
@@ -95,6 +103,7 @@ def _check_options(options: dict[str, Any]) -> tuple[Form, Path]:
     form, checkpoint = FORMS[options["format"]], Path(options["checkpoint"])
     form.check_packages()
     _check_out(options["out"], form)
+    check_values(options, KINDS)
     return form, checkpoint
 
 

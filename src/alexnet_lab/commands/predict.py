@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
 from alexnet_lab import files
-from alexnet_lab.commands.evaluate import PROTOCOLS
+from alexnet_lab.commands.evaluate import PROTOCOLS, Protocol
 from alexnet_lab.config.build import check_values
 from alexnet_lab.config.by_device import use_recorded
 from alexnet_lab.config.memory import remedies_when_full
@@ -36,6 +37,19 @@ from alexnet_lab.report import predictions
 from alexnet_lab.report.predictions import Prediction
 from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 
+Positive = Annotated[int, Field(ge=1)]
+KINDS = {
+    "checkpoint": str,
+    "images": str | list[str],
+    "protocol": Protocol,
+    "top": Positive,
+    "batch_size": Positive,
+    "out": str | None,
+    "sheet": str | None,
+    "accelerator": str,
+    "precision": str | int | None,
+}
+"""The types of the options."""
 ON_SHEET = 40
 """Largest number of images on the sheet."""
 COLUMNS = 8
@@ -112,7 +126,6 @@ def _check_options(options: dict[str, Any]) -> list[str]:
     places = given if isinstance(given, list) else [given]
     if not places or not all(isinstance(place, str) for place in places):
         raise UserError("name images: images=PATH, a file, folder, tar or zip archive, pattern, or a list of these")
-    check_values(options, {"accelerator": str, "precision": str | int | None})
     if options["protocol"] not in PROTOCOLS:
         raise UserError(
             f"protocol={options['protocol']}: there is no such protocol; choose from: {', '.join(PROTOCOLS)}"
@@ -122,6 +135,7 @@ def _check_options(options: dict[str, Any]) -> list[str]:
             raise UserError(f"{key} must be a whole number of at least 1, got {options[key]}")
     for key, suffixes in (("out", (".json", ".csv")), ("sheet", (".png",))):
         check_output(key, options[key], suffixes)
+    check_values(options, KINDS)
     return places
 
 

@@ -24,7 +24,15 @@ from alexnet_lab.errors import UserError
 
 PHOTOGRAPHS = "alexnet_lab.data.photographs.photographs"
 
-KINDS = {"format": Format, "on_error": OnError, "workers": int | None, "verify": bool, "stream": str | None}
+KINDS = {
+    "source": str | list[str] | None,
+    "format": Format,
+    "on_error": OnError,
+    "workers": int | None,
+    "verify": bool,
+    "stream": str | None,
+}
+"""The types of the command's own options."""
 
 log = logging.getLogger(__name__)
 

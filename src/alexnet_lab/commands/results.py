@@ -22,6 +22,8 @@ from alexnet_lab.runs.groups import recipe_key
 from alexnet_lab.runs.recipe import command
 from alexnet_lab.runs.run import TEN_CROP, Run, read_run, read_runs
 
+KINDS = {"add": str | list[str]}
+"""The types of the options."""
 RUNS = Path("docs/runs")
 PAGE = Path("docs/results.md")
 ABSOLUTE_PATH = re.compile(r"(?:^|(?<=[=\[,'\"]))/[^\s,\]'\"]+")

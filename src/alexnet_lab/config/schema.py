@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic.fields import FieldInfo
 
 from alexnet_lab.config.advice import did_you_mean
@@ -133,7 +133,7 @@ class RunSettings(BaseModel):
     run: Annotated[str, Effect.NONE]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_on: Literal["best", "last", "none"]
-    compile: Annotated[Any, AfterValidator(_compiles), Effect.SPEED]
+    compile: Annotated[bool | Literal["reduce-overhead", "max-autotune"], BeforeValidator(_compiles), Effect.SPEED]
     channels_last: Annotated[bool, Effect.SPEED]
     matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
     """See `by_device.set_matmul_precision`; `torch` is that of older runs on a GPU."""

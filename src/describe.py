@@ -1,16 +1,6 @@
 """Print a network's layer table: `python src/describe.py model=... data=...`."""
 
-from omegaconf import DictConfig
-
-from alexnet_lab.commands.entry import command
-
-
-@command("describe")
-def main(config: DictConfig) -> None:
-    from alexnet_lab.commands.describe import describe
-
-    describe(config)
-
+from alexnet_lab.commands.entry import start
 
 if __name__ == "__main__":
-    main()
+    start("describe")

@@ -1,16 +1,6 @@
 """Evaluate a checkpoint: `python src/evaluate.py checkpoint=PATH [split=val] [trainer=gpu] [data.dir=FOLDER]`."""
 
-from omegaconf import DictConfig
-
-from alexnet_lab.commands.entry import command
-
-
-@command("evaluate")
-def main(config: DictConfig) -> None:
-    from alexnet_lab.commands.evaluate import evaluate
-
-    evaluate(config)
-
+from alexnet_lab.commands.entry import start
 
 if __name__ == "__main__":
-    main()
+    start("evaluate")

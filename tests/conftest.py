@@ -19,14 +19,16 @@ from omegaconf import DictConfig, OmegaConf
 from tests import warm
 from tests.small_run import composed_command, trained_run  # noqa: F401 - fixtures
 
-from alexnet_lab import command_line
+from alexnet_lab import command_line, places
 from alexnet_lab.commands.entry import register_resolvers
+from alexnet_lab.config import arguments
 from alexnet_lab.launch import slurm
 from alexnet_lab.runs.folders import portable
 
 # Tests run in parallel; several threads that wait for each other on a busy machine take many times as long. Torch
 # reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop(places.HOME, None)  # the developer's own
 
 ROOT = Path(__file__).parents[1]
 STARTED_BY_OTHERS = ("RANK", "LOCAL_", "NODE_", "GROUP_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_", "PL_")
@@ -98,12 +100,13 @@ class Script:
 
 @pytest.fixture(autouse=True)
 def _no_caller() -> Iterator[None]:
-    """Forget the user's folder, which a command run in this process records in the environment, and Slurm's facts."""
+    """Forget the user's folder and command line, which a command run in this process records, and Slurm's facts."""
     slurm.here.cache_clear()
     yield
     slurm.here.cache_clear()
-    for name in (command_line.HEAD, command_line.CALLER):
+    for name in (command_line.HEAD, command_line.CALLER, places.HOME):
         os.environ.pop(name, None)
+    arguments.given.clear()
 
 
 @pytest.fixture(scope="session")

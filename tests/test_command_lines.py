@@ -4,6 +4,7 @@ import random
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from alexnet_lab.command_line import HEAD, command, override, typed
+from alexnet_lab.command_line import HEAD, command, install, override, typed, usual_command
+from alexnet_lab.config.arguments import command_head
 
 ROOT = Path(__file__).parents[1]
 PARSER = OverridesParser.create()
@@ -74,6 +76,35 @@ def test_command_begins_like_the_users_command_line(monkeypatch: pytest.MonkeyPa
     assert command("train", override("run", "a b")) == """python src/train.py 'run="a b"'"""
     monkeypatch.setenv(HEAD, "'/a b/python' '../my lab/src/train.py'")
     assert shlex.split(command("prepare")) == ["/a b/python", "../my lab/src/prepare.py"]
+    assert install("slurm") == "pip install -e '.[slurm]'"
+    monkeypatch.setenv(HEAD, "'../my lab/bin/alexnet-lab' train")
+    assert command("prepare", "data=imagenet") == "'../my lab/bin/alexnet-lab' prepare data=imagenet"
+    assert install("slurm") == "pip install 'alexnet-lab[slurm]'"
+    assert usual_command("results", "-m") == "python src/results.py -m"
+
+
+@pytest.mark.parametrize(
+    ("program", "head"),
+    [
+        ("src/train.py", "python src/train.py"),
+        ("/a b/src/train.py", "python '/a b/src/train.py'"),
+        ("{}/bin/alexnet-lab", "alexnet-lab train"),
+        ("bin/alexnet-lab", "alexnet-lab train"),
+        ("other/alexnet-lab", "other/alexnet-lab train"),
+        ("{}/src/alexnet_lab/__main__.py", "python -m alexnet_lab train"),
+    ],
+)
+def test_start_of_a_command_line_is_the_users(
+    program: str, head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("bin", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "alexnet-lab").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-u"])
+    monkeypatch.setattr(sys, "argv", [program.format(tmp_path), "seed=1"])
+    assert command_head("train") == head
 
 
 def documented() -> list[str]:
@@ -81,7 +112,7 @@ def documented() -> list[str]:
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("conf/**/*.yaml"), *ROOT.glob("src/**/*.py")]
     found = []
     for path in files:
-        text = path.read_text()
+        text = re.sub(r"\$\{command:(\w+)\}", r"python src/\1.py", path.read_text())
         found += re.findall(r"^[# ]*(python src/.*)", text, re.MULTILINE)
         found += re.findall(r"`(python src/[^`]*)`", text)
     return found

@@ -6,12 +6,16 @@ Imports nothing heavy.
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_lab import places
+
 HEAD = "ALEXNET_LAB_COMMAND"
-"""Environment variable: how the user started the program, as `python src/train.py`; for its child processes too."""
+"""Environment variable: how the user started the program, `python src/train.py` or `alexnet-lab train`; also for its
+child processes."""
+USUAL_HEAD = "python src/train.py" if places.CHECKOUT else "alexnet-lab train"
 CALLER = "ALEXNET_LAB_CALLER"
 """Environment variable: the folder that the user is in."""
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)\Z)[a-z_/][\w/.+-]*", re.IGNORECASE | re.ASCII)
@@ -19,13 +23,35 @@ PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)\Z)[a-z_/][\w/.+-]*", re.IGNO
 
 
 def command(name: str, *overrides: str) -> str:
-    """The command line that starts `src/<name>.py` from the user's folder with `overrides`, as returned by `override`.
+    """The command line that starts the command `name` from the user's folder, in the way that this program was started.
+
+    `overrides` are as returned by `override`.
 
     >>> command("train", override("run", "a, b"))
     python src/train.py 'run="a, b"'
     """
-    *python, script = shlex.split(os.environ.get(HEAD, "python src/train.py"))
-    return shlex.join([*python, str(Path(script).with_name(f"{name}.py")), *overrides])
+    return _command(os.environ.get(HEAD) or USUAL_HEAD, name, overrides)
+
+
+def usual_command(name: str, *overrides: str) -> str:
+    """As `command`, for documents: it does not depend on how the program was started."""
+    return _command(USUAL_HEAD, name, overrides)
+
+
+def _command(head: str, name: str, overrides: Sequence[str]) -> str:
+    *start, last = shlex.split(head)
+    return shlex.join([*start, str(Path(last).with_name(f"{name}.py")) if last.endswith(".py") else name, *overrides])
+
+
+def command_name() -> str:
+    """The name of the command that the user has started: `train`."""
+    return Path(shlex.split(os.environ.get(HEAD) or USUAL_HEAD)[-1]).stem
+
+
+def install(extra: str) -> str:
+    """The command line that installs an extra of pyproject.toml, for a user of the scripts or of the program."""
+    is_script = shlex.split(os.environ.get(HEAD) or USUAL_HEAD)[-1].endswith(".py")
+    return f"pip install -e '.[{extra}]'" if is_script else f"pip install 'alexnet-lab[{extra}]'"
 
 
 def from_here(path: Path) -> str:

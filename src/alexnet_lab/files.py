@@ -14,9 +14,6 @@ from typing import Any
 
 from alexnet_lab.locks import ASIDE, MARKER, UNFINISHED, beside, hold_marker
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The project's folder, which contains `conf` and `docs`."""
-
 NO_SYNC = {
     getattr(errno, name)
     for name in ("EINVAL", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOTTY", "EPERM", "EACCES", "EBADF", "EISDIR", "EROFS")

@@ -53,7 +53,7 @@ def test_command_that_cannot_sweep_reports_it_and_leaves_no_files(script, tmp_pa
     before = sorted(os.listdir(ROOT))
     ended = script.run("-m", "model=lenet,caffenet", program=(str(ROOT / "src/describe.py"),), cwd=tmp_path)
     assert ended.returncode == 2
-    assert ended.stderr == "error: describe.py cannot sweep (-m, --multirun): run it once for each value\n"
+    assert ended.stderr == "error: describe cannot sweep (-m, --multirun): run it once for each value\n"
     assert ended.stdout == ""
     assert os.listdir(tmp_path) == []
     assert sorted(os.listdir(ROOT)) == before

@@ -93,7 +93,7 @@ def test_job_of_another_launcher_reports_how_its_run_ended(
 ) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    about = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)))
+    about = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path), cwd=str(tmp_path)))
     monkeypatch.setattr(entry.HydraConfig, "get", lambda: about)
     monkeypatch.setattr(os, "chdir", lambda folder: None)
     with pytest.raises(RunFailed) as raised:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from alexnet_lab import places
 from alexnet_lab.commands.results import add, recorded_runs, results
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.ablations import read_jobs
@@ -178,6 +179,7 @@ def test_experiment_has_its_own_name_and_source(path) -> None:
 
 def test_command_records_runs_and_writes_the_page(composed, copied, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(places, "CHECKOUT", tmp_path)
     results(composed("results", f"add={copied}"))
     again = tmp_path / "again"
     shutil.copytree(copied, again)
@@ -218,6 +220,7 @@ ENSEMBLE = {
 
 def test_recorded_ensemble_is_listed_after_the_published_ones(composed, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(places, "CHECKOUT", tmp_path)
     Path("both.json").write_text(json.dumps(ENSEMBLE))
     results(composed("results", "add=both.json"))
     lines = Path("docs/results.md").read_text().partition("## Ensembles")[2].partition("##")[0].splitlines()
@@ -233,8 +236,8 @@ def test_recorded_ensemble_is_listed_after_the_published_ones(composed, tmp_path
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"split": "val"}, "not a result of evaluate.py for several checkpoints on the test split"),
-        ({"networks": []}, "not a result of evaluate.py for several checkpoints on the test split"),
+        ({"split": "val"}, "not a result of evaluate for several checkpoints on the test split"),
+        ({"networks": []}, "not a result of evaluate for several checkpoints on the test split"),
         ({"whole_split": False}, "not measured on the whole test split"),
     ],
 )

@@ -37,7 +37,7 @@ def as_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def start(*words: str, script: str = "src/train.py", here: Path = HERE) -> None:
         monkeypatch.setattr(sys, "argv", [script, *words])
         monkeypatch.setattr(sys, "orig_argv", ["python", script, *words])
-        monkeypatch.setenv(HEAD, "")
+        monkeypatch.setenv(HEAD, arguments.command_head(Path(script).stem))
         monkeypatch.setattr(arguments, "given", [])
         arguments.prepare(here)
 

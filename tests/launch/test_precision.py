@@ -12,12 +12,12 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
+from alexnet_lab import places
 from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.commands.export import export
 from alexnet_lab.commands.predict import predict
 from alexnet_lab.config.by_device import Device
 from alexnet_lab.errors import FINISHED, UserError
-from alexnet_lab.files import ROOT
 from alexnet_lab.launch import ownership, precision, rank, resume, starting
 from alexnet_lab.launch.stopping import StopRequests
 from alexnet_lab.runs import folders
@@ -134,7 +134,7 @@ def test_double_precision_on_apples_gpu_is_refused(
 
 
 def continued(folder: Path, *overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(places.CONF), version_base="1.3"):
         return resume.continued(dict(read_run(folder).config), [*overrides], str(folder))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 
+from alexnet_lab import places
 from alexnet_lab.errors import UserError
-from alexnet_lab.files import ROOT
 from alexnet_lab.launch.resume import continued
 
 CONF = str(Path(__file__).parents[2] / "conf")
@@ -101,7 +101,7 @@ def test_changed_default_of_a_later_version_does_not_matter_to_a_run_that_only_g
 
 def test_recorded_relative_path_is_the_projects(settings: Callable[..., dict[str, Any]]) -> None:
     first = ("model=lenet", "data=fashion_mnist", "data.dir=sets", "logger=none")
-    found = resume(settings(*first), *first[:2], f"data.dir={ROOT}/sets", "trainer.max_epochs=5")
+    found = resume(settings(*first), *first[:2], f"data.dir={places.CHECKOUT}/sets", "trainer.max_epochs=5")
     assert (found["data"]["dir"], found["trainer"]["max_epochs"]) == ("sets", 5)
     with pytest.raises(UserError, match=r"data\.dir is sets in the recorded run, /elsewhere/sets here"):
         resume(settings(*first), "data.dir=/elsewhere/sets")

@@ -4,11 +4,12 @@ import errno
 import json
 import subprocess
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from alexnet_lab import files
+from alexnet_lab import files, places
 from alexnet_lab.errors import RunFailed
 from alexnet_lab.launch import ownership
 from alexnet_lab.runs import result_file
@@ -88,6 +89,28 @@ def test_git_revision_contains_the_commit_and_whether_tracked_files_differ(tmp_p
     assert result_file.git_revision(tmp_path) == {"commit": commit, "modified": False}
     (tmp_path / "file").write_text("2")
     assert result_file.git_revision(tmp_path) == {"commit": commit, "modified": True}
+    inside = tmp_path / "venv" / "lib"
+    inside.mkdir(parents=True)
+    assert result_file.git_revision(inside) is None
+
+
+def test_revision_outside_of_a_git_checkout_is_the_packages_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "CHECKOUT", None)
+    monkeypatch.setattr(places, "PACKAGE", tmp_path)
+    assert result_file.revision() == {"version": metadata.version("alexnet-lab")}
+    monkeypatch.setattr(places, "CHECKOUT", tmp_path)
+    assert result_file.revision() is None
+    (tmp_path / "pyproject.toml").write_text("[project]\nversion = '9.8'\n")
+    assert result_file.revision() == {"version": "9.8"}
+
+
+def test_revision_in_a_git_hook_is_the_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if (places.CHECKOUT / ".git").exists():
+        there = result_file.revision()
+        monkeypatch.setenv("GIT_DIR", str(tmp_path))
+        assert result_file.revision() == there
 
 
 def test_versions_name_python_and_the_packages_that_matter() -> None:

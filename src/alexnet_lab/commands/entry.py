@@ -1,4 +1,4 @@
-"""Shared by all commands: starts Hydra, changes to the project's root and reports errors in a few plain lines.
+"""Shared by all commands: starts Hydra, changes to the home and reports errors in a few plain lines.
 
 Imports neither torch nor lightning, so that `--help`, `--cfg job` and wrong options answer at once.
 """
@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,14 +23,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab import files, machine
+from alexnet_lab import command_line, files, machine, places
 from alexnet_lab.config import arguments
 from alexnet_lab.config.advice import advice, nearest
 from alexnet_lab.config.flags import in_front
 from alexnet_lab.config.help import requested_help
 from alexnet_lab.config.keys import check_choices, check_keys
 from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
-from alexnet_lab.files import ROOT
 from alexnet_lab.launch import naming, slurm
 from alexnet_lab.runs import folders
 from alexnet_lab.runs.result_file import FULL_DISK
@@ -41,10 +41,20 @@ REFUSED = (
 """Errors caused by a path that the user has named."""
 
 
+def start(name: str) -> None:
+    """Run the command `name`: the function of this name in `alexnet_lab.commands.<name>`, imported when needed."""
+
+    def main(config: DictConfig) -> Any:
+        return getattr(import_module(f"alexnet_lab.commands.{name}"), name)(config)
+
+    main.__module__ = f"alexnet_lab.commands.{name}"  # Hydra's name of the job is the last part
+    command(name)(main)()
+
+
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Turn a function of a composed configuration into a program.
 
-    The program works in the project's root, wherever it is started. A `UserError` or an error of Hydra or OmegaConf is
+    The program works in the home (`places`), wherever it is started. A `UserError` or an error of Hydra or OmegaConf is
     printed without a traceback and ends the program with status 2. Any other exception keeps its traceback.
     `HYDRA_FULL_ERROR=1` shows the traceback of every error.
     """
@@ -54,22 +64,21 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         def program() -> None:
             machine.print_without_errors()
             with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+            os.environ[command_line.HEAD] = arguments.command_head(config_name)
             if _print_help(config_name, with_traceback):
                 return
-            # For processes of other launchers, which do not start with this script and work in the project's root.
-            others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-            paths = [str(ROOT / "src"), *map(os.path.abspath, others)]
+            # For all processes of this program; those of other launchers do not start with its script.
+            os.environ["PYTHONPATH"] = places.python_path(os.environ.get("PYTHONPATH", ""))
             caller = _caller()
-            os.chdir(ROOT)
-            os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
             # Hydra would print errors itself; here `report` prints them.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             # Each composition would copy this store of all plugin settings; the copy is never changed.
             ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
-            start = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=config_name)
+            run = hydra.main(version_base="1.3", config_path=str(places.CONF), config_name=config_name)
             try:
-                arguments.prepare(caller)
-                start(_quiet(function, config_name, with_traceback))()
+                places.enter_home(caller)
+                arguments.prepare(caller or places.home())
+                run(_quiet(function, config_name, with_traceback))()
             except RunFailed as error:  # of a run, or after a sweep, of its first failed job
                 status = _sweep_status()
                 if status != FAILED:  # otherwise the sweep's table has already printed the reasons
@@ -111,8 +120,8 @@ def _sweep_status() -> int:
 def _print_help(config_name: str, with_traceback: bool) -> bool:
     """Move the flags to the front of the command line; print the command's help if requested and return True."""
     try:
-        sys.argv[1:] = in_front(sys.argv[1:], lambda name: nearest(name, str(ROOT / "conf"), config_name))
-        text = requested_help(ROOT / "conf", config_name)
+        sys.argv[1:] = in_front(sys.argv[1:], lambda name: nearest(name, str(places.CONF), config_name))
+        text = requested_help(places.CONF, config_name)
     except UserError as error:
         report(error, config_name, with_traceback)
     else:
@@ -122,20 +131,22 @@ def _print_help(config_name: str, with_traceback: bool) -> bool:
     return False
 
 
-def _caller() -> Path:
-    """The user's working folder, or the project's root if that folder no longer exists."""
+def _caller() -> Path | None:
+    """The user's working folder; None if it no longer exists."""
     try:
         return Path.cwd()
     except OSError:
-        return ROOT
+        return None
 
 
 def register_resolvers() -> None:
-    """Register the resolvers that `conf/` uses: names and folder of a run, and values from Slurm."""
+    """Register the resolvers that `conf/` uses: names and folder of a run, values from Slurm, commands."""
     # Cached: a job of another launcher composes again, but belongs to the same sweep.
     OmegaConf.register_new_resolver("run_name", naming.run_name, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("run_folder", naming.run_folder, replace=True)
     OmegaConf.register_new_resolver("job_name", naming.job_name, replace=True)
+    # The help is a `string.Template`.
+    OmegaConf.register_new_resolver("command", lambda name: command_line.command(name).replace("$", "$$"), replace=True)
     OmegaConf.register_new_resolver("slurm_nodes", lambda: slurm.here().nodes, replace=True)
     OmegaConf.register_new_resolver("slurm_tasks_per_node", lambda: slurm.here().tasks_per_node, replace=True)
     OmegaConf.register_new_resolver("run_title", naming.run_title, replace=True)
@@ -146,7 +157,7 @@ def register_resolvers() -> None:
 def _raised_by_hydra(error: BaseException) -> bool:
     """Whether Hydra raised the error, not the command's function."""
     frames = {frame.filename for frame in traceback.extract_tb(error.__traceback__)[1:]}
-    return not any(Path(name).is_relative_to(Path(__file__).parents[1]) for name in frames - {__file__})
+    return not any(Path(name).is_relative_to(places.PACKAGE) for name in frames - {__file__})
 
 
 def _quiet(
@@ -161,7 +172,7 @@ def _quiet(
         hydra_config = HydraConfig.get()
         try:
             if hydra_config.job.config_name == config_name:
-                _check(config, hydra_config, ROOT / "conf" / f"{config_name}.yaml")
+                _check(config, hydra_config, places.CONF / f"{config_name}.yaml")
             return function(config)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             return report(error, config_name, with_traceback)
@@ -197,7 +208,8 @@ def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, co
     from alexnet_lab.launch.sweep import NOT_FOR_JOBS, OF_THE_SWEEP
     from alexnet_lab.runs import result_file
 
-    os.chdir(ROOT)
+    home = HydraConfig.get().runtime.cwd
+    places.work_in(Path(home), home)
     # Only submitit's processes are ranks of a Slurm step; Ray may have been started inside another step.
     removed = OF_THE_SWEEP if "SUBMITIT_EXECUTOR" in os.environ else NOT_FOR_JOBS
     for name in [name for name in os.environ if name.startswith(removed)]:
@@ -228,7 +240,7 @@ def report(error: Exception, config_name: str, with_traceback: bool = False, sta
 
 
 def advise(error: Exception, config_name: str) -> str:
-    return advice(error, str(ROOT / "conf"), config_name)
+    return advice(error, str(places.CONF), config_name)
 
 
 # On import, not at program start: processes of other launchers only unpickle a job.

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from alexnet_lab import files
+from alexnet_lab import files, places
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.ensembles import add_ensemble, check_ensemble, read_ensembles
 from alexnet_lab.report.results_page import page, read_recipes
@@ -24,8 +24,6 @@ from alexnet_lab.runs.run import TEN_CROP, Run, read_run, read_runs
 
 KINDS = {"add": str | list[str]}
 """The types of the options."""
-RUNS = Path("docs/runs")
-PAGE = Path("docs/results.md")
 ABSOLUTE_PATH = re.compile(r"(?:^|(?<=[=\[,'\"]))/[^\s,\]'\"]+")
 
 
@@ -35,23 +33,25 @@ def results(config: DictConfig) -> None:
     Raises:
         UserError: one of them is not a finished and tested run of an experiment, or its seed is already recorded.
     """
+    recorded, page_file = places.docs() / "runs", places.docs() / "results.md"
     added = [config.add] if isinstance(config.add, str) else list(config.add or [])
     given = [Path(str(one)) for one in added]
     for one in given:  # check all before recording any
-        check_ensemble(one) if one.suffix == ".json" else check_run(one, RUNS)
+        check_ensemble(one) if one.suffix == ".json" else check_run(one, recorded)
     for one in given:
         record_it = add_ensemble if one.suffix == ".json" else add
-        files.print_written(record_it(one, RUNS))
-    runs, averaged = recorded_runs(RUNS), read_ensembles(RUNS)
-    files.write(PAGE, page(runs, read_recipes(files.ROOT / "conf"), averaged))
+        files.print_written(record_it(one, recorded))
+    runs, averaged = recorded_runs(recorded), read_ensembles(recorded)
+    recorded.mkdir(parents=True, exist_ok=True)
+    files.write(page_file, page(runs, read_recipes(places.CONF), averaged))
     print(f"{len(runs)} runs, {len(averaged)} ensembles")
-    files.print_written(PAGE)
+    files.print_written(page_file)
 
 
 def add(folder: Path, runs: Path) -> Path:
     """Copy a run's configuration, metrics and result to `runs/<experiment>/<run>`, without paths of this machine.
 
-    The result of `evaluate.py protocol=ten_crop out=FOLDER/ten_crop.json` is copied as well.
+    The result of `evaluate protocol=ten_crop out=FOLDER/ten_crop.json` is copied as well.
 
     Raises:
         UserError: see `results`.

@@ -12,6 +12,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from alexnet_lab.command_line import install
 from alexnet_lab.config import retyped
 from alexnet_lab.errors import UserError
 
@@ -102,7 +103,7 @@ def _unknown_option(group: str, option: str, conf: str, command: str) -> str:
     if group.startswith("hydra/sweeper/"):
         return f"{group}={option}: there is no such {Path(group).name}\nchoose from: {', '.join(_options(group, conf))}"
     if group.startswith("hydra/"):
-        remedy = f"; to install it: pip install -e '.[{EXTRAS[option]}]'" if option in EXTRAS else ""
+        remedy = f"; to install it: {install(EXTRAS[option])}" if option in EXTRAS else ""
         return f"{group}={option}: there is no such plugin{remedy}"
     options = _options(group, conf)
     close = _close_choices(option, options)

@@ -1,6 +1,6 @@
 """Rewrites the command line before Hydra reads it: paths become absolute, and `~` is expanded.
 
-A typed path is relative to the user's folder, but the program works in the project's root. So paths are made absolute
+A typed path is relative to the user's folder, but the program works in the home. So paths are made absolute
 here, once for all ranks and jobs. Imports nothing heavy.
 """
 
@@ -9,12 +9,13 @@ import glob
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab.command_line import CALLER, HEAD, quoted, written
+from alexnet_lab.command_line import CALLER, quoted, written
 from alexnet_lab.config.run_names import check_name
 from alexnet_lab.errors import UserError
 
@@ -46,13 +47,23 @@ given: list[str] = []
 def prepare(caller: Path) -> None:
     """Rewrite `sys.argv` for a user whose working folder is `caller`; keep the typed command line."""
     given[:] = sys.argv[1:]
-    os.environ[HEAD], os.environ[CALLER] = command_head(), str(caller)
+    os.environ[CALLER] = str(caller)
     sys.argv[1:] = rewritten(given, caller)
 
 
-def command_head() -> str:
-    """The start of the command line as typed: `python src/train.py`."""
-    return shlex.join([sys.orig_argv[0], sys.argv[0]])
+def command_head(name: str) -> str:
+    """The start of the command line of the command `name`, as typed.
+
+    It is `python src/train.py`, `alexnet-lab train` or `python -m alexnet_lab train`.
+    """
+    python, program = sys.orig_argv[0], sys.argv[0]
+    if program.endswith(os.path.join("alexnet_lab", "__main__.py")):
+        return shlex.join([python, "-m", "alexnet_lab", name])
+    if program.endswith(".py"):
+        return shlex.join([python, program])
+    found = shutil.which(os.path.basename(program))  # a shell passes on the path of what it has found
+    in_path = found and os.path.exists(program) and os.path.samefile(found, program)
+    return shlex.join([os.path.basename(program) if in_path else program, name])
 
 
 def rewritten(arguments: Sequence[str], caller: Path) -> list[str]:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from alexnet_lab import places
 from alexnet_lab.errors import UserError, WrongOption
-from alexnet_lab.files import ROOT
 
 CHOICE = re.compile(r"\+?(experiment|sweep|debug)=\[?([^\]]+)\]?")
 
 
 @contextmanager
-def naming_recipes(overrides: Iterable[str], conf: Path = ROOT / "conf") -> Iterator[None]:
+def naming_recipes(overrides: Iterable[str], conf: Path = places.CONF) -> Iterator[None]:
     """If a wrong option comes from a recipe chosen in `overrides`, add the recipe's file and a remedy to the error.
 
     Raises:

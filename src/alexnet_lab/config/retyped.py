@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from alexnet_lab.command_line import CALLER, command, quoted
+from alexnet_lab.command_line import CALLER, command, command_name, quoted
 from alexnet_lab.config import arguments
 from alexnet_lab.config.arguments import ASSIGNMENT, LISTS, NAMES, PATHS
 from alexnet_lab.config.run_names import check_name
@@ -104,7 +104,7 @@ def _line(changed: Mapping[int, str]) -> str:
     """The user's command line with the words at some positions replaced; all other words are as typed."""
     words = zip(arguments.given, sys.argv[1:], strict=True)
     new = [typed if changed.get(place, read) == read else changed[place] for place, (typed, read) in enumerate(words)]
-    return command(Path(sys.argv[0]).stem, *new)
+    return command(command_name(), *new)
 
 
 def _as_text(argument: str) -> str | None:
@@ -187,7 +187,7 @@ def _joined(argument: str) -> str | None:
     if not is_list and not _takes_text(found["key"]):
         return None
     whole = found[0] if is_list else found["head"] + quoted(found["text"])
-    return command(Path(sys.argv[0]).stem, *arguments.given[:first], whole, *arguments.given[last:])
+    return command(command_name(), *arguments.given[:first], whole, *arguments.given[last:])
 
 
 def _list_of(argument: str) -> str | None:

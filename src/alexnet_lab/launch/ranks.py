@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab import machine
+from alexnet_lab import machine, places
 from alexnet_lab.errors import FINISHED, INTERRUPTED
 from alexnet_lab.launch import ending, environment, slurm
 from alexnet_lab.launch.ending import Failure, how_it_ended
@@ -57,8 +57,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     variables = environment.without_foreign(os.environ)
     variables.pop("HYDRA_FULL_ERROR", None)
-    source = str(Path(__file__).resolve().parents[2])
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [source, variables.get("PYTHONPATH")]))
+    variables["PYTHONPATH"] = places.python_path(variables.get("PYTHONPATH", ""))
     variables.setdefault("OMP_NUM_THREADS", str(max(1, len(machine.cores()) // ranks)))
     variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0", LIFELINE: str(lifeline)}
     variables |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}

@@ -6,11 +6,11 @@ from typing import Any
 from hydra import compose
 from omegaconf import OmegaConf
 
+from alexnet_lab import places
 from alexnet_lab.command_line import override
 from alexnet_lab.config.arguments import rewritten
 from alexnet_lab.config.by_device import values, with_values
 from alexnet_lab.errors import UserError
-from alexnet_lab.files import ROOT
 from alexnet_lab.runs.folders import portable
 
 OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides", "sweep_name")
@@ -29,8 +29,8 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
         UserError: an override would change something else.
     """
     before = list(recorded["overrides"])
-    # Older runs recorded paths relative to the project.
-    known = {*_last_of_each_key(before), *rewritten(_last_of_each_key(before), ROOT)}
+    # Older runs recorded paths relative to the home.
+    known = {*_last_of_each_key(before), *rewritten(_last_of_each_key(before), places.home())}
     new = [text for text in _last_of_each_key(overrides) if text not in known and _key(text) not in OF_THE_COMMAND_LINE]
     if not new:
         return recorded

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from alexnet_lab.command_line import install
 from alexnet_lab.config.advice import did_you_mean
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch.search_space import Space
@@ -36,11 +37,10 @@ def require_optuna() -> None:
     try:
         import optuna
     except ImportError as error:
-        raise UserError("a search needs Optuna: pip install -e '.[optuna]'") from error
+        raise UserError(f"a search needs Optuna: {install('optuna')}") from error
     if int(optuna.__version__.partition(".")[0]) < OLDEST:
         raise UserError(
-            f"a search needs Optuna {OLDEST} or newer, and {optuna.__version__} is installed: "
-            "pip install -e '.[optuna]'"
+            f"a search needs Optuna {OLDEST} or newer, and {optuna.__version__} is installed: {install('optuna')}"
         )
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a line per study and per trial
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -4,15 +4,24 @@ import json
 import shutil
 from pathlib import Path
 
-from alexnet_lab import files
-from alexnet_lab.files import ROOT
+from alexnet_lab import files, places
 from alexnet_lab.runs import result_file
 
 
 def take(target: Path) -> None:
-    """Copy `src/` and `conf/` to `target`, replacing an older copy, and record the revision."""
+    """Copy the package with its configurations to `target`, as a wheel holds them, and record the revision.
+
+    An older copy is replaced. `target` is the folder for PYTHONPATH.
+    """
     shutil.rmtree(target, ignore_errors=True)
     # Compiled files are copied, so that ranks need not compile; files that are being written have a longer ending.
-    for name in ("src", "conf"):
-        files.copy_tree(ROOT / name, target / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.egg-info"))
-    files.write(target / result_file.REVISION, json.dumps(result_file.git_revision(ROOT)))
+    ignored = shutil.ignore_patterns("*.pyc.*")
+    package = target / places.PACKAGE.name
+    files.copy_tree(places.PACKAGE, package, ignored)
+    files.copy_tree(places.CONF, conf(target), ignored)
+    files.write(package / result_file.REVISION, json.dumps(result_file.revision()))
+
+
+def conf(target: Path) -> Path:
+    """The configurations in a copy."""
+    return target / places.PACKAGE.name / "conf"

@@ -159,7 +159,7 @@ class Sweep:
         assert one.plan is not None
         one.folder.mkdir(parents=True, exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_JOBS)}
-        paths = (str(self.code / "src"), environment.get("PYTHONPATH"))
+        paths = (str(self.code), environment.get("PYTHONPATH"))
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         environment |= {ranks.LIFELINE: str(self._lifeline)}
         if one.question:

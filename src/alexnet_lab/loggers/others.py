@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
+from alexnet_lab.command_line import install
 from alexnet_lab.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -94,4 +95,4 @@ def finish_loggers(
 
 def _require(package: str, extra: str) -> None:
     if find_spec(package) is None:
-        raise UserError(f"logger={extra} needs the package {package}: pip install -e '.[{extra}]'")
+        raise UserError(f"logger={extra} needs the package {package}: {install(extra)}")

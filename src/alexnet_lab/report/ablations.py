@@ -10,12 +10,12 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from alexnet_lab import files
+from alexnet_lab import places
 from alexnet_lab.runs.groups import RecipeKey, recipe_groups, recipe_key
 from alexnet_lab.runs.recipe import ACCURACIES, NOT_MEASURED, changes, mean
 from alexnet_lab.runs.run import Run
 
-SWEEP = files.ROOT / "conf" / "sweep" / "ablations_2012.yaml"
+SWEEP = places.CONF / "sweep" / "ablations_2012.yaml"
 PAPER = "krizhevsky_2012"
 """The experiment whose recipe lists the effect of each job in the paper."""
 

@@ -40,7 +40,7 @@ def check_ensemble(file: Path) -> dict[str, Any]:
     if content is None:
         raise UserError(f"add={file}: there is no such file")
     if content.get("split") != "test" or len(content.get("networks") or []) < 2:
-        raise UserError(f"add={file}: not a result of evaluate.py for several checkpoints on the test split")
+        raise UserError(f"add={file}: not a result of evaluate for several checkpoints on the test split")
     if not content.get("whole_split"):
         raise UserError(f"add={file}: the networks were not measured on the whole test split")
     return content

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
+from alexnet_lab.command_line import install
 from alexnet_lab.errors import UserError
 
 Method = Literal["Welch", "Student", "images"]
@@ -65,7 +66,7 @@ def difference(
 
 def _student(value: float, error: float, freedom: float, confidence: float) -> tuple[float, float]:
     if find_spec("scipy") is None:
-        raise UserError("baseline=... with several seeds needs the package scipy: pip install -e '.[compare]'")
+        raise UserError(f"baseline=... with several seeds needs the package scipy: {install('compare')}")
     from scipy.stats import t
 
     half = error * float(t.ppf((1 + confidence) / 2, freedom))

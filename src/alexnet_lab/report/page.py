@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from alexnet_lab.command_line import install
 from alexnet_lab.errors import UserError
 from alexnet_lab.report import plots
 from alexnet_lab.report.table import Comparison
@@ -31,7 +32,7 @@ Section = tuple[str, str, str, str]  # id, title, explanation, content in HTML
 def require_plotly() -> None:
     """Raise `UserError` if plotly is not installed; the terminal, CSV and Markdown do not need it."""
     if find_spec("plotly") is None:
-        raise UserError("out=*.html needs the package plotly: pip install -e '.[compare]'; *.csv and *.md do not")
+        raise UserError(f"out=*.html needs the package plotly: {install('compare')}; *.csv and *.md do not")
 
 
 def html(comparison: Comparison) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from alexnet_lab.command_line import usual_command
 from alexnet_lab.report.ablations import ablations
 from alexnet_lab.report.ensembles import ensembles
 from alexnet_lab.runs.groups import recipe_groups
@@ -24,7 +25,7 @@ MOST_RATES = 6
 INTRODUCTION = """\
 # Results
 
-Measured with this code. `python src/results.py` writes this page from the runs recorded in `docs/runs`; no number is
+Measured with this code. `COMMAND` writes this page from the runs recorded in `docs/runs`; no number is
 typed by hand. Accuracies are fractions of 1 on the whole test split, for the centre crop or for ten views: mean +-
 standard deviation over the seeds. The published results and their sources come from `conf/experiment`.
 """
@@ -57,7 +58,8 @@ def page(
     rows += [(name, row) for name in recipes if name not in measured for row in _missing(recipes[name])]
     table = [row for _, row in sorted(rows, key=lambda entry: entry[0])]
     published = [ensemble for recipe in recipes.values() for ensemble in recipe.get("ensembles", [])]
-    lines = [INTRODUCTION, heading, "|---|---|---|---|---|---|---|---|---|", *table]
+    introduction = INTRODUCTION.replace("COMMAND", usual_command("results"))
+    lines = [introduction, heading, "|---|---|---|---|---|---|---|---|---|", *table]
     lines += [*ensembles(averaged, published), *ablations(runs, recipes)]
     for group in groups:
         lines += ["", *_section(group)]
@@ -95,8 +97,7 @@ def _missing(recipe: Mapping[str, Any]) -> Iterable[str]:
 def _section(group: Sequence[Run]) -> Iterable[str]:
     recipe, seconds = group[0].config["recipe"], [run.result["seconds"] for run in group]
     seeds = ",".join(str(run.config["seed"]) for run in group)
-    line = command(group[0].config)
-    sweep = line.replace("train.py", "train.py -m", 1) if len(group) > 1 else line
+    sweep = command(group[0].config, *(["-m"] if len(group) > 1 else []))
     yield f"## {' '.join([recipe['name'], *changes(group[0].config)])}"
     yield ""
     yield f"    {sweep} seed={seeds}"
@@ -158,6 +159,8 @@ def _revision(result: Mapping[str, Any]) -> str:
     git = result["git"]
     if not git:
         return "unknown"
+    if "version" in git:
+        return f"version {git['version']}"
     return git["commit"][:12] + (" with changes" if git["modified"] else "")
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from alexnet_lab import files
+from alexnet_lab import places
 from alexnet_lab.config.agreement import agreeing_layers
 from alexnet_lab.config.build import build, check_origin
 from alexnet_lab.data.module import ImageDataModule
@@ -26,7 +26,7 @@ from alexnet_lab.runs.left_out import leave_out
 
 WANDB = "wandb:"
 ARTIFACTS = "logs/wandb_artifacts"
-"""Downloaded checkpoints, below the project's root."""
+"""Downloaded checkpoints, below the home."""
 LONGEST_REASON = 300
 ZIP = b"PK\x03\x04"
 TENSORS = "data.pkl"
@@ -165,7 +165,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _downloaded(reference: str) -> Path:
     from alexnet_lab.loggers.wandb_artifacts import download  # here, since wandb takes a second to import
 
-    return download(reference, files.ROOT / ARTIFACTS)
+    return download(reference, places.home() / ARTIFACTS)
 
 
 def read_file(path: Path, named: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from alexnet_lab.command_line import install
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs.checkpoint import Checkpoint
@@ -56,7 +57,7 @@ class Form:
     def check_packages(self) -> None:
         """Raise UserError with the remedy if packages are missing."""
         if missing := [name for name in self.packages if importlib.util.find_spec(name) is None]:
-            raise UserError(f"this format needs {', '.join(missing)}: pip install -e '.[export]'")
+            raise UserError(f"this format needs {', '.join(missing)}: {install('export')}")
 
 
 def _write_onnx(exported: Exported, path: Path) -> None:

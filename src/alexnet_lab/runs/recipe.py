@@ -1,10 +1,10 @@
 """A run beside its recipe: what it changes, and the published metrics as text."""
 
-import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alexnet_lab.command_line import usual_command
 from alexnet_lab.config.schema import Effect, default, effect
 from alexnet_lab.runs.groups import SEED, setting_text
 
@@ -14,10 +14,9 @@ CHOSEN_WITH_A_RECIPE = (SEED, "experiment", "sweep")
 """Overrides that choose the recipe and its runs."""
 
 
-def command(config: Mapping[str, Any]) -> str:
+def command(config: Mapping[str, Any], *flags: str) -> str:
     """The command line of the recipe, without the seed and what does not change the result."""
-    words = [f"experiment={config['recipe']['name']}", *changes(config)]
-    return " ".join(["python src/train.py", *map(shlex.quote, words)])
+    return usual_command("train", *flags, f"experiment={config['recipe']['name']}", *changes(config))
 
 
 def changes(config: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,6 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from alexnet_lab import files
 from alexnet_lab.models.table import LayerRow, count_parameters, total_macs
 from alexnet_lab.runs import result_file
 
@@ -20,7 +19,7 @@ def known_before(net: nn.Module, layers: Sequence[LayerRow]) -> dict[str, Any]:
     return {
         "parameters": count_parameters(net),
         "macs": total_macs(layers),
-        "git": result_file.git_revision(files.ROOT),
+        "git": result_file.revision(),
         "versions": result_file.versions(),
     }
 

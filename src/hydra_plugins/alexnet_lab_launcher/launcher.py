@@ -79,6 +79,7 @@ class ProcessLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take the sweep's folder; `UserError` when another launcher works in it, or a batch could end the sweep."""
         from alexnet_lab.errors import UserError
+        from alexnet_lab.launch import snapshot
         from alexnet_lab.launch.sweep import Sweep
 
         sweeper = config.hydra.sweeper
@@ -89,7 +90,7 @@ class ProcessLauncher(Launcher):
             )
         self._config = config
         self._sweep = Sweep(Path(config.hydra.sweep.dir).absolute(), **self._options)
-        self._loader = _loader_of(hydra_context, self._sweep.code / "conf")
+        self._loader = _loader_of(hydra_context, snapshot.conf(self._sweep.code))
 
     def take_groups(self, shared: Sequence[str], prunes: Callable[[int, Mapping[int, float]], bool] | None) -> None:
         """For a search, which launches groups of trials that have the overrides `shared` in common.
@@ -150,7 +151,7 @@ class NoLauncher(Launcher):
         from alexnet_lab.errors import UserError
 
         name = config.hydra.job.name
-        raise UserError(f"{name}.py cannot sweep (-m, --multirun): run it once for each value")
+        raise UserError(f"{name} cannot sweep (-m, --multirun): run it once for each value")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         raise AssertionError("setup refuses every sweep")

@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_lab.command_line import install
 from alexnet_lab.data.sampler import PLACE_STREAM, random_order
 from alexnet_lab.errors import UserError
 
@@ -49,7 +50,7 @@ def litdata() -> Any:
     try:
         return import_module("litdata")
     except ImportError as error:
-        raise UserError(f"streams need the package litdata ({error}): pip install -e '.[stream]'") from None
+        raise UserError(f"streams need the package litdata ({error}): {install('stream')}") from None
 
 
 def is_url(place: str) -> bool:

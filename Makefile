@@ -1,7 +1,7 @@
 # The project's commands. `make` alone lists them. ARGS passes further arguments on: make train ARGS='seed=1 run=mine'
 
-PYTHON ?= python3.11
-STAMP := .venv/.installed
+# `make setup PYTHON=python3.12` chooses the Python of .venv; a stamp of its own notices a choice that changes.
+STAMP := .venv/.installed$(if $(PYTHON),-$(subst /,-,$(lastword $(PYTHON))))
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,7 +13,7 @@ PYTEST_IN_TWO := .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile
 
 # The user's settings for other installations must not affect this one. Their indexes and certificates still apply.
 unexport PIP_CONSTRAINT PIP_NO_BINARY PIP_PREFIX PIP_REQUIREMENT PIP_TARGET PIP_USER
-unexport UV_CONSTRAINT UV_EXCLUDE_NEWER UV_NO_BINARY UV_OVERRIDE UV_PREFIX UV_TARGET
+unexport UV_CONSTRAINT UV_EXCLUDE_NEWER UV_NO_BINARY UV_OVERRIDE UV_PREFIX UV_PYTHON UV_SYSTEM_PYTHON UV_TARGET
 # Time limit in s without any data. The torch wheel is large, and some mirrors pause before sending it.
 export UV_HTTP_TIMEOUT ?= 180
 
@@ -23,14 +23,10 @@ help:  ## list the targets
 setup: $(STAMP)  ## create .venv from requirements.lock; nothing when it is up to date
 	@:
 
-# A .venv without a stamp is incomplete and is rebuilt; one with an older stamp is updated.
-$(STAMP): requirements.lock pyproject.toml
-	@[ -e $@ ] || $(PYTHON) -m venv --clear .venv
-	@rm -f $@
-	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock | .venv/bin/python -m pip install --quiet --require-hashes -r /dev/stdin
-	.venv/bin/uv pip install --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
-	.venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .
-	@touch $@
+# A .venv without a stamp is incomplete and is made again; one with an older stamp is updated.
+$(STAMP): requirements.lock pyproject.toml make_venv.sh
+	@bash make_venv.sh
+	@touch .venv/.installed $@
 
 train: $(STAMP)  ## the quickstart: a short real training run on Fashion-MNIST
 	.venv/bin/python src/train.py experiment=quickstart $(ARGS)

@@ -122,7 +122,7 @@ def project(tmp_path: Path) -> Path:
     folder = tmp_path / "project"
     for name in ("src", "conf", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "make_venv.sh", "pyproject.toml", "requirements.lock"):
         shutil.copy2(ROOT / name, folder)
     for name in (".venv", "data"):
         (folder / name).symlink_to(ROOT / name)

@@ -33,7 +33,7 @@ def test_make_train_reaches_70_percent_and_leaves_every_file_of_the_contract(tmp
         "HOME": str(tmp_path)
     }
     # The environment is current; an update would install this copy.
-    make = ["make", "--assume-old=.venv/.installed", "train", "ARGS=run=mine trainer.limit_test_batches=8"]
+    make = ["make", "PYTHON=", "--assume-old=.venv/.installed", "train", "ARGS=run=mine trainer.limit_test_batches=8"]
     subprocess.run(make, cwd=project, env=environment, check=True)
 
     folder = project / "logs/train/runs/mine"

@@ -49,6 +49,17 @@ class RunPruned(RunInterrupted):
     """The search that the run belongs to has ended it early, and it saved its state; the message says after what."""
 
 
+def mixed_libraries(error: BaseException) -> UserError | None:
+    """The user's error behind `error`, if an import found a torchvision that is not built for the installed torch."""
+    if not isinstance(error, RuntimeError) or "operator torchvision::" not in str(error):
+        return None
+    from importlib.metadata import version  # slow to import
+
+    pair = " and ".join(f"{name} {version(name)}" for name in ("torch", "torchvision"))
+    remedy = "install both together, from one index, for example by `pip install --upgrade torch torchvision`"
+    return UserError(f"{pair} do not work together ({error}): {remedy}")
+
+
 def printable(text: str) -> str:
     """The text with invalid and control characters escaped; names of files may contain both."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from alexnet_lab.commands import entry
@@ -31,6 +32,7 @@ def program(
 
     environment, here = dict(os.environ), os.getcwd()
     yield run
+    HydraConfig.instance().cfg = None
     os.chdir(here)
     os.environ.clear()
     os.environ.update(environment)

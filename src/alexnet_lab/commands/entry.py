@@ -29,7 +29,16 @@ from alexnet_lab.config.advice import advice, nearest
 from alexnet_lab.config.flags import in_front
 from alexnet_lab.config.help import requested_help
 from alexnet_lab.config.keys import check_choices, check_keys
-from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
+from alexnet_lab.errors import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    USER_ERROR,
+    RunFailed,
+    RunInterrupted,
+    UserError,
+    mixed_libraries,
+)
 from alexnet_lab.launch import naming, slurm
 from alexnet_lab.runs import folders
 from alexnet_lab.runs.result_file import FULL_DISK
@@ -181,6 +190,10 @@ def _quiet(
                 raise
             status = FAILED if error.errno in FULL_DISK else USER_ERROR
             return report(_refused(error), config_name, with_traceback, status)
+        except RuntimeError as error:
+            if reason := mixed_libraries(error):
+                return report(reason, config_name, with_traceback)
+            raise
 
     return job
 

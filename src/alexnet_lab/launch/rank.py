@@ -18,7 +18,7 @@ from typing import Any, TextIO, cast
 
 from alexnet_lab import distributed, machine
 from alexnet_lab.config.recipes import naming_recipes
-from alexnet_lab.errors import FINISHED, INTERRUPTED, QUIT, STOPPED
+from alexnet_lab.errors import FINISHED, INTERRUPTED, QUIT, STOPPED, mixed_libraries
 from alexnet_lab.launch import ending, gpus, precision, ranks
 from alexnet_lab.launch.stopping import StopRequests, end_before_training, end_one_of_several
 from alexnet_lab.launch.watchdog import Watchdog
@@ -72,7 +72,7 @@ def run_rank(
     except (Exception, SystemExit) as error:
         if stop.requested and not folders.training_has_begun(folder):  # a library made another error of the request
             return INTERRUPTED
-        return ending.fail(folder, error)
+        return ending.fail(folder, mixed_libraries(error) or error)
     finally:
         watchdog.stop()
     return FINISHED

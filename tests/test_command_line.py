@@ -1,6 +1,8 @@
 """Wrong command lines are reported in a few lines with status 2 and leave no files; help is fast."""
 
 import json
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,20 @@ def answers(script: Any) -> dict[str, Any]:
     return counted
 
 
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_torchvision_that_does_not_fit_torch_is_one_line(script: Any, tmp_path: Path, command: str) -> None:
+    """The first import of lightning loads torchvision; here a module in its place raises what torchvision raises."""
+    (tmp_path / "lightning.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    environment = script.environment | {"PYTHONPATH": str(tmp_path)}
+    arguments = {"train": [*SMALL, f"hydra.run.dir={tmp_path}/run"], "predict": ["checkpoint=x", "images=y"]}[command]
+    ended = script.run(*arguments, program=(f"src/{command}.py",), fresh=True, env=environment)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert re.match(r"error: torch 2\S+ and torchvision 0\S+ do not work together \(operator torchvision::nms ", line)
+    assert line.endswith("for example by `pip install --upgrade torch torchvision`")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("extras", MOST_CALLS)
 @pytest.mark.parametrize("question", QUICK)
@@ -179,7 +195,8 @@ def test_help_and_cfg_load_neither_torch_nor_lightning(question: str, extras: st
 @pytest.mark.parametrize("extras", MOST_CALLS)
 @pytest.mark.parametrize("question", QUICK)
 def test_help_and_cfg_cost_no_more_calls_than_recorded(question: str, extras: str, answers: dict[str, Any]) -> None:
-    assert answers[extras][question]["calls"] <= MOST_CALLS[extras][question] * answers["hydra"]
+    inlined = 1.03 if sys.version_info >= (3, 12) else 1  # comprehensions, which Hydra's import has more of
+    assert answers[extras][question]["calls"] <= MOST_CALLS[extras][question] * answers["hydra"] * inlined
 
 
 @pytest.mark.parametrize("extras", MOST_CALLS)

@@ -314,7 +314,11 @@ def test_setup_does_not_use_the_python_of_the_environment_that_it_makes(with_pyt
         ("python3.13", "sys.exit(1)", "python3.13 (does not run)"),
         ("python3.12", "sys.implementation.name = 'pypy'", "python3.12 (not CPython)"),
         ("python3.12", "sys.maxsize = 2**31 - 1", "python3.12 (32-bit)"),
-        ("python3.12", "sysconfig.get_config_var = lambda name: 1", "python3.12 (free-threaded)"),
+        (
+            "python3.12",
+            "sysconfig.get_config_var = lambda name, others=sysconfig.get_config_var: 'GIL' in name or others(name)",
+            "python3.12 (free-threaded)",
+        ),
         ("python3.12", "sys.modules['lzma'] = sys.modules['ssl'] = None", "python3.12 (lacks lzma and ssl)"),
         (
             "python3.12",

@@ -1,7 +1,8 @@
 """Exit statuses, exceptions that are not defects, and text that is safe to print."""
 
 from bdb import BdbQuit
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 FINISHED, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 3
 """Exit statuses of every command."""
@@ -49,15 +50,19 @@ class RunPruned(RunInterrupted):
     """The search that the run belongs to has ended it early, and it saved its state; the message says after what."""
 
 
-def mixed_libraries(error: BaseException) -> UserError | None:
-    """The user's error behind `error`, if an import found a torchvision that is not built for the installed torch."""
-    if not isinstance(error, RuntimeError) or "operator torchvision::" not in str(error):
-        return None
-    from importlib.metadata import version  # slow to import
+@contextmanager
+def fitting_libraries() -> Iterator[None]:
+    """Report an import of a torchvision that was not built for the installed torch as a user's error."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+        from importlib.metadata import version  # slow to import
 
-    pair = " and ".join(f"{name} {version(name)}" for name in ("torch", "torchvision"))
-    remedy = "install both together, from one index, for example by `pip install --upgrade torch torchvision`"
-    return UserError(f"{pair} do not work together ({error}): {remedy}")
+        pair = " and ".join(f"{name} {version(name)}" for name in ("torch", "torchvision"))
+        remedy = "install both together, from one index, for example by `pip install --upgrade torch torchvision`"
+        raise UserError(f"{pair} do not work together ({error}): {remedy}") from error
 
 
 def printable(text: str) -> str:

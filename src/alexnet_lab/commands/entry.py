@@ -23,22 +23,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lab import command_line, files, machine, places
+from alexnet_lab import command_line, errors, files, machine, places
 from alexnet_lab.config import arguments
 from alexnet_lab.config.advice import advice, nearest
 from alexnet_lab.config.flags import in_front
 from alexnet_lab.config.help import requested_help
 from alexnet_lab.config.keys import check_choices, check_keys
-from alexnet_lab.errors import (
-    FAILED,
-    FINISHED,
-    INTERRUPTED,
-    USER_ERROR,
-    RunFailed,
-    RunInterrupted,
-    UserError,
-    mixed_libraries,
-)
+from alexnet_lab.errors import FAILED, FINISHED, INTERRUPTED, USER_ERROR, RunFailed, RunInterrupted, UserError
 from alexnet_lab.launch import naming, slurm
 from alexnet_lab.runs import folders
 from alexnet_lab.runs.result_file import FULL_DISK
@@ -182,7 +173,8 @@ def _quiet(
         try:
             if hydra_config.job.config_name == config_name:
                 _check(config, hydra_config, places.CONF / f"{config_name}.yaml")
-            return function(config)
+            with errors.fitting_libraries():
+                return function(config)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             return report(error, config_name, with_traceback)
         except OSError as error:
@@ -190,10 +182,6 @@ def _quiet(
                 raise
             status = FAILED if error.errno in FULL_DISK else USER_ERROR
             return report(_refused(error), config_name, with_traceback, status)
-        except RuntimeError as error:
-            if reason := mixed_libraries(error):
-                return report(reason, config_name, with_traceback)
-            raise
 
     return job
 

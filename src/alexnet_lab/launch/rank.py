@@ -18,7 +18,7 @@ from typing import Any, TextIO, cast
 
 from alexnet_lab import distributed, machine
 from alexnet_lab.config.recipes import naming_recipes
-from alexnet_lab.errors import FINISHED, INTERRUPTED, QUIT, STOPPED, mixed_libraries
+from alexnet_lab.errors import FINISHED, INTERRUPTED, QUIT, STOPPED, fitting_libraries
 from alexnet_lab.launch import ending, gpus, precision, ranks
 from alexnet_lab.launch.stopping import StopRequests, end_before_training, end_one_of_several
 from alexnet_lab.launch.watchdog import Watchdog
@@ -58,7 +58,7 @@ def run_rank(
     watchdog = Watchdog(timeout, lambda stack: _end_hanging(folder, rank, timeout, stack, is_watched), written)
     watchdog.start()
     try:
-        with _without_collection():
+        with _without_collection(), fitting_libraries():
             from alexnet_lab.training import train
 
         gpus.check(settings["trainer"].get("accelerator"), gpus.look())
@@ -72,7 +72,7 @@ def run_rank(
     except (Exception, SystemExit) as error:
         if stop.requested and not folders.training_has_begun(folder):  # a library made another error of the request
             return INTERRUPTED
-        return ending.fail(folder, mixed_libraries(error) or error)
+        return ending.fail(folder, error)
     finally:
         watchdog.stop()
     return FINISHED

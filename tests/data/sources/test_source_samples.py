@@ -1,6 +1,5 @@
 import csv
 import gzip
-import io
 import os
 import tarfile
 from itertools import islice
@@ -198,10 +197,8 @@ def member(name, kind=tarfile.REGTYPE, link="", size=0):
 )
 @pytest.mark.parametrize("nested", [False, True])
 def test_untrusted_archives_are_refused(tmp_path, bad, message, nested):
-    archive = io.BytesIO(tar_bytes({f"train/{TENCH}/good.JPEG": b"good"}))
-    with tarfile.open(fileobj=archive, mode="a") as tar:
-        tar.addfile(bad)
-    data = tar_bytes({"train/inner.tar": archive.getvalue()}) if nested else archive.getvalue()
+    archive = bad.tobuf() + tar_bytes({f"train/{TENCH}/good.JPEG": b"good"})
+    data = tar_bytes({"train/inner.tar": archive}) if nested else archive
     write(tmp_path, {"bad.tar": data})
     with pytest.raises(UserError, match=message):
         find_samples([tmp_path / "bad.tar"])

@@ -29,7 +29,8 @@ node:
   inner: ${a.b}
   _target_: x.y
 empty: {}  # no keys
-only: {_target_: x.y}
+only:
+  _target_: x.y
 """
 
 

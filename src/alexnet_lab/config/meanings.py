@@ -38,6 +38,17 @@ def read_keys(path: Path) -> list[Key]:
     return [] if not isinstance(node, yaml.MappingNode) else list(_keys(node, text, ""))
 
 
+def read_groups(path: Path) -> list[Key]:
+    """The groups in the defaults of a command, with their choices and meanings."""
+    text = path.read_text(encoding="utf-8")
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(node, yaml.MappingNode)
+    (defaults,) = (value for key, value in node.value if key.value == "defaults")
+    groups = [item for item in defaults.value if isinstance(item, yaml.MappingNode)]
+    keys = [key for group in groups for key in _keys(group, text, "")]
+    return [key for key in keys if not key.name.startswith("override ")]
+
+
 def read_title(path: Path) -> list[str]:
     """The lines of the comment at the top of a file, up to an empty comment line."""
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -62,6 +73,11 @@ def _keys(node: yaml.MappingNode, text: str, above: str) -> Iterator[Key]:
         start, end = value.start_mark, value.end_mark
         quoted = isinstance(value, yaml.ScalarNode) and value.style
         default = value.value if quoted else " ".join(text[start.index : end.index].split())
+        if (
+            isinstance(value, yaml.MappingNode) and value.value and not value.flow_style
+        ):  # ends where the next key begins
+            end = value.value[-1][1].end_mark
+            default = f"{{{default}}}"
         yield Key(name, default, _meaning(lines, key.start_mark.line, key.start_mark.column, end.line, end.column))
 
 

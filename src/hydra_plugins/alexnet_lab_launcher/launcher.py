@@ -25,17 +25,17 @@ BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 @dataclass
 class ProcessLauncherConfig:
-    """The settings of the launcher."""
+    """Jobs on this machine, each in a process of its own."""
 
     _target_: str = "hydra_plugins.alexnet_lab_launcher.launcher.ProcessLauncher"
     jobs_at_once: int = 1
-    """Jobs that run at the same time; each gets its share of the cores."""
+    """Jobs that run at the same time; each gets its share of the cores, and its own GPUs."""
     devices_per_job: int | None = None
-    """GPUs of each job; by default as many as the job's own trainer.devices says."""
+    """GPUs of each job; by default the job's own trainer.devices."""
     job_timeout: float | None = None
-    """Seconds after which a job is ended as failed."""
+    """Seconds after which a job is stopped and counted as failed; by default there is no limit."""
     fail_fast: bool = False
-    """Whether the first job that fails ends the sweep."""
+    """true: the first failed job ends the sweep."""
 
 
 @dataclass

@@ -23,11 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 
 @dataclass
 class JobsSweeperConfig:
-    """The settings of the sweeper."""
+    """Named jobs, each a list of overrides; values on the command line multiply them."""
 
     _target_: str = "hydra_plugins.alexnet_lab_launcher.sweeper.JobsSweeper"
     jobs: dict[str, list[str]] = field(default_factory=dict)
-    """By name, what each job changes."""
+    """The overrides of each job, by its name."""
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="jobs", node=JobsSweeperConfig, provider="alexnet_lab")

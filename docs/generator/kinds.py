@@ -30,7 +30,7 @@ def hints_of(found: Any) -> dict[str, Any]:
 
 
 def kind_text(hint: Any) -> str:
-    """A type in the words of YAML: `number`, `list of text`, or the possible values; '' if it can be anything."""
+    """A type in the words of YAML: `number`, `list of text`, or the possible values."""
     options = [*dict.fromkeys(_kinds(hint))]
     if "number" in options:
         options = [one for one in options if one != "whole number"]
@@ -42,6 +42,8 @@ def _kinds(hint: Any) -> Iterator[str]:
     origin, inner = get_origin(hint), get_args(hint)
     if hint is bool:
         yield from ("`true`", "`false`")
+    elif hint is Any:
+        yield "any value"
     elif hint in SIMPLE:
         yield SIMPLE[hint]
     elif origin is Literal:

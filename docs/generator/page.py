@@ -8,6 +8,7 @@ import ast
 import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from docs.generator.markdown import REFERENCE, Row, anchor, formatted, row_of, s
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from alexnet_lab.commands.program import COMMANDS
 from alexnet_lab.config.meanings import Key, read_groups, read_keys
 from alexnet_lab.config.schema import CheckpointSettings, RunSettings
 from alexnet_lab.launch.search import Settings as SearchSettings
@@ -28,7 +30,6 @@ from hydra_plugins.alexnet_lab_launcher.sweeper import JobsSweeperConfig
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 PAGE = ROOT / "docs/configuration.md"
-COMMANDS = ("train", "evaluate", "predict", "compare", "prepare", "describe", "export", "results")
 PLUGINS = {
     "hydra/launcher": "how the jobs of a sweep are started; by default `processes`",
     "hydra/sweeper": "which jobs a sweep has; by default every combination of the values on the command line",
@@ -50,7 +51,8 @@ INTRO = """\
 Every key of every command, with its type, default and meaning. `make docs` writes this page from the files in
 [`conf/`](../conf) and the signatures of the classes and functions that they name.
 
-- `KEY=VALUE` sets a key: `python src/train.py optimizer.lr=0.1`. Keys of a group start with its name.
+- `KEY=VALUE` sets a key: `python src/train.py optimizer.lr=0.1`, installed `alexnet-lab train optimizer.lr=0.1`. Keys of
+  a group start with its name.
 - `GROUP=CHOICE` takes another file of a group: `model=lenet`. Each file is described below and linked.
 - `+GROUP.KEY=VALUE` adds an option of a class that its file does not list: `+trainer.min_epochs=2`.
 - `--cfg job` prints the composed configuration, `--help` the keys of the command.
@@ -171,9 +173,14 @@ def _rows(group: Key, choice: str) -> list[Row]:
     if choice in IN_CODE.get(group.name, {}):
         return list(_rows_in_code(group.name, IN_CODE[group.name][choice]))
     kinds = _choice_kinds(group.name, choice)
-    keys = {key.name: key for path in _files(group.name, choice) for key in read_keys(path)}
+    keys = {name: key for path in _files(group.name, choice) for name, key in _keys(path).items()}
     head = f"{group.name.replace('/', '.')}."
     return [row_of(key, _meaning(group, choice, key.name), kinds[key.name], head) for key in keys.values()]
+
+
+@cache
+def _keys(path: Path) -> dict[str, Key]:
+    return {key.name: key for key in read_keys(path)}
 
 
 def _files(group: str, choice: str) -> list[Path]:
@@ -192,16 +199,14 @@ def _meaning(group: Key, choice: str, name: str) -> str:
     if group.default:
         files += _files(group.name, group.default.strip("[]"))
     for path in files:
-        if meaning := next((key.meaning for key in read_keys(path) if key.name == name), ""):
-            return meaning
-    others = {
-        key.meaning
-        for path in sorted((CONF / group.name).glob("*.yaml"))
-        for key in read_keys(path)
-        if key.name == name and key.meaning
-    }
+        if name in _keys(path) and _keys(path)[name].meaning:
+            return _keys(path)[name].meaning
+    paths = [path for path in sorted((CONF / group.name).glob("*.yaml")) if name in _keys(path)]
+    others = {_keys(path)[name].meaning for path in paths} - {""}
     if len(others) != 1:
-        raise ValueError(f"{files[0].relative_to(ROOT)}: {name} has {len(others)} meanings; add one behind its value")
+        raise ValueError(
+            f"{files[0].relative_to(CONF.parent)}: {name} has {len(others)} meanings; add one behind its value"
+        )
     return others.pop()
 
 

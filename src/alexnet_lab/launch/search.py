@@ -45,7 +45,7 @@ class Settings(BaseModel):
     study_name: str | int | None
     max_failure_rate: Annotated[float, Field(ge=0, le=1)]
     sampler: Any
-    pruner: dict[str, Any] | None
+    pruner: Any
     params: dict[str, Any] | None
 
 

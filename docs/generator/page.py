@@ -51,8 +51,8 @@ INTRO = """\
 Every key of every command, with its type, default and meaning. `make docs` writes this page from the files in
 [`conf/`](../conf) and the signatures of the classes and functions that they name.
 
-- `KEY=VALUE` sets a key: `python src/train.py optimizer.lr=0.1`, installed `alexnet-lab train optimizer.lr=0.1`. Keys of
-  a group start with its name.
+- `KEY=VALUE` sets a key: `python src/train.py optimizer.lr=0.1`, installed `alexnet-lab train optimizer.lr=0.1`.
+  Keys of a group start with its name.
 - `GROUP=CHOICE` takes another file of a group: `model=lenet`. Each file is described below and linked.
 - `+GROUP.KEY=VALUE` adds an option of a class that its file does not list: `+trainer.min_epochs=2`.
 - `--cfg job` prints the composed configuration, `--help` the keys of the command.

@@ -4,41 +4,22 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.wheels import built, unpacked
 
 from alexnet_lab import places
 from alexnet_lab.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-BUILD = "import sys; from hatchling import build; print(getattr(build, f'build_{sys.argv[1]}')(sys.argv[2]))"
 ASK = "import json; from alexnet_lab import places; print(json.dumps([str(places.CHECKOUT), str(places.CONF)]))"
-
-
-def built(kind: str, project: Path, folder: Path) -> Path:
-    """The wheel, sdist or editable wheel of `project`, in the new `folder`."""
-    folder.mkdir()
-    command = [sys.executable, "-c", BUILD, kind, str(folder)]
-    printed = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
-    return folder / printed.split()[-1]
 
 
 def names_in(wheel: Path) -> set[str]:
     return {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-
-
-def unpacked(archive: Path, folder: Path) -> Path:
-    """The only folder in an sdist, or the folder with a wheel's packages."""
-    if archive.suffix == ".whl":
-        zipfile.ZipFile(archive).extractall(folder)
-        return folder
-    with tarfile.open(archive) as opened:
-        opened.extractall(folder, filter="data")
-    return next(folder.iterdir())
 
 
 @pytest.fixture(scope="module")

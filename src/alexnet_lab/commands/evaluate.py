@@ -18,7 +18,7 @@ from alexnet_lab import files
 from alexnet_lab.callbacks.outputs import Outputs
 from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.classifier import ImageClassifier
-from alexnet_lab.config.build import build
+from alexnet_lab.config.build import build, check_values
 from alexnet_lab.config.by_device import use_recorded
 from alexnet_lab.config.memory import remedies_when_full
 from alexnet_lab.config.output_file import check_output
@@ -29,13 +29,13 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.launch import gpus
 from alexnet_lab.launch.rank import NOISE
 from alexnet_lab.metrics import figures_of_mean
-from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
+from alexnet_lab.runs.checkpoint import Checkpoint, Modules, read_checkpoint
 from alexnet_lab.runs.recipe import not_comparable, published_text
 
 Split = Literal["test", "val"]
 Protocol = Literal["center", "ten_crop"]
 SPLITS, PROTOCOLS = get_args(Split), get_args(Protocol)
-KINDS = {"checkpoint": str | list[str], "split": Split, "protocol": Protocol, "out": str | None}
+KINDS = {"checkpoint": str | list[str], "split": Split, "protocol": Protocol, "out": str | None, "modules": Modules}
 """The types of the command's own options."""
 TEN = 10
 """Views per image in `ten_crop`."""
@@ -67,9 +67,9 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     paths = _check_options(options)
-    members = [_measure(path, checkpoint, options) for path, checkpoint in zip(paths, _read_all(paths), strict=True)]
-    first = members[0]
-    figures = first.figures if len(members) == 1 else _averaged(members)
+    read = _read_all(paths, options["modules"])
+    members = [_measure(path, one, options) for path, one in zip(paths, read, strict=True)]
+    figures = members[0].figures if len(members) == 1 else _averaged(members)
     result = {f"{options['split']}/{name}": value for name, value in figures.items()}
     _print(members, options, result)
     if options["out"]:
@@ -84,14 +84,11 @@ def _about(members: Sequence[Measured], options: dict[str, Any]) -> dict[str, An
     about["images"] = members[0].images
     if len(members) == 1:
         return about
-    networks = [
-        {"run": member.checkpoint.settings["run"], "network": _network(member.checkpoint), **member.figures}
-        for member in members
-    ]
+    read = [(member.checkpoint, member.figures) for member in members]
+    networks = [{"run": one.settings["run"], "network": _network(one), **figures} for one, figures in read]
     whole = options["trainer"].get(f"limit_{options['split']}_batches") is None
-    data = members[0].checkpoint.settings["data"]["name"]
-    paths = [str(member.path) for member in members]
-    return about | {"checkpoint": paths, "data": data, "networks": networks, "whole_split": whole}
+    facts = {"data": read[0][0].settings["data"]["name"], "networks": networks, "whole_split": whole}
+    return about | {"checkpoint": [str(member.path) for member in members], **facts}
 
 
 def _check_options(options: dict[str, Any]) -> list[Path]:
@@ -109,12 +106,13 @@ def _check_options(options: dict[str, Any]) -> list[Path]:
     if options["trainer"].get(limit) == 0:
         raise UserError(f"trainer.{limit}=0 leaves no image to evaluate")
     check_output("out", options["out"], [".json"])
+    check_values(options, {"modules": Modules})
     return [Path(path) for path in paths]
 
 
-def _read_all(paths: Sequence[Path]) -> list[Checkpoint]:
+def _read_all(paths: Sequence[Path], modules: Modules) -> list[Checkpoint]:
     """Read all checkpoints before the evaluation, which may take an hour."""
-    read = [read_checkpoint(path) for path in paths]
+    read = [read_checkpoint(path, modules) for path in paths]
     names = [checkpoint.settings["data"]["name"] for checkpoint in read]
     for path, name in zip(paths, names, strict=True):
         if name != names[0]:

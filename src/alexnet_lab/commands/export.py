@@ -21,7 +21,7 @@ from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.data.store.images import read_image
 from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError, printable
-from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
+from alexnet_lab.runs.checkpoint import Checkpoint, Modules, read_checkpoint
 from alexnet_lab.runs.export_formats import FORMS, Exported, Form, Network
 
 KINDS = {
@@ -29,6 +29,7 @@ KINDS = {
     "format": Literal["onnx", "torch_export", "state_dict"],
     "out": str | None,
     "images": str | list[str] | None,
+    "modules": Modules,
 }
 """The types of the options."""
 TOLERANCE = 1e-4
@@ -64,7 +65,7 @@ def export(config: DictConfig) -> Comparison:
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     form, path = _check_options(options)
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, options["modules"])
     out = Path(options["out"] or path.with_suffix(form.suffix))
     _check_out(str(out), form)
     preprocessing = checkpoint.needed_preprocessing()

@@ -35,7 +35,7 @@ from alexnet_lab.launch import gpus
 from alexnet_lab.pictures.sheet import sheet
 from alexnet_lab.report import predictions
 from alexnet_lab.report.predictions import Prediction
-from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
+from alexnet_lab.runs.checkpoint import Checkpoint, Modules, read_checkpoint
 
 Positive = Annotated[int, Field(ge=1)]
 KINDS = {
@@ -48,6 +48,7 @@ KINDS = {
     "sheet": str | None,
     "accelerator": str,
     "precision": str | int | None,
+    "modules": Modules,
 }
 """The types of the options."""
 ON_SHEET = 40
@@ -86,7 +87,7 @@ def predict(config: DictConfig) -> list[Prediction]:
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     places = _check_options(options)
     path = Path(options["checkpoint"])
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, options["modules"])
     preprocessing = checkpoint.needed_preprocessing()
     if options["protocol"] == "ten_crop":
         _check_ten_crop(checkpoint, preprocessing)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from alexnet_lab.command_line import install
-from alexnet_lab.config import retyped
+from alexnet_lab.config import arguments, retyped
 from alexnet_lab.errors import UserError
 
 AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)'\n1\. ", re.DOTALL)
@@ -135,11 +135,11 @@ def _not_a_name(conf: str, command: str) -> str:
 
 
 def _groups(conf: str) -> list[str]:
-    return sorted(path.name for path in Path(conf).iterdir() if path.is_dir())
+    return sorted({path.name for folder in arguments.folders(conf) for path in folder.glob("*") if path.is_dir()})
 
 
 def _options(group: str, conf: str) -> list[str]:
-    return sorted(path.stem for path in Path(conf, group).glob("*.yaml"))
+    return sorted({path.stem for folder in arguments.folders(conf) for path in Path(folder, group).glob("*.yaml")})
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

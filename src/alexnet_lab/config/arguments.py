@@ -66,6 +66,21 @@ def command_head(name: str) -> str:
     return shlex.join([os.path.basename(program) if in_path else program, name])
 
 
+def folder_flag(words: Sequence[str]) -> list[str]:
+    """The words that name the user's folder of configurations, `--config-dir FOLDER`; none where there is none."""
+    for place, word in enumerate(words):
+        if word in FOLDER_FLAGS:
+            return list(words[place : place + 2])
+        if word.startswith(tuple(f"{flag}=" for flag in FOLDER_FLAGS)):
+            return [word]
+    return []
+
+
+def folders(conf: str) -> list[Path]:
+    """The folders of configurations: `conf` and the user's."""
+    return [Path(conf), *(Path(word.rpartition("=")[2]) for word in folder_flag(sys.argv)[-1:])]
+
+
 def rewritten(arguments: Sequence[str], caller: Path) -> list[str]:
     """The arguments with absolute paths; arguments that Hydra cannot read are unchanged, it reports them itself."""
     done: list[str] = []

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
@@ -136,11 +137,13 @@ def _kind_of(hint: Any) -> type:
     return kind if not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False) else object
 
 
-def check_origin(settings: Any, path: str, package: str) -> None:
+def check_origin(settings: Any, path: str, package: str, modules: Sequence[str] = ()) -> None:
     """Refuse a configuration from a checkpoint that names anything but factories of our own `package`.
 
     The place of the definition counts: a name inside our package can lead anywhere, as in
     `alexnet_lab.data.fashion_mnist_files.subprocess.run`.
+
+    Functions and classes of `modules`, which are the user's, are also allowed.
 
     Raises:
         UserError: a `_target_` from elsewhere, or one that does not exist in this version.
@@ -148,14 +151,21 @@ def check_origin(settings: Any, path: str, package: str) -> None:
     if isinstance(settings, Mapping):
         if "_target_" in settings:
             target = str(settings["_target_"])
-            ours = target.startswith(f"{OURS}{package}.") and "._" not in target
-            if not ours or _definition(_target(target, path)) != target:
-                raise UserError(f"{path}: a checkpoint may not name {target}")
+            if not _is_allowed(target, path, (f"{OURS}{package}.", *(f"{module}." for module in modules))):
+                remedy = "to allow the functions and classes of a module of your own: modules=NAME"
+                raise UserError(f"{path}: a checkpoint may not name {target}; {remedy}")
         for key, value in settings.items():
-            check_origin(value, f"{path}.{key}", package)
+            check_origin(value, f"{path}.{key}", package, modules)
     elif isinstance(settings, list):
         for index, value in enumerate(settings):
-            check_origin(value, f"{path}[{index}]", package)
+            check_origin(value, f"{path}[{index}]", package, modules)
+
+
+def _is_allowed(target: str, path: str, begins: tuple[str, ...]) -> bool:
+    if not target.startswith(begins) or (target.startswith(OURS) and "._" in target):
+        return False
+    definition = _definition(_target(target, path))
+    return definition == target or (not target.startswith(OURS) and definition.startswith(begins))
 
 
 def _definition(found: Any) -> str:
@@ -167,10 +177,19 @@ def _target(name: str, path: str) -> Any:
         found = get_object(name)
     except Exception as error:  # a user's module may raise anything on import
         hint = _suggestion(name) or f" ({' '.join(str(error).split())})"
+        if "." in name and _is_missing(name.partition(".")[0]):
+            hint += "; the folder of a module of your own must be on PYTHONPATH"
         raise UserError(f"{path}._target_: there is no {name}{hint}") from error
     if isinstance(found, ModuleType) or not callable(found):
         raise UserError(f"{path}._target_: {name} is not a class or a function")
     return found
+
+
+def _is_missing(package: str) -> bool:
+    try:
+        return find_spec(package) is None
+    except (ValueError, ImportError):  # not a name
+        return False
 
 
 def _suggestion(name: str) -> str:

@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lab.command_line import command, from_here, override
+from alexnet_lab.config.arguments import folder_flag, given
 from alexnet_lab.config.keys import check_choices
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import environment, naming, resume, slurm
@@ -38,7 +39,8 @@ def print_finished(folder: Path) -> None:
     overrides, recorded = list(HydraConfig.get().overrides.task), dict(run.config)
     if resume.continued(recorded, overrides, str(folder)) != recorded:
         new = [text for text in overrides if not text.startswith(("run=", "+run=", "resume="))]
-        print(f"to continue it with other settings: {command('train', override('resume', from_here(folder)), *new)}")
+        words = [*folder_flag(given), override("resume", from_here(folder)), *new]
+        print(f"to continue it with other settings: {command('train', *words)}")
 
 
 def started_from_outside() -> bool:

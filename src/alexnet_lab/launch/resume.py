@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hydra import compose
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from alexnet_lab import places
@@ -36,7 +37,7 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
         return recorded
     replaced = {_key(text) for text in new}
     kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
-    composed = _compose([*kept, *new, override("run", recorded["run"])], recorded.get("sweep_name"), folder)
+    composed = _compose([*kept, *new, override("run", recorded["run"])], kept, recorded.get("sweep_name"), folder)
     composed = with_values(composed, values(recorded))  # those of the device on which the run began
     heads = {_key(text).split(".")[0] for text in new}
     if not all(map(_may_change, heads)):
@@ -62,8 +63,17 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
-def _compose(overrides: list[str], sweep_name: str | None, folder: str) -> dict[str, Any]:
-    config = compose("train", overrides)
+def _compose(overrides: list[str], recorded: list[str], sweep_name: str | None, folder: str) -> dict[str, Any]:
+    try:
+        config = compose("train", overrides)
+    except MissingConfigException as error:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if not any(text.startswith(f"{group}=") for text in recorded):
+            raise
+        raise UserError(
+            f"the run was started with {group}={name}, which does not exist here; "
+            "if it is from a folder of your own, name that again: --config-dir=FOLDER"
+        ) from error
     config.folder, config.sweep_name = folder, sweep_name
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)

@@ -143,9 +143,10 @@ class Pictures(pl.Callback):
         self._kept.clear()
 
     def _draw_filters(self, trainer: pl.Trainer, state: Mapping[str, Tensor]) -> None:
-        first, second = [weight for weight in state.values() if weight.dim() == 4][:2]
-        towers = len(first) // second.shape[1]  # conv2 reads the maps of its own tower only
-        self._show(trainer, "filters", filters_picture(first, towers))
+        kernels = [weight for weight in state.values() if weight.dim() == 4]
+        if kernels:  # of a network outside of this package, there may be none, or one
+            has_towers = len(kernels) > 1 and len(kernels[0]) == 2 * kernels[1].shape[1]  # conv2 reads its own tower
+            self._show(trainer, "filters", filters_picture(kernels[0], 2 if has_towers else 1))
 
     def _draw_kept(self, trainer: pl.Trainer, classes: Sequence[str]) -> None:
         kept: list[Tensor] = []

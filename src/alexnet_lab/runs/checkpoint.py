@@ -24,6 +24,8 @@ from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs.left_out import leave_out
 
+Modules = str | list[str]
+"""Modules of the user, besides this package, from which a checkpoint's network and dataset may come."""
 WANDB = "wandb:"
 ARTIFACTS = "logs/wandb_artifacts"
 """Downloaded checkpoints, below the home."""
@@ -135,10 +137,11 @@ class Checkpoint:
         return self.preprocessing or Preprocessing.of({})
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, modules: Modules | tuple[()] = ()) -> Checkpoint:
     """Read a checkpoint that a run has written; the weights are mapped from the file, not copied.
 
-    A `path` like `wandb:ENTITY/PROJECT/ARTIFACT:best` is downloaded first, unless that was done before.
+    A `path` like `wandb:ENTITY/PROJECT/ARTIFACT:best` is downloaded first, unless that was done before. `modules`: see
+    `Modules`.
 
     Raises:
         UserError: not an AlexNet Lab checkpoint, see also `read_file`; for W&B see `download`.
@@ -157,7 +160,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{named}: not an AlexNet Lab checkpoint; {key}: {detail['msg']}") from error
     settings, recorded = content["config"], content.get("preprocessing")
     for part, package in (("model", "models"), ("data", "data")):
-        check_origin(settings[part], part, package)
+        check_origin(settings[part], part, package, [modules] if isinstance(modules, str) else modules)
     preprocessing = Preprocessing.of(recorded) if recorded else None
     return Checkpoint(settings, content["state_dict"], content["global_step"], preprocessing, content.get("left_out"))
 

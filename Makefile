@@ -6,7 +6,7 @@ STAMP := .venv/.installed$(if $(PYTHON),-$(subst /,-,$(lastword $(PYTHON))))
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-system test-gpu test-matrix check docs lock
+.PHONY: help setup train test test-system test-gpu test-matrix check docs links lock
 
 # Two processes; all tests of a file run in one of them, because they share fixtures.
 PYTEST_IN_TWO := .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile
@@ -51,6 +51,9 @@ check: $(STAMP)  ## lint, format, types
 
 docs: $(STAMP)  ## write docs/configuration.md from conf and the code
 	.venv/bin/python -m docs.generator.page
+
+links: $(STAMP)  ## list the external links of all pages
+	@.venv/bin/python -m docs.generator.links
 
 lock: $(STAMP)  ## write requirements.lock from pyproject.toml; ARGS=--upgrade takes newer versions
 	.venv/bin/uv pip compile pyproject.toml --extra dev --output-file requirements.lock --universal --python-version 3.11 \

@@ -1,4 +1,4 @@
-"""Keys as rows of Markdown tables, comments as Markdown, and the anchors of headings on GitHub."""
+"""Keys as rows of Markdown tables, and comments as Markdown."""
 
 import re
 from collections.abc import Sequence
@@ -62,17 +62,6 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{row.name}` | {row.kind} | {row.default} | {row.meaning} |" for row in rows]
     return "\n".join(lines) + "\n"
-
-
-def anchor(heading: str) -> str:
-    """The anchor that GitHub gives a heading, the text behind the `#` in Markdown.
-
-    Links, code and emphasis count with their text only. Letters become lower case, spaces dashes; of the other
-    characters only letters of any script, digits, `-` and `_` remain.
-    """
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip())
-    text = re.sub(r"(?<!\w)([*_]{1,3})(?=\S)(.+?)(?<=\S)\1(?!\w)", r"\2", text.replace("`", ""))
-    return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
 
 
 def title_of(path: Path) -> str:

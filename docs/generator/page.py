@@ -16,7 +16,8 @@ from textwrap import dedent
 from typing import Any
 
 from docs.generator.kinds import hints_of
-from docs.generator.markdown import REFERENCE, Row, anchor, formatted, row_of, sentence, table, title_of
+from docs.generator.links import anchor
+from docs.generator.markdown import REFERENCE, Row, formatted, row_of, sentence, table, title_of
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 

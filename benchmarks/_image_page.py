@@ -10,7 +10,7 @@ from pathlib import Path
 from _photographs import BATCH_SIZE
 from torch import Tensor
 
-PACKAGES = ("torch", "torchvision", "pillow", "timm", "litdata", "webdataset", "nvidia-dali-cuda130")
+PACKAGES = ("torch", "torchvision", "pillow", "simplejpeg", "timm", "litdata", "webdataset", "nvidia-dali-cuda130")
 
 
 @dataclass(frozen=True)

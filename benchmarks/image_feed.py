@@ -19,7 +19,8 @@ The work is not the same to the letter. Ours is AlexNet's: a random 224x224 wind
 device (in the float rows, that is). The peers' is RandomResizedCrop(224), which resamples; ours with that crop is a row
 of its own, from the uint8 store and as float.
 
-With `--device`, a device is fed instead, see `_image_device.py`.
+With `--device`, a device is fed instead, see `_image_device.py`; `--decoders` compares only decoders of JPEG files, see
+`_image_decoders.py`.
 
 It needs real images: ALEXNET_LAB_IMAGES names a folder with the archives. Peers that are not installed are named and
 left out; `pip install -e '.[bench]'` brings them.
@@ -39,6 +40,7 @@ from pathlib import Path
 
 import torch
 from _device import check_device
+from _image_decoders import compare_decoders
 from _image_device import feed_device
 from _image_page import Feed, plot, write_page
 from _image_peers import MEAN, PEERS, STD, WORKERS
@@ -61,7 +63,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write image_feed.md and image_feed.png there")
     parser.add_argument("--source", choices=ARCHIVES, default="imagenet", help="whose photographs")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="feed this device instead; needs no real images")
+    parser.add_argument("--decoders", action="store_true", help="compare decoders of JPEG files instead")
     arguments = parser.parse_args()
+    if arguments.decoders:
+        images, rounds = (100, 3) if arguments.quick else (400, 9)
+        with tempfile.TemporaryDirectory() as folder:
+            tree = unpack(archive(ARCHIVES[arguments.source]), Path(folder), images)
+            compare_decoders([path.read_bytes() for path in sorted(tree.rglob("*.JPEG"))], rounds)
+        return
     if arguments.device:
         feed_device(check_device(arguments.device), arguments.quick)
         return

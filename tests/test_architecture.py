@@ -146,6 +146,11 @@ def test_light_module_imports_nothing_heavy_at_module_level(name: str) -> None:
     assert [module for module in found if within(module, HEAVY)] == []
 
 
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_module_does_not_use_torchvisions_deprecated_decoders(path: Path) -> None:
+    assert [name for name in imports(parsed(path)) if within(name, ("torchvision.io",))] == []
+
+
 def test_plugins_import_nothing_of_ours_at_module_level() -> None:
     """Hydra imports them at each start of every command."""
     paths = sorted((SOURCE / "hydra_plugins").rglob("*.py"))

@@ -52,6 +52,17 @@ def test_photographs_are_loaded_faster_than_by_torchvision() -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.skipif("ALEXNET_LAB_IMAGES" not in os.environ, reason="ALEXNET_LAB_IMAGES names no folder of real images")
+def test_decoders_of_jpegs_are_compared() -> None:
+    images = os.environ["ALEXNET_LAB_IMAGES"]
+    ended = run("image_feed", "--quick", "--decoders", ALEXNET_LAB_IMAGES=images)
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads(ended.stdout.splitlines()[-1])["figures"]
+    for files in ("photograph", "256x256"):
+        assert 0 < figures[f"{files}, ours, CPU ms"] < figures[f"{files}, pillow, CPU ms"]
+
+
+@pytest.mark.alone
 def test_feed_of_a_device_is_measured() -> None:
     ended = run("image_feed", "--quick", "--device=cpu")
     assert ended.returncode == 0, ended.stderr

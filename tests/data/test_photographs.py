@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import resized_crop
 
 from alexnet_lab.data.encoded import ImageFiles
-from alexnet_lab.data.jpeg_markers import jpeg_size
+from alexnet_lab.data.jpeg_markers import jpeg_shape
 from alexnet_lab.data.sampler import random_order
 from alexnet_lab.data.sources.blobs import Blob
 from alexnet_lab.data.spec import mean_over_views
@@ -340,7 +340,7 @@ def test_a_stored_jpeg_of_another_size_is_named(stores, tmp_path):
     assert data.count(b"\xff\xc0\x00\x11\x08\x01\x00\x01\x00") == TRAIN  # the headers: 256 x 256
     images.write_bytes(data.replace(b"\xff\xc0\x00\x11\x08\x01\x00", b"\xff\xc0\x00\x11\x08\x00\x80", 1))
     with pytest.raises(
-        UserError, match=r"image 0 is damaged \(its size is \[3, 128, 256\].*all of them: (.*)$"
+        UserError, match=r"image 0 is damaged \(its size is 128 x 256, not 256 x 256\).*all of them: (.*)$"
     ) as error:
         epoch_of(module(folder))
     assert str(error.value).endswith(f": python src/prepare.py data=imagenette verify=true data.dir={folder}")
@@ -392,9 +392,9 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypa
 def test_the_size_of_a_jpeg_is_read_from_its_header(options):
     image = io.BytesIO()
     Image.new("RGB", (300, 200)).save(image, "JPEG", **options)
-    assert jpeg_size(image.getvalue()) == (200, 300)
-    assert jpeg_size(image.getvalue()[:10]) is None
-    assert jpeg_size(b"text") is None
+    assert jpeg_shape(image.getvalue()) == (200, 300, 3)
+    assert jpeg_shape(image.getvalue()[:10]) is None
+    assert jpeg_shape(b"text") is None
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

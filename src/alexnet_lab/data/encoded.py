@@ -4,7 +4,6 @@ H W stored size.
 """
 
 import io
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torchvision.io import decode_jpeg
 
-from alexnet_lab.data.jpeg_markers import jpeg_size
+from alexnet_lab.data.jpeg_markers import jpeg_shape
 from alexnet_lab.data.sources.blobs import Blob, reason_of
-from alexnet_lab.data.store.images import MAX_PIXELS, SIZE, orientation_turn, read_image, to_square
+from alexnet_lab.data.store.format import IMAGE_SHAPE
+from alexnet_lab.data.store.images import MAX_PIXELS, SIZE, decode_jpeg, orientation_turn, read_image, to_square
 from alexnet_lab.data.store.modes import Transparency, Unreadable
 from alexnet_lab.data.store.reading import Jpegs
 from alexnet_lab.errors import UserError, printable
@@ -39,13 +37,12 @@ class StoredJpegs:
 
     def window(self, row: int, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         try:
-            image = decode_square(torch.from_numpy(self._jpegs[row].copy()))  # torch requires a writeable array
-        except RuntimeError as error:
-            reason = re.sub(r"^decode_jpeg, \S+, ", "", str(error))  # without the location in torchvision's source
+            image = decode_square(self._jpegs[row])
+        except Unreadable as error:
             raise UserError(
-                f"{self._jpegs.path}: image {row} is damaged ({reason}); to find all of them: {self._jpegs.check}"
+                f"{self._jpegs.path}: image {row} is damaged ({error}); to find all of them: {self._jpegs.check}"
             ) from error
-        return window_of(image, top, left, height, width)
+        return image[top : top + height, left : left + width]
 
 
 class ImageFiles:
@@ -78,54 +75,40 @@ class ImageFiles:
             data = read_image(blob)
             image = fast_square(data)
             if image is None:
-                square = to_square(data, transparency=self._transparency)
-                return square[top : top + height, left : left + width]
+                image = to_square(data, transparency=self._transparency)
         except (Unreadable, OSError) as error:
             raise UserError(f"{printable(self._name(row))} cannot be read: {reason_of(error)}") from error
-        return window_of(image, top, left, height, width)
+        return image[top : top + height, left : left + width]
 
 
-def decode_square(jpeg: Tensor) -> Tensor:
-    """Decode a JPEG, uint8 [bytes], to uint8 [3, 256, 256]; RuntimeError if it is damaged or has another size.
-
-    A third faster than PIL; both use libjpeg-turbo.
-    """
+def decode_square(jpeg: bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Decode a JPEG of a store to uint8 [256, 256, 3]; Unreadable if it is damaged or has another size."""
     image = decode_jpeg(jpeg)
-    if image.shape != (3, SIZE, SIZE):
-        raise RuntimeError(f"its size is {list(image.shape)}, not {[3, SIZE, SIZE]}")
+    if image.shape != IMAGE_SHAPE:
+        raise Unreadable(f"its size is {image.shape[0]} x {image.shape[1]}, not {SIZE} x {SIZE}")
     return image
 
 
-def fast_square(data: bytes) -> Tensor | None:
-    """`to_square` for a grey or RGB JPEG, uint8 [3, 256, 256]; None if `to_square` itself must decide.
+def fast_square(data: bytes) -> NDArray[np.uint8] | None:
+    """`to_square` for a grey or RGB JPEG, uint8 [256, 256, 3]; None if `to_square` itself must decide.
 
     Torch's resize is 5 times as fast as PIL's, from which it differs by a grey level in rounding (by 2 in one of 400
     photographs).
     """
-    size = jpeg_size(data)
-    if size is None or 0 in size:
+    height, width, channels = jpeg_shape(data) or (0, 0, 0)
+    if channels not in (1, 3) or 0 in (height, width):
         return None
-    shorter = min(size)
-    if max(size[0] * size[1], SIZE * size[0] // shorter * (SIZE * size[1] // shorter)) > MAX_PIXELS:
+    shorter = min(height, width)
+    scaled = (SIZE * height // shorter, SIZE * width // shorter)
+    if max(height * width, scaled[0] * scaled[1]) > MAX_PIXELS:
         return None  # checked before decoding: it may be a decompression bomb
     try:
         if EXIF in data and orientation_turn(Image.open(io.BytesIO(data))) is not None:
-            return None  # torch reads an orientation of any type as if it were a 16-bit number
-        image = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    except (RuntimeError, OSError):
+            return None
+        image = decode_jpeg(data)
+    except (Unreadable, OSError):
         return None
-    channels, height, width = image.shape
-    shorter = min(height, width)
-    scaled = (int(SIZE * height / shorter), int(SIZE * width / shorter))
-    if channels not in (1, 3):
-        return None
-    pixels = image.expand(3, -1, -1)[None].contiguous(memory_format=torch.channels_last)
-    square = F.interpolate(pixels, scaled, mode="bilinear", antialias=True)[0]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    square = F.interpolate(pixels, scaled, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
     top, left = (round((side - SIZE) / 2) for side in scaled)
-    return square[:, top : top + SIZE, left : left + SIZE]
-
-
-def window_of(image: Tensor, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-    """[height, width, C] out of [C, H, W], not copied."""
-    pixels: NDArray[np.uint8] = image.numpy()
-    return pixels[:, top : top + height, left : left + width].transpose(1, 2, 0)
+    return square[top : top + SIZE, left : left + SIZE].numpy()

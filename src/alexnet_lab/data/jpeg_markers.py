@@ -7,15 +7,14 @@ WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA), 0xFF}
 """Markers without a length, and fill bytes; ordinary files have none of them before the size."""
 
 
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width from a JPEG's header; None if the header is unusual."""
+def jpeg_shape(data: bytes) -> tuple[int, int, int] | None:
+    """Height, width and number of channels from a JPEG's header; None if the header is unusual."""
     place = 2
-    while data.startswith(JPEG_MAGIC) and place + 9 <= len(data) and data[place] == 0xFF:
+    while data.startswith(JPEG_MAGIC) and place + 10 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if marker in START_OF_FRAME:
-            return int.from_bytes(data[place + 5 : place + 7], "big"), int.from_bytes(
-                data[place + 7 : place + 9], "big"
-            )
+            height, width = (int.from_bytes(data[place + at : place + at + 2], "big") for at in (5, 7))
+            return height, width, data[place + 9]
         if marker in WITHOUT_LENGTH or length < 2:
             break
         place += 2 + length

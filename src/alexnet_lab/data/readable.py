@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import PIL
-import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
@@ -26,9 +24,9 @@ from tqdm import tqdm
 from alexnet_lab import files
 from alexnet_lab.data.encoded import ImageFiles
 from alexnet_lab.data.image_kinds import FORMATS, unidentified
-from alexnet_lab.data.jpeg_markers import jpeg_size
+from alexnet_lab.data.jpeg_markers import jpeg_shape
 from alexnet_lab.data.sources.blobs import Blob, reason_of
-from alexnet_lab.data.store.images import MAX_BYTES, MAX_PIXELS
+from alexnet_lab.data.store.images import DECODERS, MAX_BYTES, MAX_PIXELS
 from alexnet_lab.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -134,9 +132,9 @@ def _header_fault(blob: Blob) -> str:
     try:
         for number in HEADS:
             head = blob.start(number)
-            size = jpeg_size(head) or _size(head)
-            if size is not None:
-                return "" if size[0] * size[1] <= MAX_PIXELS else f"{size[1]} x {size[0]} pixels are too many"
+            shape = jpeg_shape(head) or _size(head)
+            if shape is not None:
+                return "" if shape[0] * shape[1] <= MAX_PIXELS else f"{shape[1]} x {shape[0]} pixels are too many"
             if len(head) == blob.size:
                 break
     except OSError as error:
@@ -176,7 +174,7 @@ def _cache_file(folder: Path) -> Path | None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
         return None
-    text = f"{folder.resolve()}\n{PIL.__version__}\n{torchvision.__version__}"
+    text = f"{folder.resolve()}\n{DECODERS}"
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
     return home / "alexnet_lab" / "readable" / f"{digest[:16]}.npy"
 

@@ -11,15 +11,15 @@ from threading import Lock
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from alexnet_lab.command_line import command, override
 from alexnet_lab.data.dataset import Split
-from alexnet_lab.data.encoded import decode_square, window_of
+from alexnet_lab.data.encoded import decode_square
 from alexnet_lab.data.store.format import IMAGE_SHAPE, VERSION, StoreMeta
 from alexnet_lab.data.store.images import SIZE
+from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.data.stream.layout import ABOUT, About, inside, litdata, stored_order
 from alexnet_lab.errors import UserError
 
@@ -107,10 +107,10 @@ class StreamedImages:
         chunk, within = divmod(int(self._places[row]), self._chunk_images)
         jpeg = self._chunk(chunk)[within]
         try:
-            image = decode_square(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8))
-        except RuntimeError as error:
+            image = decode_square(jpeg)
+        except Unreadable as error:
             raise UserError(f"image {row} in chunk {chunk} of {self._place} is damaged ({error})") from error
-        return window_of(image, top, left, height, width)
+        return image[top : top + height, left : left + width]
 
     def _chunk(self, chunk: int) -> list[bytes]:
         """The JPEGs of a chunk; if another thread is reading it, wait for that thread."""

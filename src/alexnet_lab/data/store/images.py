@@ -104,8 +104,8 @@ def to_square(
 def decode_jpeg(data: bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A grey or RGB JPEG, not turned, as RGB [H, W, 3]. Releases the GIL.
 
-    simplejpeg needs three quarters of Pillow's time. It refuses a file if libjpeg has a warning; Pillow reads it if no
-    pixel is missing. Both contain libjpeg-turbo, so their pixels are the same, to the bit.
+    simplejpeg needs 30 % less time than Pillow. It refuses a file about which libjpeg warns; Pillow reads it if its
+    pixel data have an end. Both contain libjpeg-turbo, so their pixels are the same, to the bit.
 
     Raises:
         Unreadable: the file is damaged or cut off.

@@ -33,7 +33,6 @@ SUFFIXES = {
     "FTEX": (),
     "FLI": (".fli", ".flc"),
     "GBR": (".gbr",),
-    "IM": (),
     "MSP": (),
     "PCD": (),
     "PIXAR": (),
@@ -42,10 +41,12 @@ SUFFIXES = {
     "XPM": (".xpm",),
     "XVTHUMB": (),
     "TGA": (".tga", ".icb", ".vda", ".vst"),
+    "IM": (),
 }
 """The formats that Pillow decodes without other programs, likely ones first, with their unambiguous suffixes.
 
-TGA is last because it has no signature at its start.
+TGA has no signature at its start, so it follows those that have one. Pillow stops at a format that it does not have: IM
+is last because Pillow 15 removes it.
 """
 FORMATS = tuple(SUFFIXES)
 NOT_DECODED = {

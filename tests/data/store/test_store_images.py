@@ -123,3 +123,14 @@ def test_a_stored_jpeg_is_close_to_its_image_and_a_ninth_of_its_size(photographs
     ]
     assert np.mean(errors) < 3.5
     assert sum(map(len, jpegs)) < 0.13 * sum(square.nbytes for square in squares)
+
+
+def test_other_files_are_read_by_a_pillow_without_the_format_that_it_deprecates(monkeypatch):
+    Image.init()
+    im = encoded(gradient(), "IM")
+    monkeypatch.delitem(Image.OPEN, "IM")
+    for form in ("TGA", "PCX", "PNG"):
+        assert np.array_equal(to_square(encoded(gradient(), form)), reference(gradient()))
+    for data in (im, b"text"):
+        with pytest.raises(Unreadable, match=r"^not an image in a format that Pillow can decode"):
+            to_square(data)

@@ -92,7 +92,8 @@ def to_square(
                 flat = flattened(image, data, mode, transparency)
                 upright = flat if turn is None else flat.transpose(turn)
                 return np.asarray(_square(upright, min(SIZE, *upright.size) if keep_small else SIZE))
-    except UnidentifiedImageError:  # Pillow's message contains a memory address, which differs between runs
+    # Pillow's message contains a memory address, which differs between runs. KeyError: it has no IM any more.
+    except (UnidentifiedImageError, KeyError):
         raise Unreadable(unidentified(data)) from None
     except MemoryError:  # a problem of this machine, not of the file
         raise

@@ -41,7 +41,7 @@ test-system: $(STAMP)  ## the long end-to-end tests, within 15 minutes
 test-gpu: $(STAMP)  ## the tests that need a GPU, within 5 minutes
 	.venv/bin/python -m pytest tests/gpu $(ARGS)
 
-test-matrix: $(STAMP)  ## a short selection with the oldest supported versions; downloads them
+test-matrix: $(STAMP)  ## each Python with the oldest and newest versions claimed; downloads them
 	.venv/bin/python tests/matrix.py $(ARGS)
 
 check: $(STAMP)  ## lint, format, types

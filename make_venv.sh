@@ -52,7 +52,7 @@ usable() {
 
 candidates() {
     if [ -n "${PYTHON-}" ]; then
-        echo "$PYTHON"
+        type -aP "$PYTHON" || echo "$PYTHON"
         return
     fi
     type -aP $(printf 'python%s ' $versions) python3 python || true

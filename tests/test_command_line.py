@@ -181,7 +181,6 @@ def test_torchvision_that_does_not_fit_torch_is_one_line(script: Any, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("extras", MOST_CALLS)
 @pytest.mark.parametrize("question", QUICK)
 def test_help_and_cfg_load_neither_torch_nor_lightning(question: str, extras: str, answers: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ import pytest
 SYSTEM_DATA = Path("/usr/share/datasets/fashion-mnist")
 
 
-@pytest.mark.smoke
 @pytest.mark.system
 @pytest.mark.skipif(not SYSTEM_DATA.exists(), reason="needs Debian's package dataset-fashion-mnist")
 def test_quickstart_trains_five_batches_and_is_tested(script: Any, tmp_path: Path) -> None:

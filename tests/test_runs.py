@@ -217,7 +217,7 @@ def test_best_or_last_weights_are_tested_as_configured(one: Path, twenty: Path) 
 @pytest.mark.parametrize(
     ("ranks", "accumulate"),
     [
-        pytest.param(2, 1, marks=pytest.mark.smoke),
+        (2, 1),
         pytest.param(2, 2, marks=pytest.mark.system),
         pytest.param(3, 1, marks=pytest.mark.system),
         pytest.param(4, 1, marks=pytest.mark.system),

@@ -150,6 +150,7 @@ class Clone:
         environment = plain_environment() | {"PIP_CONSTRAINT": "mine.txt", "PATH": path} | variables
         make = ["make", "setup", *arguments]
         done = subprocess.run(make, cwd=self.folder, env=environment, capture_output=True, text=True)
+        self.printed = done.stdout
         return done.returncode, calls.read_text().splitlines(), done.stderr
 
     @property
@@ -274,6 +275,15 @@ def test_setup_with_another_python_makes_the_environment_again(clone: Clone) -> 
     assert any(call.startswith("python3.11 -m venv") for call in clone.make("PYTHON=python3.11")[1])
     assert not any("-m venv" in call for call in clone.make("PYTHON=python3.11")[1])
     assert any(call.startswith("python3.13 -m venv") for call in clone.make(PYTHON="python3.13")[1])
+
+
+def test_setup_with_a_python_by_name_takes_the_first_that_runs(clone: Clone) -> None:
+    clone.add("python3.12", text=SHIM)
+    working = clone.add("python3.12", version(12))
+    status, calls, errors = clone.make("PYTHON=python3.12")
+    assert status == 0, errors
+    assert calls[-4].startswith("python3.12 -m venv")
+    assert f"with {working}" in clone.printed
 
 
 def test_setup_takes_the_newest_python_that_runs(clone: Clone) -> None:

@@ -56,7 +56,6 @@ def checkpoint(trained_run, composed, source, tmp_path):
     return write
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("protocol", ["center", "ten_crop"])
 @pytest.mark.parametrize(
     ("mean", "crop"), [("channels", 28), ("channels", 224), ("image_centre", 200), ("image_at_crop", 200)]
@@ -74,7 +73,6 @@ def test_predictions_for_the_val_split_match_the_metrics_of_evaluate(
     assert loss == pytest.approx(figures["test/loss"], rel=1e-5)
 
 
-@pytest.mark.smoke
 def test_predictions_for_small_images_equal_the_outputs_of_the_network(composed, trained_run, tmp_path) -> None:
     restored = read_checkpoint(trained_run.last)
     data = restored.data({})

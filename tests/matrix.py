@@ -6,8 +6,8 @@
     make test-matrix ARGS='--keep FOLDER'          keep the environments there
 
 Each environment is made by uv in a temporary folder and holds the wheel and what it depends on; the first time, that
-downloads several GB. STEPS run in an empty folder. The table at the end has a line for each environment, with the time
-of its steps; exit status 1 if one failed or none could be tried.
+downloads several GB. STEPS run in an empty folder. The table has a line for each environment, with the time of its
+steps; exit status 1 if one failed or none could be tried.
 """
 
 import argparse
@@ -28,6 +28,7 @@ PYTHONS = re.findall(r"^Programming Language :: Python :: (3\.\d+)$", "\n".join(
 RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
 """Label in the table -> uv's way to choose the versions of the direct dependencies."""
 SHOWN = ("torch", "torchvision", "lightning", "hydra-core", "wandb", "numpy")
+WIDTHS = (6, 8, 92, 5, 0)
 LIMIT = 300
 """Seconds for all steps of an environment, which take about a minute."""
 
@@ -39,24 +40,14 @@ from PIL import Image
 Image.linear_gradient("L").save("cat.jpg")
 """
 SHORT = ["trainer.limit_train_batches=5", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+SMOKE = ["-m", "smoke", "-p", "no:cacheprovider", "-q"]
 STEPS = {
     "import": ["python", "-c", IMPORT_ALL],
     "--help": ["alexnet-lab", "train", "--help"],
     "quickstart": ["alexnet-lab", "train", "experiment=quickstart", "run=quick", *SHORT],
     "predict": ["alexnet-lab", "predict", "checkpoint=logs/train/runs/quick/checkpoints/last.ckpt", "images=cat.jpg"],
     "two ranks": ["alexnet-lab", "train", "model=lenet", "data=synthetic", "trainer=cpu", "trainer.devices=2", *SHORT],
-    "tests": [
-        "python",
-        "-m",
-        "pytest",
-        "-m",
-        "smoke",
-        "-p",
-        "no:cacheprovider",
-        "-q",
-        f"{ROOT}/tests/models",
-        f"{ROOT}/tests/data",
-    ],
+    "tests": ["python", "-m", "pytest", *SMOKE, f"{ROOT}/tests/models", f"{ROOT}/tests/data"],
 }
 
 
@@ -66,21 +57,25 @@ def main() -> int:
     parser.add_argument("--versions", nargs="+", default=list(RESOLUTIONS), choices=RESOLUTIONS)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="make the environments there and keep them")
     arguments = parser.parse_args()
-    rows = []
+    results = []
     with tempfile.TemporaryDirectory(prefix="matrix-") as temporary:
         build = [str(UV), "build", "--quiet", "--wheel", "--no-build-isolation", f"--python={sys.executable}"]
         subprocess.run([*build, f"--out-dir={temporary}"], cwd=ROOT, check=True)
         (wheel,) = Path(temporary).glob("*.whl")
+        show("Python", "versions", "packages", "time", "result")
         for version in arguments.pythons:
             for label in arguments.versions:
                 folder = (arguments.keep or Path(temporary)).resolve() / f"{version}-{label}"
-                rows.append((version, label, *tried(version, RESOLUTIONS[label], folder, wheel)))
+                row = tried(version, RESOLUTIONS[label], folder, wheel)
+                show(version, label, *row)
+                results.append(row[-1])
                 if not arguments.keep:
                     shutil.rmtree(folder, ignore_errors=True)
-    for row in (("Python", "versions", "packages", "time", "result"), *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, (6, 8, 92, 5, 0), strict=True)))
-    results = [row[-1] for row in rows]
     return 0 if "passed" in results and not any(result.startswith("failed") for result in results) else 1
+
+
+def show(*cells: str) -> None:
+    print("  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)), flush=True)
 
 
 def tried(version: str, resolution: str, folder: Path, wheel: Path) -> tuple[str, str, str]:
@@ -122,7 +117,7 @@ def steps(folder: Path) -> str:
 
 def install(interpreter: str, resolution: str, folder: Path, wheel: Path) -> dict[str, str]:
     """Make the environment with the wheel, its direct dependencies and pytest; package -> version."""
-    listed = folder.with_suffix(".txt")
+    listed = folder.parent / f"{folder.name}.txt"
     folder.parent.mkdir(parents=True, exist_ok=True)
     choose = ["pyproject.toml", f"--resolution={resolution}", f"--python={interpreter}", "--no-annotate", "--no-header"]
     # Of NumPy's oldest versions, those without a wheel for this Python would be compiled.

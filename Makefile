@@ -1,6 +1,6 @@
 # The project's commands. `make` alone lists them. ARGS passes further arguments on: make train ARGS='seed=1 run=mine'
 
-# `make setup PYTHON=python3.12` chooses the Python of .venv; a stamp of its own notices a choice that changes.
+# `make setup PYTHON=python3.12` chooses the Python of .venv. Each choice has its own stamp, so a new choice is noticed.
 STAMP := .venv/.installed$(if $(PYTHON),-$(subst /,-,$(lastword $(PYTHON))))
 
 SHELL := bash

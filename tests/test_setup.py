@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +87,13 @@ def test_every_direct_dependency_is_locked_within_its_range() -> None:
         locked = versions.get(canonicalize_name(requirement.name), [])
         assert locked, f"{requirement} is not in requirements.lock: run `make lock`"
         assert all(version in requirement.specifier for version in locked), f"{requirement} is locked as {locked}"
+
+
+def test_every_claimed_python_is_within_the_range_and_no_other() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    claimed = [line.rpartition(" ")[2] for line in project["classifiers"] if ":: Python :: 3." in line]
+    accepted = SpecifierSet(project["requires-python"])
+    assert claimed == [f"3.{minor}" for minor in range(30) if f"3.{minor}" in accepted]
 
 
 def test_no_file_contains_a_package_index() -> None:

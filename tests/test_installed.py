@@ -154,6 +154,10 @@ def test_quickstart_trains_evaluates_and_predicts_in_the_users_folder(installed:
     result = installed.result("runs/first")
     assert (result["status"], result["images"]["train"]) == ("finished", 80)
     assert result["git"] == {"version": metadata(installed)["Version"]}
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=installed.folder, capture_output=True, check=True)
+    records = [path.read_bytes() for path in installed.folder.rglob("*") if path.is_file()]
+    assert any(b"quickstart" in record for record in records)
+    assert not any(head.stdout.strip() in record for record in records), "the revision of the user's own repository"
     assert f"folder: {installed.folder}/logs/train/runs/first\n" in quickstart
     checkpoint = "logs/train/runs/first/checkpoints/last.ckpt"
     limits = ("trainer.limit_test_batches=1", "data.eval_batch_size=16")

@@ -23,6 +23,11 @@ def home() -> Path:
     return Path(os.environ.get(HOME) or CHECKOUT or Path.cwd())
 
 
+def home_is_checkout() -> bool:
+    """Whether the home is a checkout; otherwise a git revision found there is not that of this code."""
+    return (home() / "src" / PACKAGE.name).is_dir()
+
+
 def enter_home(caller: Path | None) -> None:
     """Work in the home from now on, for a user whose folder is `caller`; processes that this one starts do so, too.
 

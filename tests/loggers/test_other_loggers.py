@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, TensorDataset
 
+from alexnet_lab import places
 from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.errors import UserError
 from alexnet_lab.loggers import others
@@ -189,6 +190,17 @@ def test_mlflow_runs_share_a_database_and_end_with_their_status(here: pytest.Mon
     assert runs["one"].data.params["model/dropout"] == "0.5"
     points = client.get_metric_history(runs["one"].info.run_id, "val/top1")
     assert [(point.step, point.value) for point in points] == [(1, 0.25), (3, 0.75)]
+
+
+def test_mlflow_records_the_packages_version_where_the_home_is_no_checkout(here: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sqlalchemy")
+    pytest.importorskip("alembic")
+    from mlflow import MlflowClient
+
+    here.setenv(places.HOME, os.getcwd())
+    logger = mlflow_logger("logs/mine")
+    run = MlflowClient("sqlite:///logs/mlflow.db").get_run(logger.run_id)
+    assert run.data.tags["mlflow.source.git.commit"] == f"alexnet-lab {places.version()}"
 
 
 @pytest.mark.parametrize(("factory", "extra"), [(tensorboard_logger, "tensorboard"), (mlflow_logger, "mlflow")])

@@ -89,7 +89,7 @@ def test_commands_read_a_wandb_checkpoint_like_a_file(tmp_path: Path, monkeypatc
     path = tmp_path / "best.ckpt"
     path.write_text("no checkpoint")
     given(monkeypatch, path)
-    monkeypatch.setattr(checkpoint.files, "ROOT", tmp_path)
+    monkeypatch.setattr(checkpoint.places, "home", lambda: tmp_path)
     with pytest.raises(UserError, match=r"model-abc-v3/best\.ckpt: not an AlexNet Lab checkpoint"):
         checkpoint.read_checkpoint(Path(BEST))
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
+from alexnet_lab import places
 from alexnet_lab.command_line import install
 from alexnet_lab.errors import UserError
 
@@ -56,11 +57,13 @@ def mlflow_logger(
     if tracking_uri.startswith("sqlite:"):
         _require("sqlalchemy", "mlflow")
         _require("alembic", "mlflow")
+    # In place of the revision of the user's own repository.
+    tags = {} if places.home_is_checkout() else {"mlflow.source.git.commit": f"alexnet-lab {places.version()}"}
     logging.getLogger("alembic").setLevel(logging.WARNING)  # hides a line per migration of a new database
     try:
         if tracking_uri.startswith("sqlite:"):
             Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        return MLFlowLogger(experiment_name=experiment, run_name=Path(folder).name, tracking_uri=tracking_uri)
+        return MLFlowLogger(experiment, run_name=Path(folder).name, tracking_uri=tracking_uri, tags=tags)
     except Exception as error:  # MLflow's own exception class is not imported here
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"logger.mlflow.tracking_uri={tracking_uri}: {reason}") from error

@@ -17,7 +17,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from alexnet_lab import files
+from alexnet_lab import files, places
 from alexnet_lab.command_line import from_here
 from alexnet_lab.errors import UserError
 from alexnet_lab.loggers.wandb_artifacts import first_line, upload
@@ -204,7 +204,9 @@ def _choose_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
 
 
 def _init(folder: Path, mode: Literal["online", "offline", "disabled"], init: Mapping[str, Any]) -> wandb.Run:
+    git = {} if places.home_is_checkout() else {"disable_git": True}  # it would record the user's own repository
     settings = wandb.Settings(
+        **git,
         silent=True,
         console="off",
         init_timeout=START_SECONDS,

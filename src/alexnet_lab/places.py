@@ -17,6 +17,8 @@ CONF = (CHECKOUT or PACKAGE) / "conf"
 HOME = "ALEXNET_LAB_HOME"
 """Environment variable: the home, if it is not the checkout, or for an installed package the user's folder."""
 
+ELSEWHERE = f"to put all logs and data elsewhere: {HOME}=FOLDER"
+
 
 def home() -> Path:
     """The home of this process and of those that started it."""

@@ -12,6 +12,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from alexnet_lab import places
 from alexnet_lab.commands import entry
 from alexnet_lab.errors import FAILED, USER_ERROR, RunFailed
 
@@ -59,6 +60,18 @@ def test_wrong_argument_is_one_or_two_lines(
     assert (status, printed.splitlines()[0].replace(f"{tmp_path}/", "")) == (USER_ERROR, f"error: {line}")
     assert len(printed.splitlines()) <= 2
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_home_that_cannot_be_written_is_reported_with_the_remedy(
+    program: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(places.HOME, "/proc")
+    status, printed = program("model=lenet")
+    assert status == USER_ERROR
+    assert printed.splitlines() == [
+        "error: /proc/logs cannot be written: No such file or directory",
+        "to put all logs and data elsewhere: ALEXNET_LAB_HOME=FOLDER",
+    ]
 
 
 def test_refused_key_leaves_no_folder(program: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

@@ -197,7 +197,9 @@ def _check(config: DictConfig, hydra_config: HydraConf, primary: Path) -> None:
 
 
 def _refused(error: OSError) -> UserError:
-    return UserError(f"{error.filename} cannot be written: {files.reason_of(error)}")
+    is_default = isinstance(error.filename, str) and not os.path.isabs(error.filename)  # what a user types is absolute
+    path, remedy = (os.path.abspath(error.filename), f"\n{places.ELSEWHERE}") if is_default else (error.filename, "")
+    return UserError(f"{path} cannot be written: {files.reason_of(error)}{remedy}")
 
 
 def _run_elsewhere(function: Callable[[DictConfig], Any], config: DictConfig, config_name: str) -> Any:

@@ -5,7 +5,7 @@ Its own help loads neither Hydra nor a library.
 
 import sys
 
-from alexnet_lab import places
+from alexnet_lab import machine, places
 from alexnet_lab.errors import USER_ERROR
 
 COMMANDS = {
@@ -25,6 +25,7 @@ def main() -> None:
     """Run the sub-command that the command line names."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in ("-h", "--help"):
+        machine.print_without_errors()
         print(_help())
     elif name == "--version":
         print(places.version())

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from alexnet_lab import files, locks
+from alexnet_lab import files, locks, places
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs.folders import CHECKPOINTS, CONFIG, LOCK, as_yaml
 
@@ -57,8 +57,7 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written: {files.reason_of(error)}\n"
-            "to put runs elsewhere: hydra.run.dir=FOLDER (a sweep: hydra.sweep.dir=FOLDER), or make logs a link to "
-            "another disk"
+            f"to put runs elsewhere: hydra.run.dir=FOLDER (a sweep: hydra.sweep.dir=FOLDER); {places.ELSEWHERE}"
         ) from error
 
 

@@ -62,7 +62,9 @@ class Waits(pl.Callback):
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("warn")
             self._watching.callback(torch.cuda.set_sync_debug_mode, "default")
-        self._seen = self._watching.enter_context(warnings.catch_warnings(record=True)) or []
+        seen = self._watching.enter_context(warnings.catch_warnings(record=True))
+        assert seen is not None
+        self._seen = seen
         warnings.simplefilter("always")
         if device == "cuda":
             torch.zeros((), device=device).item()  # the control

@@ -1,8 +1,9 @@
-"""Batches are prepared one ahead on a side stream. torch.cpu has the streams of torch.cuda, which do nothing."""
+"""A thread prepares the next batch on a side stream. torch.cpu has the streams of torch.cuda, which do nothing."""
 
+import threading
 import weakref
 from itertools import islice
-from types import SimpleNamespace
+from threading import main_thread
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from alexnet_lab.data.prefetch import prefetched, stream_of
 from alexnet_lab.data.spec import Batch
 
 CPU = torch.device("cpu")
+MAIN = torch.cpu.Stream()
 
 
 def batches(number, fail_at=None):
@@ -28,39 +30,45 @@ def number_of(batch):
 
 @pytest.fixture
 def events(monkeypatch):
-    """The commands that both streams are given, in order."""
-    found, recorded = [], iter(range(99))
+    """The commands that each stream is given, in order; the thread gives those of the side stream."""
+    found, recorded = {"side": [], "main": []}, []
 
     def name(stream):
         return "side" if stream is stream_of(CPU) else "main"
 
     def record_event(stream):
-        event = f"event {next(recorded)}"
-        found.append(f"{name(stream)} records {event}")
+        event = f"{name(stream)} {sum(other.startswith(name(stream)) for other in recorded)}"
+        recorded.append(event)
+        found[name(stream)].append(f"records {event}")
         return event
 
+    # torch.cpu has one current stream for all threads.
     monkeypatch.setattr(
-        torch.cpu.Stream, "wait_stream", lambda one, two: found.append(f"{name(one)} waits: {name(two)}")
+        torch.cpu, "current_stream", lambda device: MAIN if threading.current_thread() is main_thread() else None
     )
-    monkeypatch.setattr(torch.cpu.Stream, "wait_event", lambda one, event: found.append(f"{name(one)} waits: {event}"))
+    monkeypatch.setattr(torch.cpu.Stream, "wait_event", lambda one, event: found[name(one)].append(f"waits: {event}"))
     monkeypatch.setattr(torch.cpu.Stream, "record_event", record_event)
-    return SimpleNamespace(found=found, name=name)
+    return found
 
 
-def test_next_batch_is_prepared_on_the_side_stream_before_this_one_is_computed(events):
+def test_next_batch_is_prepared_on_the_side_stream_while_this_one_is_computed(events):
     def prepare(batch):
-        events.found.append(f"{events.name(torch.cpu.current_stream())} prepares {number_of(batch)}")
+        assert threading.current_thread() is not main_thread()
+        events["side"].append(f"prepares {number_of(batch)}")
         return batch
 
     for batch in prefetched(batches(3), prepare, CPU):
-        events.found.append(f"{events.name(torch.cpu.current_stream())} computes {number_of(batch)}")
-    assert events.found == [
-        *("side waits: main", "side prepares 0", "side records event 0"),
-        *("side waits: main", "side prepares 1", "side records event 1"),
-        *("main waits: event 0", "main computes 0"),
-        *("side waits: main", "side prepares 2", "side records event 2"),
-        *("main waits: event 1", "main computes 1"),
-        *("main waits: event 2", "main computes 2"),
+        events["main"].append(f"computes {number_of(batch)}")
+    assert events["side"] == [
+        *("waits: main 0", "prepares 0", "records side 0"),
+        *("waits: main 1", "prepares 1", "records side 1"),
+        *("waits: main 2", "prepares 2", "records side 2"),
+    ]
+    assert events["main"] == [
+        "records main 0",
+        *("records main 1", "waits: side 0", "computes 0"),
+        *("records main 2", "waits: side 1", "computes 1"),
+        *("records main 3", "waits: side 2", "computes 2"),
     ]
 
 
@@ -95,19 +103,17 @@ def test_three_batches_exist_at_most():
 
     for _batch in prefetched(batches(9), prepare, CPU):
         pass
-    assert most == 3, "the one in use, the next one, and the one after it, which begins when the next one is requested"
+    assert most == 3, "the one in use, the one before it, and the next one"
 
 
 def test_epoch_that_is_left_early_ends_the_threads_and_the_next_one_is_complete(stores):
-    import threading
-
     data = module(stores["uint8"], workers=3)
     loader = data.train_dataloader()
     loader.prefetch = lambda ahead: prefetched(ahead, lambda batch: data.on_after_batch_transfer(batch, 0), CPU)
     feed = iter(loader)
     assert [len(batch.labels) for batch in islice(feed, 2)] == [6, 6]
     feed.close()
-    assert not any(thread.name.startswith("gather") for thread in threading.enumerate())
+    assert not any(thread.name.startswith(("gather", "prefetch")) for thread in threading.enumerate())
     assert sorted(np.concatenate([batch.samples for batch in loader])) == list(range(23))
 
 

@@ -1,6 +1,7 @@
-"""The next batch is copied and prepared on a stream of its own while the network computes the current one."""
+"""A thread copies and prepares the next batch, on a stream of its own, while the network computes the current one."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from alexnet_lab.data.spec import Batch
 
 Prepare = Callable[[Batch], Batch]
-"""From a batch in page-locked memory to one on the device, ready for the network."""
+"""From a batch in page-locked memory to one on the device, ready for the network. Runs in the thread."""
 
 
 @cache
@@ -21,34 +22,37 @@ def stream_of(device: torch.device) -> Any:
 def prefetched(batches: Iterable[Batch], prepare: Prepare, device: torch.device) -> Iterator[Batch]:
     """Yields `prepare(batch)` for each batch, and begins that of the next batch before.
 
-    Two waits on the device, none of the host:
+    The thread launches the copies and kernels of a batch, because the launches limit the steps of a small network. There
+    are two waits on the device:
 
-    - Before a batch is prepared, the side stream waits for the work that the current stream has been given. That is the
-      network's on all batches but the current one, so that the memory of a batch that was released can be used again,
-      and no `record_stream` is needed, which would keep a batch's memory for as many steps as the host is ahead.
+    - Before a batch is prepared, the side stream waits for the work that the current stream had been given when the
+      batch was begun: the network's on all batches but the current one. That one and the one before it are referenced
+      here until the next one is requested. So the memory of a batch that was released can be used again, and no
+      `record_stream` is needed, which would keep a batch's memory for as many steps as the host is ahead. A
+      consumer that keeps a batch for longer than the next step must copy it.
     - Before a batch is yielded, the current stream waits until that batch is ready, and not for the next one.
 
     An error in a batch is raised after the batches before it were yielded.
     """
-    module, side = torch.get_device_module(device), stream_of(device)
-    ahead: tuple[Batch, Any] | None = None
+    module, side, source = torch.get_device_module(device), stream_of(device), iter(batches)
 
-    def arrived(batch: Batch, ready: Any) -> Batch:
-        module.current_stream(device).wait_event(ready)
-        return batch
+    def begin(given: Any) -> tuple[Batch, Any] | None:
+        """The next batch and the event of its completion, or None after the last one."""
+        batch = next(source, None)
+        if batch is None:
+            return None
+        with module.stream(side):
+            side.wait_event(given)
+            return prepare(batch), side.record_event()
 
-    try:
-        for batch in batches:
-            side.wait_stream(module.current_stream(device))
-            with module.stream(side):
-                following = prepare(batch), side.record_event()
-            if ahead is not None:
-                yield arrived(*ahead)
-            ahead = following
-            del following
-    except Exception:
-        if ahead is not None:
-            yield arrived(*ahead)
-        raise
-    if ahead is not None:
-        yield arrived(*ahead)
+    earlier = batch = None
+    with ThreadPoolExecutor(1, "prefetch") as thread:
+        following = thread.submit(begin, module.current_stream(device).record_event())
+        while found := following.result():
+            earlier, (batch, ready) = batch, found
+            del found
+            network = module.current_stream(device)
+            following = thread.submit(begin, network.record_event())
+            network.wait_event(ready)
+            yield batch
+    del earlier

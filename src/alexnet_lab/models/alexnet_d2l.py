@@ -25,7 +25,7 @@ Differences:
 from torch import nn
 
 from alexnet_lab.models.checks import check_common
-from alexnet_lab.models.layers import max_pool, output_side, row, sequence, xavier_uniform_
+from alexnet_lab.models.layers import StridedConv2d, max_pool, output_side, row, sequence, xavier_uniform_
 
 
 def alexnet_d2l(
@@ -37,7 +37,7 @@ def alexnet_d2l(
     """
     check_common(in_channels, num_classes, image_size, 65, dropout)
     features = sequence(
-        *row(1, nn.Conv2d(in_channels, 96, 11, stride=4, padding=1), nn.ReLU(inplace=True), max_pool()),
+        *row(1, StridedConv2d(in_channels, 96, 11, stride=4, padding=1), nn.ReLU(inplace=True), max_pool()),
         *row(2, nn.Conv2d(96, 256, 5, padding=2), nn.ReLU(inplace=True), max_pool()),
         *row(3, nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(inplace=True)),
         *row(4, nn.Conv2d(384, 384, 3, padding=1), nn.ReLU(inplace=True)),

@@ -29,7 +29,7 @@ Differences:
 from torch import nn
 
 from alexnet_lab.models.checks import check_common
-from alexnet_lab.models.layers import glorot_uniform_, max_pool, output_side, overhang_pad, row, sequence
+from alexnet_lab.models.layers import StridedConv2d, glorot_uniform_, max_pool, output_side, overhang_pad, row, sequence
 
 
 def alexnet_half_v1(
@@ -53,7 +53,7 @@ def _half(in_channels: int, num_classes: int, image_size: int, dropout: float, f
     check_common(in_channels, num_classes, image_size, 64, dropout)
     features = sequence(
         ("pad", overhang_pad(image_size, centred=True)),
-        *row(1, nn.Conv2d(in_channels, 48, 11, stride=4), nn.ReLU(inplace=True), max_pool()),
+        *row(1, StridedConv2d(in_channels, 48, 11, stride=4), nn.ReLU(inplace=True), max_pool()),
         *row(2, nn.Conv2d(48, 128, 5, padding=2), nn.ReLU(inplace=True), max_pool()),
         *row(3, nn.Conv2d(128, 192, 3, padding=1), nn.ReLU(inplace=True)),
         *row(4, nn.Conv2d(192, 192, 3, padding=1), nn.ReLU(inplace=True)),

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_lab.models.checks import check_common
-from alexnet_lab.models.layers import max_pool, sequence
+from alexnet_lab.models.layers import StridedConv2d, max_pool, sequence
 from alexnet_lab.models.pretrained import load_pretrained
 
 
@@ -76,7 +76,7 @@ def alexnet_torchvision(
     """
     check_common(in_channels, num_classes, image_size, 63, dropout)
     features = nn.Sequential(
-        nn.Conv2d(in_channels, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), max_pool(),
+        StridedConv2d(in_channels, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), max_pool(),
         nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), max_pool(),
         nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True),
         nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),

@@ -26,7 +26,7 @@ Differences:
 from torch import nn
 
 from alexnet_lab.models.checks import check_common
-from alexnet_lab.models.layers import max_pool, output_side, overhang_pad, row, sequence
+from alexnet_lab.models.layers import StridedConv2d, max_pool, output_side, overhang_pad, row, sequence
 
 
 def alexnet_ungrouped(
@@ -39,7 +39,7 @@ def alexnet_ungrouped(
     check_common(in_channels, num_classes, image_size, 64, dropout)
     features = sequence(
         ("pad", overhang_pad(image_size)),
-        *row(1, nn.Conv2d(in_channels, 96, 11, stride=4), nn.ReLU(inplace=True), max_pool()),
+        *row(1, StridedConv2d(in_channels, 96, 11, stride=4), nn.ReLU(inplace=True), max_pool()),
         *row(2, nn.Conv2d(96, 256, 5, padding=2), nn.ReLU(inplace=True), max_pool()),
         *row(3, nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(inplace=True)),
         *row(4, nn.Conv2d(384, 384, 3, padding=1), nn.ReLU(inplace=True)),

@@ -34,6 +34,7 @@ from alexnet_lab.models.checks import check_choice, check_common, check_lrn
 from alexnet_lab.models.layers import (
     ACTIVATIONS,
     GroupedConv2d,
+    StridedConv2d,
     gaussian_,
     max_pool,
     output_side,
@@ -78,7 +79,7 @@ def caffenet(
 
     features = sequence(
         ("pad", overhang_pad(image_size)),
-        *row(1, nn.Conv2d(in_channels, c1, 11, stride=4), act(), pool(), norm()),
+        *row(1, StridedConv2d(in_channels, c1, 11, stride=4), act(), pool(), norm()),
         *row(2, GroupedConv2d(c1, c2, 5, padding=2, groups=towers), act(), pool(), norm()),
         *row(3, nn.Conv2d(c2, c3, 3, padding=1), act()),
         *row(4, GroupedConv2d(c3, c4, 3, padding=1, groups=towers), act()),

@@ -17,8 +17,7 @@ class GroupedConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        half = torch.is_autocast_enabled("cuda") or self.weight.dtype in (torch.float16, torch.bfloat16)
-        if self.groups == 1 or not input.is_cuda or not half:
+        if self.groups == 1 or _half_on_gpu(input) is None:
             return super().forward(input)
         return self._conv_forward_whole(input)
 
@@ -31,12 +30,52 @@ class GroupedConv2d(nn.Conv2d):
         return nn.functional.conv2d(input, torch.cat(rows), self.bias, self.stride, self.padding, self.dilation)
 
 
+class StridedConv2d(nn.Conv2d):
+    """The first convolution, with large windows and a stride on few channels; in all else `nn.Conv2d`.
+
+    In half precision on a GPU, blocks of stride x stride pixels become the channels of one position, and the windows
+    become ones of whole blocks with stride 1; the weights that this adds are 0. cuDNN has fast kernels for that, but
+    not for 3 channels.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        dtype = _half_on_gpu(input)
+        if dtype is None or not input.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(input)
+        return self._conv_forward_in_blocks(input.to(dtype))
+
+    def _conv_forward_in_blocks(self, input: Tensor) -> Tensor:
+        """[N, C, H, W] of the dtype of the computation -> [N, O, h, w]; square windows, stride and padding."""
+        (stride, _), (kernel, _), padding = self.stride, self.kernel_size, self.padding[0]
+        assert isinstance(padding, int)
+        taps = -(-kernel // stride)  # blocks per window
+        sides = [(side + 2 * padding - kernel) // stride + taps for side in input.shape[2:]]
+        below, right = (blocks * stride - side - padding for blocks, side in zip(sides, input.shape[2:], strict=True))
+        whole = nn.functional.pad(input, (padding, right, padding, below))
+        # [N, h, w, rows of a block, columns, C]
+        blocks = whole.permute(0, 2, 3, 1).unflatten(2, (-1, stride)).unflatten(1, (-1, stride)).transpose(2, 3)
+        missing = taps * stride - kernel
+        weight = nn.functional.pad(self.weight.to(input.dtype), (0, missing, 0, missing))
+        windows = weight.unflatten(3, (taps, stride)).unflatten(2, (taps, stride)).permute(0, 2, 4, 3, 5, 1)
+        images, weight = (each.flatten(3).permute(0, 3, 1, 2) for each in (blocks, windows))  # channels_last
+        return nn.functional.conv2d(images, weight, self.bias)
+
+
+def _half_on_gpu(input: Tensor) -> torch.dtype | None:
+    """The dtype of a convolution of `input` if it is half precision on a GPU, otherwise None."""
+    if not input.is_cuda:
+        return None
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else input.dtype
+    return dtype if dtype in (torch.float16, torch.bfloat16) else None
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=True), "tanh": nn.Tanh}
 
 
 PREFIXES: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
     GroupedConv2d: "conv",
+    StridedConv2d: "conv",
     nn.Linear: "fc",
     LocalResponseNorm: "norm",
     nn.MaxPool2d: "pool",

@@ -43,12 +43,15 @@ def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: floa
     format; half precision is computed in float32, because k + alpha * x^2 needs its precision. Channels outside a group
     count as 0. An even window has one more channel on the lower side, as in PyTorch.
 
-    torch.compile, torch.export, ONNX and second derivatives use PyTorch's operations.
+    Second derivatives, torch.export, ONNX and torch.compile on a CPU use PyTorch's operations; in a network that is
+    compiled for a GPU, the kernels are an operator, whose gradient cannot be differentiated.
     """
     constants = _Constants(size, alpha, beta, k, groups)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        return _LocalResponseNorm.apply(x, constants)
+    if torch.jit.is_tracing() or torch.compiler.is_exporting() or not _has_kernels(x):
         return _composed(x, constants)
-    return _LocalResponseNorm.apply(x, constants)
+    return _operator(x, *constants)
 
 
 class LocalResponseNorm(nn.Module):
@@ -86,9 +89,14 @@ def _composed(x: Tensor, constants: _Constants) -> Tensor:
     return (wide * (k + alpha / size * sums.flatten(1, 2)).pow(-beta)).to(x.dtype)
 
 
+def _has_kernels(x: Tensor) -> bool:
+    """Whether x is on a GPU, in half or single precision."""
+    return x.is_cuda and x.dtype != torch.float64
+
+
 def _kernels_for(x: Tensor) -> ModuleType | None:
-    """`lrn_kernels` if x is on a GPU, in half or single precision; otherwise None."""
-    return _kernels() if x.is_cuda and x.dtype != torch.float64 else None
+    """`lrn_kernels` if there are kernels for x and Triton can compile them; otherwise None."""
+    return _kernels() if _has_kernels(x) else None
 
 
 @cache
@@ -110,19 +118,43 @@ def _kernels() -> ModuleType | None:
     return lrn_kernels
 
 
+def _normalised(x: Tensor, constants: _Constants) -> Tensor:
+    x = _dense(x)
+    if kernels := _kernels_for(x):
+        return kernels.forward(x, *constants)
+    y = torch.empty_like(x)
+    work = _Workspace(x, constants)
+    for xs, ys in work.pieces(x, y):
+        wide = xs.to(work.dtype)
+        power = work.sums_of_squares(wide).mul_(work.weight).add_(constants.k).pow_(constants.beta)
+        torch.div(wide, work.channels_of(power, xs), out=ys)
+    return y
+
+
+def _gradient(x: Tensor, grad: Tensor, constants: _Constants) -> Tensor:
+    """g s^-beta - 2 alpha beta / size x (sum of g x s^(-beta - 1)), with s = k + alpha / size (sum of x^2).
+
+    The second sum is over the channels whose windows contain this one.
+    """
+    x = _dense(x)
+    grad = grad.contiguous(memory_format=_memory_format(x))
+    if kernels := _kernels_for(x):
+        return kernels.backward(x, grad, *constants)
+    dx = torch.empty_like(x)
+    work = _Workspace(x, constants)
+    for xs, gs, ds in work.pieces(x, grad, dx):
+        wide = xs.to(work.dtype)
+        scale, power = work.scale_and_power(wide)
+        direct = torch.div(gs, work.channels_of(power, xs), out=work.direct[: len(xs)])
+        shared = work.mirrored_window_sum(direct, wide, scale)
+        torch.addcmul(direct, wide, shared, value=-2 * constants.beta * work.weight, out=ds)
+    return dx
+
+
 class _LocalResponseNorm(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, constants: _Constants) -> Tensor:
-        x = _dense(x)
-        if kernels := _kernels_for(x):
-            return kernels.forward(x, *constants)
-        y = torch.empty_like(x)
-        work = _Workspace(x, constants)
-        for xs, ys in work.pieces(x, y):
-            wide = xs.to(work.dtype)
-            power = work.sums_of_squares(wide).mul_(work.weight).add_(constants.k).pow_(constants.beta)
-            torch.div(wide, work.channels_of(power, xs), out=ys)
-        return y
+        return _normalised(x, constants)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, _Constants], output: Tensor) -> None:
@@ -131,27 +163,44 @@ class _LocalResponseNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """g s^-beta - 2 alpha beta / size x (sum of g x s^(-beta - 1)), with s = k + alpha / size (sum of x^2).
-
-        The second sum is over the channels whose windows contain this one.
-        """
         (x,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself will be differentiated
             return torch.autograd.grad(_composed(x, ctx.constants), x, grad, create_graph=True)[0], None
-        beta = ctx.constants.beta
-        x = _dense(x)
-        grad = grad.contiguous(memory_format=_memory_format(x))
-        if kernels := _kernels_for(x):
-            return kernels.backward(x, grad, *ctx.constants), None
-        dx = torch.empty_like(x)
-        work = _Workspace(x, ctx.constants)
-        for xs, gs, ds in work.pieces(x, grad, dx):
-            wide = xs.to(work.dtype)
-            scale, power = work.scale_and_power(wide)
-            direct = torch.div(gs, work.channels_of(power, xs), out=work.direct[: len(xs)])
-            shared = work.mirrored_window_sum(direct, wide, scale)
-            torch.addcmul(direct, wide, shared, value=-2 * beta * work.weight, out=ds)
-        return dx, None
+        return _gradient(x, grad, ctx.constants), None
+
+
+@torch.library.custom_op("alexnet_lab::local_response_norm", mutates_args=())
+def _operator(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int) -> Tensor:
+    return _normalised(x, _Constants(size, alpha, beta, k, groups))
+
+
+@torch.library.custom_op("alexnet_lab::local_response_norm_gradient", mutates_args=())
+def _gradient_operator(
+    x: Tensor, grad: Tensor, size: int, alpha: float, beta: float, k: float, groups: int
+) -> Tensor:
+    return _gradient(x, grad, _Constants(size, alpha, beta, k, groups))
+
+
+@_operator.register_fake
+def _(x: Tensor, *constants: Any) -> Tensor:
+    return torch.empty_like(_dense(x))
+
+
+@_gradient_operator.register_fake
+def _(x: Tensor, grad: Tensor, *constants: Any) -> Tensor:
+    return torch.empty_like(_dense(x))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, *ctx.constants = inputs
+    ctx.save_for_backward(x)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _gradient_operator(ctx.saved_tensors[0], grad, *ctx.constants), *(None for _ in ctx.constants)
+
+
+_operator.register_autograd(_differentiate, setup_context=_save)
 
 
 class _Workspace:

@@ -154,7 +154,7 @@ def synchronisations(device: str, sizes: Sizes) -> Iterator[Measured]:
                 counted,
                 f"experiment={recipe}",
                 *on(device, store, batch),
-                *(choice, "trainer.log_every_n_steps=1000"),
+                *(choice, "trainer.log_every_n_steps=1000", "callbacks.progress=null"),
             )
             if device == "cuda" and found["control"] != 1:
                 raise RuntimeError("a synchronisation made on purpose was not seen")

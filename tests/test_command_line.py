@@ -82,7 +82,7 @@ def test_refusal_deletes_nothing_in_an_existing_folder(script: Any, tmp_path: Pa
         ("seed=-1", "seed: -1 does not fit"),
         ("test_on=first", "test_on: 'first' does not fit: Input should be 'best', 'last' or 'none'"),
         ("compile=1", "compile: 1 does not fit"),
-        ("compile=fast", "compile: 'fast' does not fit: choose true, false, reduce-overhead or max-autotune"),
+        ("compile=fast", "compile: 'fast' does not fit: choose true, false, reduce-overhead, max-autotune or cuda-gr"),
         ("checkpoints.every_minutes=0", "checkpoints.every_minutes: 0 does not fit"),
         ("trainer.precision=99", "trainer.precision: 99 does not fit"),
         ("trainer.max_epochs=1.5", "trainer.max_epochs: 1.5 does not fit"),

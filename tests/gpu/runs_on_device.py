@@ -109,6 +109,11 @@ class Runs:
             "grey": self._grey(),
             **{network: self._of_network(network) for network in NETWORKS},
         }
+        if not self.on_cpu:
+            on_device |= {"half": (*same, "trainer.precision=bf16-mixed", "trainer.accumulate_grad_batches=2")}
+            on_device |= {
+                f"{name} graph": (*on_device[name], "compile=cuda-graph") for name in ("deterministic", "half")
+            }
         return {
             "float64 on the CPU": partial(self._train, "float64 on the CPU", *exact, "trainer=cpu", threads=8),
             "killed and continued": partial(self._killed_and_continued, "killed and continued", *same),
@@ -149,14 +154,15 @@ class Runs:
         return ("model=alexnet_d2l", *small, "data.channels=1", "data.mean=[0.5]", "data.std=[0.5]", *adam)
 
     def _on_photographs(self, name: str, *recipe: str) -> Run:
-        """An epoch that is watched and in which nothing is logged; with pictures, as by default."""
+        """An epoch that is watched and in which nothing is logged or printed; with pictures, as by default."""
         watch = {"file": self._folder / name / "watched.json", "first": FIRST, "steps": WATCHED}
         options = ", ".join(f"{key}: {value}" for key, value in watch.items())
         choices = (
             *(*recipe, f"+callbacks.watch={{_target_: benchmarks._callbacks.Waits, {options}}}"),
             *(f"data.dir={self._store}", f"data.num_classes={CLASSES}", f"data.batch_size={BATCH}"),
             *("data.eval_batch_size=8", "data.val_size=0", "trainer.max_epochs=1", "trainer.log_every_n_steps=1000"),
-            *("logger=none", "test_on=none", "checkpoints=none", "callbacks.pictures.images=10"),
+            *("logger=none", "test_on=none", "checkpoints=none"),
+            *("callbacks.pictures.images=10", "callbacks.progress=null"),
         )
         self._store_made.result()
         return self._train(name, *choices, self.trainer)

@@ -36,6 +36,12 @@ def test_deterministic_runs_have_the_same_weights_bit_for_bit(runs: Runs) -> Non
     assert_same_bits(runs["again"], runs["deterministic"])
 
 
+@pytest.mark.usefixtures("only_on_gpu")
+@pytest.mark.parametrize("name", ["deterministic", "half"])
+def test_replayed_network_has_the_same_weights_bit_for_bit(runs: Runs, name: str) -> None:
+    assert_same_bits(runs[f"{name} graph"], runs[name])
+
+
 def test_killed_and_continued_run_has_the_same_weights_bit_for_bit(runs: Runs) -> None:
     assert_same_bits(runs["killed and continued"], runs["deterministic"])
 

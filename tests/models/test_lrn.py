@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from alexnet_lab.models import lrn
 from alexnet_lab.models.lrn import LocalResponseNorm, _kernels
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -146,6 +147,23 @@ def test_lrn_has_a_second_derivative() -> None:
 def test_groups_that_do_not_divide_the_channels_are_refused() -> None:
     with pytest.raises(RuntimeError, match="unflatten"):
         LocalResponseNorm(groups=3)(torch.randn(1, 8, 2, 2))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_network_compiled_for_a_gpu_uses_the_operator(
+    memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lrn, "_has_kernels", lambda x: True)
+    monkeypatch.setattr(lrn, "_kernels", lambda: None)  # the operator, with the computation of a CPU
+    x = (10 * torch.randn(2, 8, 4, 4)).to(memory_format=memory_format).requires_grad_()
+    constants = (5, 1e-2, 0.75, 2.0, 2)
+    torch.library.opcheck(lrn._operator, (x, *constants))
+    norm = LocalResponseNorm(*constants)
+    expected = with_gradient(norm, x, torch.ones_like(x))
+    compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
+    assert all(map(torch.equal, with_gradient(compiled, x, torch.ones_like(x)), expected))
+    operations = {str(node.target) for node in torch.export.export(norm, (x.detach(),)).graph.nodes}
+    assert not any("alexnet_lab" in operation for operation in operations)
 
 
 @pytest.mark.smoke

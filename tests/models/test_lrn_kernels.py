@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet_lab.models.lrn import _composed, _Constants
+from alexnet_lab.models.lrn import _composed
+from alexnet_lab.models.lrn_chunks import Constants
 
 triton = pytest.importorskip("triton")
 pytestmark = pytest.mark.smoke
@@ -41,7 +42,7 @@ def test_kernels_equal_float64(
         x, grad = (tensor.contiguous(memory_format=memory_format) for tensor in (x, grad))
         constants = (size, 1e-2, beta, 2.0, groups)
         wide = x.double().requires_grad_()
-        exact = _composed(wide, _Constants(*constants))
+        exact = _composed(wide, Constants(*constants))
         (exact_gradient,) = torch.autograd.grad(exact, wide, grad.double())
         # The interpreter rounds to bfloat16 by cutting digits off: an error of up to 2^-7.
         limit = 1e-6 if dtype == torch.float32 else 2**-7

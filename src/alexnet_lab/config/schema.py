@@ -61,9 +61,9 @@ def _without_xla(value: Any) -> Any:
 
 
 def _compiles(value: Any) -> Any:
-    if isinstance(value, bool) or value in ("reduce-overhead", "max-autotune"):
+    if isinstance(value, bool) or value in ("reduce-overhead", "max-autotune", "cuda-graph"):
         return value
-    raise ValueError("choose true, false, reduce-overhead or max-autotune")
+    raise ValueError("choose true, false, reduce-overhead, max-autotune or cuda-graph")
 
 
 class ModelSettings(BaseModel):
@@ -133,7 +133,9 @@ class RunSettings(BaseModel):
     run: Annotated[str, Effect.NONE]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_on: Literal["best", "last", "none"]
-    compile: Annotated[bool | Literal["reduce-overhead", "max-autotune"], BeforeValidator(_compiles), Effect.SPEED]
+    compile: Annotated[
+        bool | Literal["reduce-overhead", "max-autotune", "cuda-graph"], BeforeValidator(_compiles), Effect.SPEED
+    ]
     channels_last: Annotated[bool, Effect.SPEED]
     matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
     """See `by_device.set_matmul_precision`; `torch` is that of older runs on a GPU."""

@@ -1,5 +1,7 @@
 """Image operations on a whole batch, with separate parameters per sample. Pure functions, on any device.
 
+None depends on torch's default dtype, which the training in another thread may change (trainer.precision=64-true).
+
 N images, C channels, H W stored size, S output size. Pixels are floats in [0, 1] unless stated otherwise.
 """
 
@@ -25,7 +27,7 @@ def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 def unit(pixels: Tensor) -> Tensor:
     """Grey levels to float32 in [0, 1]; memory that is already float32 may be reused."""
     # On a CPU twice as fast as a division that converts; elsewhere that is one kernel instead of two.
-    return pixels.float().div_(255) if pixels.device.type == "cpu" else pixels / 255
+    return pixels.float().div_(255) if pixels.device.type == "cpu" else pixels / per_channel((255.0,), pixels.device)
 
 
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ def resize_boxes(images: Tensor, boxes: Tensor, size: int, mirrored: Tensor | No
 
 def _resize_each(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Image by image: on a CPU five times as fast as the products, which also process pixels outside the boxes."""
-    resized = torch.empty((*images.shape[:2], size, size))
+    resized = torch.empty((*images.shape[:2], size, size), dtype=torch.float32)
     for place, (top, left, height, width) in enumerate(boxes.tolist()):
         box = images[place, None, :, top : top + height, left : left + width].contiguous().float()
         resized[place] = F.interpolate(box, (size, size), mode="bilinear", antialias=True)[0]
@@ -95,7 +97,7 @@ def _resize_matrices(boxes: Tensor, stored: int, size: int, mirrored: Tensor | N
 @lru_cache(maxsize=16)
 def _middles(number: int, device: torch.device) -> Tensor:
     """float32 [number]: 0.5, 1.5, ... on the device."""
-    return torch.arange(number, device=device) + 0.5
+    return torch.arange(number, dtype=torch.float32, device=device) + 0.5
 
 
 def rotate_and_scale(pixels: Tensor, degrees: Tensor | None, factor: Tensor | None) -> Tensor:

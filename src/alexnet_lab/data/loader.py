@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alexnet_lab import machine
 from alexnet_lab.data.dataset import Split
 from alexnet_lab.data.draws import Augmentation, Views, draw
-from alexnet_lab.data.gather import Buffers, gather
+from alexnet_lab.data.gather import Buffers, PixelFile, WindowedImages, gather
 from alexnet_lab.data.sampler import GlobalBatchSampler
 from alexnet_lab.data.spec import Batch, Draws
 
@@ -22,6 +22,8 @@ AHEAD = 3
 
 FEWEST, MOST = 2, 12
 """Default number of threads: two share even two cores well with the network; twelve decode 30,000 JPEGs per second."""
+MOST_FOR_PIXELS = 4
+"""The same for stored pixels: on a fast GPU, twelve slow down the thread of the network by a quarter (docs/gpu.md)."""
 
 Prefetch = Callable[[Iterable[Batch]], Iterator[Batch]]
 
@@ -29,12 +31,12 @@ Copies = list[Future[None]]
 """What still has to be copied into a batch's buffer, in order."""
 
 
-def default_workers(local_ranks: int) -> int:
+def default_workers(local_ranks: int, images: WindowedImages | NDArray[np.uint8]) -> int:
     """Prefetching threads for one of `local_ranks` ranks on this machine: its cores, except one for the network."""
     cores = len(machine.cores())
     # Where Slurm has bound each rank to cores of its own, only the number of threads shows how many.
     own = min(cores, max(cores // local_ranks, torch.get_num_threads()))
-    return min(max(own - 1, FEWEST), MOST)
+    return min(max(own - 1, FEWEST), MOST_FOR_PIXELS if isinstance(images, PixelFile) else MOST)
 
 
 class BatchLoader:

@@ -177,7 +177,7 @@ class ImageDataModule(LightningDataModule):
         batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate)
         workers = self.workers
         if workers is None:
-            workers = default_workers(self.trainer.num_devices if self.trainer else 1)
+            workers = default_workers(self.trainer.num_devices if self.trainer else 1, split.images)
         on_gpu = device.type == "cuda"
         prefetch = partial(prefetched, prepare=self.prepared, device=device) if on_gpu else None
         return BatchLoader(split, batches, augmentation, workers, on_gpu, prefetch)

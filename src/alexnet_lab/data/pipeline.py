@@ -29,9 +29,8 @@ NOTHING_DRAWN = Draws()
 @lru_cache(maxsize=16)
 def resize_matrix(stored: int, size: int, device: torch.device) -> Tensor:
     """float32 [size, stored]: bilinear interpolation along one axis, antialiased if `size` is smaller."""
-    return F.interpolate(
-        torch.eye(stored, device=device)[None, None], size=(size, stored), mode="bilinear", antialias=True
-    )[0, 0]
+    identity = torch.eye(stored, dtype=torch.float32, device=device)[None, None]
+    return F.interpolate(identity, size=(size, stored), mode="bilinear", antialias=True)[0, 0]
 
 
 @dataclass(frozen=True)

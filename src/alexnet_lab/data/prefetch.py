@@ -22,8 +22,8 @@ def stream_of(device: torch.device) -> Any:
 def prefetched(batches: Iterable[Batch], prepare: Prepare, device: torch.device) -> Iterator[Batch]:
     """Yields `prepare(batch)` for each batch, and begins that of the next batch before.
 
-    The thread launches the copies and kernels of a batch, because the launches limit the steps of a small network. There
-    are two waits on the device:
+    The thread launches the copies and kernels of a batch, since launches limit the steps of a small network. There are
+    two waits on the device:
 
     - Before a batch is prepared, the side stream waits for the work that the current stream had been given when the
       batch was begun: the network's on all batches but the current one. That one and the one before it are referenced

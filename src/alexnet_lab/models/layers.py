@@ -17,7 +17,7 @@ class GroupedConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.groups == 1 or _half_on_gpu(input) is None:
+        if self.groups == 1 or _dtype_on_gpu(input) not in (torch.float16, torch.bfloat16):
             return super().forward(input)
         return self._conv_forward_whole(input)
 
@@ -33,14 +33,14 @@ class GroupedConv2d(nn.Conv2d):
 class StridedConv2d(nn.Conv2d):
     """The first convolution, with large windows and a stride on few channels; in all else `nn.Conv2d`.
 
-    In half precision on a GPU, blocks of stride x stride pixels become the channels of one position, and the windows
+    On a GPU, except in float64, blocks of stride x stride pixels become the channels of one position, and the windows
     become ones of whole blocks with stride 1; the weights that this adds are 0. cuDNN has fast kernels for that, but
-    not for 3 channels.
+    not for 3 channels: forward and backward take 0.3 to 0.5 of the time in bfloat16 on an H100 (docs/gpu.md).
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        dtype = _half_on_gpu(input)
-        if dtype is None or not input.is_contiguous(memory_format=torch.channels_last):
+        dtype = _dtype_on_gpu(input)
+        if dtype in (None, torch.float64) or not input.is_contiguous(memory_format=torch.channels_last):
             return super().forward(input)
         return self._conv_forward_in_blocks(input.to(dtype))
 
@@ -61,12 +61,11 @@ class StridedConv2d(nn.Conv2d):
         return nn.functional.conv2d(images, weight, self.bias)
 
 
-def _half_on_gpu(input: Tensor) -> torch.dtype | None:
-    """The dtype of a convolution of `input` if it is half precision on a GPU, otherwise None."""
+def _dtype_on_gpu(input: Tensor) -> torch.dtype | None:
+    """The dtype that a convolution of `input` is computed in, if that is on a GPU, otherwise None."""
     if not input.is_cuda:
         return None
-    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else input.dtype
-    return dtype if dtype in (torch.float16, torch.bfloat16) else None
+    return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else input.dtype
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=True), "tanh": nn.Tanh}

@@ -1,0 +1,57 @@
+"""compile=cuda-graph: the network's kernels are recorded once and replayed in each step, forward and backward."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from alexnet_lab.errors import UserError
+
+Forward = Callable[[Tensor], Any]
+
+
+def check(trainer: pl.Trainer) -> None:
+    """Raises UserError if the training is not on a single GPU."""
+    if trainer.world_size > 1 or trainer.strategy.root_device.type != "cuda":
+        raise UserError("compile=cuda-graph needs trainer=gpu with a single GPU; choose compile=false or true")
+
+
+class CudaGraph(pl.Callback):
+    """Records `pl_module.net` at the start of training, when no other thread uses the GPU.
+
+    A step of AlexNet launches 150 kernels, which takes the host longer than the GPU needs for a batch of 128; a
+    recorded step is two launches. The kernels are the same, and so are the results, to the bit. Evaluation and batches
+    of another size, as the last one of an epoch, are not replayed.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        net: Any = pl_module.net
+        sample = sample_batch(trainer)
+        eager = net.forward
+        # What autocast has converted in one recording must not be used in another.
+        with trainer.precision_plugin.forward_context():
+            dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+            with torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False):
+                torch.cuda.make_graphed_callables(net, (sample,))
+        net.forward = choosing(net.forward, eager, sample.shape)
+
+
+def sample_batch(trainer: pl.Trainer) -> Tensor:
+    """Zeros like the images of the first micro-batch of an epoch, [N, C, S, S], on the device of training."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    number = -(-data.batch_size // trainer.accumulate_grad_batches)
+    images = torch.zeros(number, data.spec.channels, data.image_size, data.image_size)
+    images = images.to(trainer.strategy.root_device, memory_format=data.pipeline.memory_format)
+    converted: Tensor = trainer.precision_plugin.convert_input(images)
+    return converted
+
+
+def choosing(replayed: Forward, eager: Forward, shape: torch.Size) -> Forward:
+    """A `forward` that replays batches of `shape` and computes all others."""
+
+    def forward(images: Tensor) -> Any:
+        return (replayed if images.shape == shape else eager)(images)
+
+    return forward

@@ -1,0 +1,50 @@
+"""compile=cuda-graph, as far as it works without a GPU; tests/gpu trains with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from alexnet_lab.callbacks import cuda_graph
+from alexnet_lab.errors import UserError
+
+SHORT = ("model=lenet", "data=synthetic", "logger=none", "trainer=cpu", "trainer.max_epochs=1", "test_on=none")
+pytestmark = pytest.mark.usefixtures("as_in_a_rank")
+
+
+def test_graph_needs_a_gpu(settings: Callable[..., Any], tmp_path: Path) -> None:
+    from alexnet_lab.training import train
+
+    with pytest.raises(UserError, match="compile=cuda-graph needs trainer=gpu with a single GPU"):
+        train(settings(*SHORT, "compile=cuda-graph"), tmp_path, None, 0.0)
+
+
+@pytest.mark.parametrize("choices", [(), ("trainer.accumulate_grad_batches=3",), ("trainer.precision=64-true",)])
+def test_recorded_batch_is_like_the_first_one(
+    choices: tuple[str, ...], settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alexnet_lab import training
+
+    seen = []
+
+    class Compared(pl.Callback):
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            seen.append(cuda_graph.sample_batch(trainer))
+
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 0:
+                seen.append(batch.images)
+
+    monkeypatch.setattr(training, "Heartbeat", lambda progress: Compared())
+    train_size = ("data.train_size=40", "data.batch_size=20")
+    training.train(settings(*SHORT, *train_size, *choices), tmp_path, None, 0.0)
+    recorded, first = ((images.shape, images.dtype, images.stride()) for images in seen)
+    assert recorded == first
+
+
+def test_batches_of_another_size_are_not_replayed() -> None:
+    forward = cuda_graph.choosing(lambda images: "replayed", lambda images: "computed", torch.Size([4, 1, 2, 2]))
+    assert [forward(torch.zeros(number, 1, 2, 2)) for number in (4, 3, 4)] == ["replayed", "computed", "replayed"]

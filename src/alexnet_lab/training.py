@@ -13,9 +13,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from alexnet_lab import distributed
-from alexnet_lab.callbacks import cuda_graph
 from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
 from alexnet_lab.callbacks.checkpoints import Checkpoints
+from alexnet_lab.callbacks.compiled import compiled
 from alexnet_lab.callbacks.finite_loss import FiniteLoss
 from alexnet_lab.callbacks.foreign import check_callbacks
 from alexnet_lab.callbacks.heartbeat import Heartbeat
@@ -102,7 +102,7 @@ def train(
         on_exception=lambda trainer, _, error: record_failure(error),  # before any other rank notices
         on_validation_batch_end=checkpoints.validated,
     )
-    graph = [cuda_graph.CudaGraph()] if settings["compile"] == "cuda-graph" else []
+    graph = compiled(classifier.net, settings["compile"])
     called = [first, *graph, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints, *pruning]
     set_matmul_precision(settings.get("matmul_precision"))
     trainer = make_trainer(here["trainer"], folder, called, [*loggers.values()], writer, settings.get("hang_timeout"))
@@ -151,9 +151,6 @@ def _classifier(settings: dict[str, Any], data: ImageDataModule) -> tuple[ImageC
     facts = run_facts.known_before(net, layers)
     if settings["channels_last"]:
         net.to(memory_format=torch.channels_last)
-    how = settings["compile"]
-    if how and how != "cuda-graph":
-        net.compile(mode=None if how is True else how)
     optimizer = optimizer_factory(settings["optimizer"], device_of(settings["trainer"]).kind == "cuda")
     optimizer(net.named_parameters())  # an invalid learning rate is reported now, not when training has begun
     scheduler = build_factory(settings["scheduler"], "scheduler", SCHEDULE, LRScheduler)
@@ -177,8 +174,6 @@ def _check_parts(
     check_callbacks(callbacks, whole_network=not isinstance(strategy, TwoTowers))
     if isinstance(strategy, TwoTowers):
         strategy.check(classifier.net, bool(settings["compile"]))
-    if settings["compile"] == "cuda-graph":
-        cuda_graph.check(trainer)
     trial.check_monitored(callbacks, trainer)
     trial.check_folders(parts)
     if settings["test_on"] != "none" and trainer.is_global_zero:

@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import Compose, Resize, ToTensor
 
-from alexnet_lab.data.pipeline import InputPipeline, resize_matrix
+from alexnet_lab.data.pipeline import ColourNoise, InputPipeline, resize_matrix
+from alexnet_lab.data.spec import Draws
 
 
 def noise(n=3, channels=1, height=28, width=28):
@@ -74,3 +75,29 @@ def test_stored_images_are_unchanged():
     before = images.clone()
     InputPipeline(28, [0.5], [0.5])(images)
     assert np.array_equal(images, before)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("boxed", [False, True])
+def test_default_dtype_of_torch_does_not_matter(device, boxed):
+    number, stored = 3, 61 if boxed else 59  # sizes of this test alone: constants are computed once
+    draws = Draws(
+        box=torch.tensor([[0, 1, 50, 40]] * number) if boxed else None,
+        flip=torch.tensor([True, False, True]),
+        rotation=torch.full((number,), 5.0),
+        scaling=torch.full((number,), 1.1),
+        jitter=torch.ones(number, 3),
+        colour=torch.ones(number, 3),
+    )
+    noise_of = ColourNoise(torch.ones(3), torch.eye(3), 1.7)
+    images, found = noise(number, 3, stored, stored).to(device), []
+    draws = Draws(*(drawn if drawn is None else drawn.to(device) for drawn in draws))
+    for default in (torch.float64, torch.float32):
+        torch.set_default_dtype(default)  # as trainer.precision=64-true does, for all threads
+        try:
+            pipeline = InputPipeline(53, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4], noise=noise_of)
+            found.append(pipeline(images, draws))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert [images.dtype for images in found] == [torch.float32, torch.float32]
+    assert device == "meta" or torch.equal(*found)

@@ -1,21 +1,24 @@
-"""compile=cuda-graph: the network's kernels are recorded once and replayed in each step, forward and backward."""
+"""The setting `compile`: torch.compile, or the network's kernels recorded once and replayed in each step."""
 
 from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from alexnet_lab.errors import UserError
 
 Forward = Callable[[Tensor], Any]
 
 
-def check(trainer: pl.Trainer) -> None:
-    """Raises UserError if the training is not on a single GPU."""
-    if trainer.world_size > 1 or trainer.strategy.root_device.type != "cuda":
-        raise UserError("compile=cuda-graph needs trainer=gpu with a single GPU; choose compile=false or true")
+def compiled(net: nn.Module, how: bool | str) -> list[pl.Callback]:
+    """Compiles `net` in place as the setting says; returns what records it when the training starts."""
+    if how == "cuda-graph":
+        return [CudaGraph()]
+    if how:
+        net.compile(mode=None if how is True else how)
+    return []
 
 
 class CudaGraph(pl.Callback):
@@ -25,6 +28,11 @@ class CudaGraph(pl.Callback):
     recorded step is two launches. The kernels are the same, and so are the results, to the bit. Evaluation and batches
     of another size, as the last one of an epoch, are not replayed.
     """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Raises UserError if the training is not on a single GPU."""
+        if trainer.world_size > 1 or trainer.strategy.root_device.type != "cuda":
+            raise UserError("compile=cuda-graph needs trainer=gpu with a single GPU; choose compile=false or true")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         net: Any = pl_module.net

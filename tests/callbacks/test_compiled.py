@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from alexnet_lab.callbacks import cuda_graph
+from alexnet_lab.callbacks import compiled
 from alexnet_lab.errors import UserError
 
 SHORT = ("model=lenet", "data=synthetic", "logger=none", "trainer=cpu", "trainer.max_epochs=1", "test_on=none")
@@ -32,7 +32,7 @@ def test_recorded_batch_is_like_the_first_one(
 
     class Compared(pl.Callback):
         def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            seen.append(cuda_graph.sample_batch(trainer))
+            seen.append(compiled.sample_batch(trainer))
 
         def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
             if batch_idx == 0:
@@ -46,5 +46,5 @@ def test_recorded_batch_is_like_the_first_one(
 
 
 def test_batches_of_another_size_are_not_replayed() -> None:
-    forward = cuda_graph.choosing(lambda images: "replayed", lambda images: "computed", torch.Size([4, 1, 2, 2]))
+    forward = compiled.choosing(lambda images: "replayed", lambda images: "computed", torch.Size([4, 1, 2, 2]))
     assert [forward(torch.zeros(number, 1, 2, 2)) for number in (4, 3, 4)] == ["replayed", "computed", "replayed"]

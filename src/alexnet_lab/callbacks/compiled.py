@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from alexnet_lab.errors import UserError
@@ -30,8 +31,9 @@ class CudaGraph(pl.Callback):
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Raises UserError if the training is not on a single GPU."""
-        if trainer.world_size > 1 or trainer.strategy.root_device.type != "cuda":
+        """Raises UserError if the training is not on a single GPU, or is distributed."""
+        strategy = trainer.strategy
+        if not isinstance(strategy, SingleDeviceStrategy) or strategy.root_device.type != "cuda":
             raise UserError("compile=cuda-graph needs trainer=gpu with a single GPU; choose compile=false or true")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

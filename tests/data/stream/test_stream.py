@@ -1,8 +1,12 @@
 """A stream compared with the JPEG store that it was made from."""
 
+import json
 import logging
+import re
 import shutil
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +18,8 @@ from alexnet_lab.data.photographs import PUBLISHED_EIGENVALUES
 from alexnet_lab.data.sampler import EpochOrder
 from alexnet_lab.data.store.prepare import prepare
 from alexnet_lab.data.store.reading import open_store
-from alexnet_lab.data.stream.layout import is_stream, is_url, stored_order
-from alexnet_lab.data.stream.reading import StreamedImages, StreamSource
+from alexnet_lab.data.stream.layout import check_index, is_stream, is_url, stored_order
+from alexnet_lab.data.stream.reading import StreamedImages, StreamSource, read_about
 from alexnet_lab.data.stream.writing import Records, write_stream
 from alexnet_lab.errors import UserError
 
@@ -137,7 +141,7 @@ def test_non_empty_folder_is_refused_and_kept(stream, stores, tmp_path):
 def test_missing_stream_or_wrong_dataset_is_reported(stream, tmp_path):
     with pytest.raises(UserError, match="contains a stream of imagenette, not of imagenet"):
         StreamSource(str(stream), "imagenet")
-    with pytest.raises(UserError, match=r"no stream in local:.*\n.*python src/prepare.py data=imagenette stream="):
+    with pytest.raises(UserError, match=r"no stream in local:.*\n.*python src/prepare.py data=imagenette '?stream="):
         StreamSource(f"local:{tmp_path}/nowhere", "imagenette")
 
 
@@ -162,3 +166,50 @@ def test_addresses_and_folders_are_distinguished(tmp_path):
     assert all(map(is_url, ("s3://bucket/imagenet", "gs://bucket/imagenet", "local:/data/imagenet")))
     assert not is_url("data/imagenet")
     assert not is_stream(str(tmp_path))
+
+
+class Harmful:
+    """Its pickle creates a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_record_that_could_run_a_program_is_refused_unread(tmp_path: Path) -> None:
+    streaming = pytest.importorskip("litdata.streaming", reason="needs the extra: pip install -e '.[stream]'")
+    record = {"meta": Harmful(tmp_path / "ran"), "mean_image": b"", "labels": b"", "chunk_images": 1}
+    writer = streaming.Cache(str(tmp_path / "stream/about"), chunk_size=1)
+    writer[0] = record
+    writer.done()
+    writer.merge()
+    with pytest.raises(
+        UserError, match=r"stream/about is not an AlexNet Lab stream: it holds Python objects \(pickle\)"
+    ):
+        read_about(str(tmp_path / "stream"), "imagenette")
+    assert not (tmp_path / "ran").exists()
+
+
+SPEC = '[1, {"type": "builtins.dict", "context": "[]", "children_spec": [{"type": %s, "children_spec": []}]}]'
+
+
+@pytest.mark.parametrize(
+    ("formats", "kind", "named"),
+    [
+        (["bytes", "pickle"], "null", "pickle"),
+        (["bytes", "graph:pickle"], "null", "graph:pickle"),
+        (["bytes:pickle"], "null", "bytes:pickle"),
+        (["no_header_tensor:1"], "null", "no_header_tensor:1"),
+        (["bytes"], '"collections.defaultdict"', "collections.defaultdict"),
+    ],
+)
+def test_index_of_other_records_is_refused(formats: list[str], kind: str, named: str, tmp_path: Path) -> None:
+    index = tmp_path / "index.json"
+    index.write_text(json.dumps({"chunks": [], "config": {"data_format": formats, "data_spec": SPEC % kind}}))
+    message = f"s3://b/x is not an AlexNet Lab stream: it holds Python objects ({named})"
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_index(index, "s3://b/x")
+    index.write_text(json.dumps({"config": {"data_format": ["bytes", "int", "str"], "data_spec": SPEC % "null"}}))
+    check_index(index, "s3://b/x")

@@ -11,6 +11,8 @@ Shuffling is weaker than from a store: an epoch goes from chunk to chunk, the ch
 drawn from (seed, epoch), see `EpochOrder`. Crops, mirror images and colour belong to (seed, epoch, sample), as ever.
 """
 
+import json
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypedDict
@@ -25,6 +27,10 @@ from alexnet_lab.errors import UserError
 ABOUT = "about"
 INDEX = "index.json"
 """LitData's index of a data set's chunks, written last."""
+FORMATS = {"bytes", "int", "str"}
+"""LitData's formats of the values in our records; others may hold a pickle, which can run any program."""
+CONTAINERS = {None, "builtins.dict"}
+"""What our records are made of; for some other types, LitData imports what the index names."""
 CHUNK_IMAGES = 2048
 """About 40 MB per chunk, also in the memory of a reader."""
 
@@ -51,6 +57,36 @@ def litdata() -> Any:
         return import_module("litdata")
     except ImportError as error:
         raise UserError(f"streams need the package litdata ({error}): {install('stream')}") from None
+
+
+def open_stream(place: str) -> Any:
+    """LitData's data set at `place`, from which reading a record runs no program that its writer has chosen.
+
+    Raises:
+        UserError: LitData is not installed, or the data set was not written by AlexNet Lab.
+    """
+    dataset = litdata().StreamingDataset(place)
+    # LitData has downloaded the index, and nothing else.
+    check_index(Path(dataset.input_dir.path, INDEX), place)
+    return dataset
+
+
+def check_index(index: Path, place: str) -> None:
+    """Refuse a data set with records of another kind than ours; raises UserError."""
+    config = json.loads(index.read_text(encoding="utf-8"))["config"]
+    other = sorted({*map(str, config["data_format"])} - FORMATS)
+    other += sorted(str(name) for name in _containers(json.loads(config["data_spec"])) if name not in CONTAINERS)
+    if other:
+        raise UserError(
+            f"{place} is not an AlexNet Lab stream: it holds Python objects ({other[0]}), which could run any program"
+        )
+
+
+def _containers(spec: Any) -> Iterator[Any]:
+    for node in spec if isinstance(spec, list) else [spec]:
+        if isinstance(node, dict):
+            yield node.get("type")
+            yield from _containers(node.get("children_spec"))
 
 
 def is_url(place: str) -> bool:

@@ -20,7 +20,7 @@ from alexnet_lab.data.encoded import decode_square
 from alexnet_lab.data.store.format import IMAGE_SHAPE, VERSION, StoreMeta
 from alexnet_lab.data.store.images import SIZE
 from alexnet_lab.data.store.modes import Unreadable
-from alexnet_lab.data.stream.layout import ABOUT, About, inside, litdata, stored_order
+from alexnet_lab.data.stream.layout import ABOUT, About, inside, open_stream, stored_order
 from alexnet_lab.errors import UserError
 
 CHUNKS_HELD = 3
@@ -33,10 +33,11 @@ def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
     Raises:
         UserError: LitData is not installed, there is no complete stream, or its dataset or version differs.
     """
-    dataset = litdata().StreamingDataset
     try:
-        about = cast(About, dataset(inside(place, ABOUT))[0])
+        about = cast(About, open_stream(inside(place, ABOUT))[0])
         meta = StoreMeta.model_validate_json(about["meta"])
+    except UserError:
+        raise
     except (KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{place} (data.dir) is not an AlexNet Lab stream: {error}") from error
     except Exception as error:  # botocore's, obstore's, LitData's own
@@ -131,7 +132,7 @@ class StreamedImages:
 
     def _read(self, chunk: int) -> list[bytes]:
         if self._dataset is None:
-            self._dataset = litdata().StreamingDataset(self._place)
+            self._dataset = open_stream(self._place)
             # An empty slice makes LitData download whole chunks instead of single records.
             self._dataset[0:0]
         first = chunk * self._chunk_images

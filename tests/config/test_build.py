@@ -1,16 +1,20 @@
 """Configuration nodes are checked against their targets: unknown, missing and wrong values are reported first."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch import nn
 
 from alexnet_lab.config.build import build, build_factory, check, check_origin
 from alexnet_lab.config.schema import check_run_settings
+from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
 
+CONF = Path(__file__).parents[2] / "conf"
 LENET = {
     "_target_": "alexnet_lab.models.lenet.lenet",
     "in_channels": 1,
@@ -195,9 +199,27 @@ def test_top_level_of_a_run_is_checked(settings: Callable[..., dict[str, Any]]) 
 def test_checkpoint_may_name_only_factories_of_the_package(target: str) -> None:
     hidden = {**LENET, "further": [{"_target_": target}]}
     with pytest.raises(UserError, match=rf"model\.further\[0\]: a checkpoint may not name {target}"):
-        check_origin(hidden, "model", "models")
+        check_origin(hidden, "model", "models", nn.Module)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "alexnet_lab.data.stream.writing.write_stream",
+        "alexnet_lab.data.store.prepare.prepare",
+        "alexnet_lab.data.fashion_mnist_files.prepare",
+        "alexnet_lab.data.spec.DataSpec",
+    ],
+)
+def test_checkpoint_may_not_name_functions_that_write_files(target: str) -> None:
+    settings = {"_target_": "alexnet_lab.data.synthetic.synthetic", "name": {"_target_": target}}
+    for hidden, path in ((settings["name"], "data"), (settings, r"data\.name")):
+        with pytest.raises(UserError, match=rf"^{path}: a checkpoint may not name {target}"):
+            check_origin(hidden, "data", "data", ImageDataModule)
 
 
 def test_configuration_of_a_run_may_come_from_a_checkpoint(settings: Callable[..., dict[str, Any]]) -> None:
-    check_origin(settings()["model"], "model", "models")
-    check_origin(settings()["data"], "data", "data")
+    for model in (CONF / "model").glob("*.yaml"):
+        check_origin(settings(f"model={model.stem}")["model"], "model", "models", nn.Module)
+    for data in (CONF / "data").glob("*.yaml"):
+        check_origin(settings(f"data={data.stem}", "data.num_classes=2")["data"], "data", "data", ImageDataModule)

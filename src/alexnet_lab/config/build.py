@@ -137,11 +137,12 @@ def _kind_of(hint: Any) -> type:
     return kind if not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False) else object
 
 
-def check_origin(settings: Any, path: str, package: str, modules: Sequence[str] = ()) -> None:
+def check_origin(settings: Any, path: str, package: str, kind: type, modules: Sequence[str] = ()) -> None:
     """Refuse a configuration from a checkpoint that names anything but factories of our own `package`.
 
     The place of the definition counts: a name inside our package can lead anywhere, as in
-    `alexnet_lab.data.fashion_mnist_files.subprocess.run`.
+    `alexnet_lab.data.fashion_mnist_files.subprocess.run`. A factory makes a `kind`, and does nothing else: other
+    functions of the package write files.
 
     Functions and classes of `modules`, which are the user's, are also allowed.
 
@@ -151,21 +152,24 @@ def check_origin(settings: Any, path: str, package: str, modules: Sequence[str] 
     if isinstance(settings, Mapping):
         if "_target_" in settings:
             target = str(settings["_target_"])
-            if not _is_allowed(target, path, (f"{OURS}{package}.", *(f"{module}." for module in modules))):
+            if not _is_allowed(target, path, kind, (f"{OURS}{package}.", *(f"{module}." for module in modules))):
                 remedy = "to allow the functions and classes of a module of your own: modules=NAME"
                 raise UserError(f"{path}: a checkpoint may not name {target}; {remedy}")
         for key, value in settings.items():
-            check_origin(value, f"{path}.{key}", package, modules)
+            check_origin(value, f"{path}.{key}", package, kind, modules)
     elif isinstance(settings, list):
         for index, value in enumerate(settings):
-            check_origin(value, f"{path}[{index}]", package, modules)
+            check_origin(value, f"{path}[{index}]", package, kind, modules)
 
 
-def _is_allowed(target: str, path: str, begins: tuple[str, ...]) -> bool:
+def _is_allowed(target: str, path: str, kind: type, begins: tuple[str, ...]) -> bool:
     if not target.startswith(begins) or (target.startswith(OURS) and "._" in target):
         return False
-    definition = _definition(_target(target, path))
-    return definition == target or (not target.startswith(OURS) and definition.startswith(begins))
+    found = _target(target, path)
+    if not target.startswith(OURS):
+        return _definition(found).startswith(begins)
+    made = found if inspect.isclass(found) else get_type_hints(found).get("return")
+    return _definition(found) == target and inspect.isclass(made) and issubclass(made, kind)
 
 
 def _definition(found: Any) -> str:

@@ -159,8 +159,8 @@ def read_checkpoint(path: Path, modules: Modules | tuple[()] = ()) -> Checkpoint
         key = ".".join(map(str, detail["loc"]))
         raise UserError(f"{named}: not an AlexNet Lab checkpoint; {key}: {detail['msg']}") from error
     settings, recorded = content["config"], content.get("preprocessing")
-    for part, package in (("model", "models"), ("data", "data")):
-        check_origin(settings[part], part, package, [modules] if isinstance(modules, str) else modules)
+    for part, package, kind in (("model", "models", nn.Module), ("data", "data", ImageDataModule)):
+        check_origin(settings[part], part, package, kind, [modules] if isinstance(modules, str) else modules)
     preprocessing = Preprocessing.of(recorded) if recorded else None
     return Checkpoint(settings, content["state_dict"], content["global_step"], preprocessing, content.get("left_out"))
 

@@ -204,7 +204,8 @@ def _choose_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
 
 
 def _init(folder: Path, mode: Literal["online", "offline", "disabled"], init: Mapping[str, Any]) -> wandb.Run:
-    git: dict[str, Any] = {} if places.home_is_checkout() else {"disable_git": True}  # it would record the user's own repository
+    # Elsewhere, W&B would record the user's own repository.
+    git: dict[str, Any] = {} if places.home_is_checkout() else {"disable_git": True}
     settings = wandb.Settings(
         **git,
         silent=True,

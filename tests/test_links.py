@@ -27,6 +27,12 @@ def test_pages_named_in_messages_and_comments_exist() -> None:
     assert wrong == []
 
 
+def test_tests_named_on_pages_exist() -> None:
+    named = [one for page in pages() for one in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text())]
+    assert len(named) > 10
+    assert [one for one in named if f"def {one[1]}(" not in (ROOT / one[0]).read_text()] == []
+
+
 def test_external_links_are_https_to_a_host() -> None:
     found = external()
     assert "https://pytorch.org/get-started/locally/" in found

@@ -62,6 +62,15 @@ def test_configuration_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_config(tmp_path) == {"by_hand": [0.001, 1500.0, -20000.0]}
 
 
+def test_configuration_that_makes_objects_is_not_loaded(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    (folder / "config.yaml").write_text(f"model: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']\n")
+    with pytest.raises(UserError, match=r"config\.yaml is damaged: could not determine a constructor"):
+        read_config(folder)
+    read_runs([str(folder)])
+    assert not (tmp_path / "made").exists()
+
+
 def test_sweeps_lists_patterns_and_one_run_are_found_once_and_named_by_their_path(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a")
     write_run(tmp_path / "multiruns" / "s" / "lr=0.1,seed=0")

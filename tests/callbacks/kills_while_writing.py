@@ -1,6 +1,6 @@
-"""`python kills_while_writing.py FOLDER`: kill 20 processes at random moments while they write checkpoints.
+"""`python kills_while_writing.py FOLDER`: kill 20 processes while they write checkpoints.
 
-Each is a fork of this process. Prints as JSON how each ended, whether the last checkpoint that it has reported as
+Ten at random moments, and ten as soon as there is an unfinished file. Each is a fork of this process. Prints as JSON how each ended, whether the last checkpoint that it has reported as
 written, or a later one, is whole, and how many left an unfinished file.
 """
 
@@ -40,12 +40,16 @@ def is_whole(path: Path, reported: Path) -> bool:
     return number >= at_least and all(bool((one == number).all()) and len(one) == SIZE for one in content["weights"])
 
 
+def unfinished_in(folder: Path) -> list[Path]:
+    return [one for one in folder.iterdir() if one.name not in ("last.ckpt", "reported")]
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     path, reported = folder / "last.ckpt", folder / "reported"
     chance = random.Random(0)
     statuses, whole, unfinished = [], [], 0
-    for _ in range(20):
+    for during_a_write in (False, True) * 10:
         path.unlink(missing_ok=True)
         child = os.fork()
         if child == 0:
@@ -53,10 +57,12 @@ def main(folder: Path) -> None:
         while not path.exists():
             time.sleep(0.001)
         time.sleep(chance.uniform(0.0, 0.03))
+        while during_a_write and not unfinished_in(folder):
+            pass
         os.kill(child, signal.SIGKILL)
         statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         whole.append(is_whole(path, reported))
-        left = [one for one in folder.iterdir() if one not in (path, reported)]
+        left = unfinished_in(folder)
         unfinished += bool(left)
         for one in left:
             one.unlink()

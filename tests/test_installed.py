@@ -82,10 +82,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     before = everything(one.packages)
     for folder in folders:  # not the files: they are links into uv's cache
         folder.chmod(0o555)
-    yield one
-    assert everything(one.packages) == before, "written beside the package"
-    for folder in folders:
-        folder.chmod(0o755)
+    try:
+        yield one
+        assert everything(one.packages) == before, "written beside the package"
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
 
 
 def everything(folder: Path) -> set[Path]:

@@ -34,7 +34,7 @@ def requested_help(conf: Path, config_name: str) -> str | None:
     arguments = get_args_parser().parse_args()
     if not arguments.help or arguments.config_path or arguments.config_name:
         return None
-    added = arguments.config_dir
+    added = arguments.config_dir and os.path.expanduser(arguments.config_dir)
     if added and not os.path.isdir(added):
         raise UserError(f"--config-dir={added}: there is no such folder")
     primary = conf / f"{config_name}.yaml"

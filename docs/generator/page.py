@@ -184,12 +184,17 @@ def _keys(path: Path) -> dict[str, Key]:
     return {key.name: key for key in read_keys(path)}
 
 
+@cache
+def _loaded(path: Path) -> Any:
+    return OmegaConf.load(path)
+
+
 def _files(group: str, choice: str) -> list[Path]:
     """The file of a choice, after those in its group that it is based on."""
     path = CONF / group / f"{choice}.yaml"
     if not path.exists():  # of a plugin that may not be installed
         return []
-    bases = OmegaConf.to_container(OmegaConf.load(path)).get("defaults", [])  # type: ignore[union-attr]
+    bases = _loaded(path).get("defaults", [])
     names = [base for base in bases if isinstance(base, str) and base != "_self_"]
     return [*(file for name in names for file in _files(group, name)), path]
 
@@ -229,7 +234,7 @@ def _rows_in_code(group: str, settings: type) -> Iterator[Row]:
 
 def _choice_kinds(group: str, choice: str) -> dict[str, Any]:
     """The types of the keys of a choice: those of the signature, or as far as there is none, of the values."""
-    values: Any = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, _files(group, choice))))
+    values: Any = OmegaConf.to_container(OmegaConf.merge(*map(_loaded, _files(group, choice))))
     schema = SCHEMAS.get(group) or SCHEMAS.get(f"{group}/{choice}")
     return dict(_kinds_in(values, "", schema))
 

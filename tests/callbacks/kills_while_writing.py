@@ -1,7 +1,8 @@
 """`python kills_while_writing.py FOLDER`: kill 20 processes while they write checkpoints.
 
-Ten at random moments, and ten as soon as there is an unfinished file. Each is a fork of this process. Prints as JSON how each ended, whether the last checkpoint that it has reported as
-written, or a later one, is whole, and how many left an unfinished file.
+Ten at random moments, and ten as soon as there is an unfinished file. Each is a fork of this process. Prints as JSON
+how each ended, whether the last checkpoint that it has reported as written, or a later one, is whole, and how many
+left an unfinished file.
 """
 
 import json

@@ -39,7 +39,10 @@ for module in pkgutil.walk_packages(alexnet_lab.__path__, "alexnet_lab."):
 from PIL import Image
 Image.linear_gradient("L").save("cat.jpg")
 """
-SHORT = ["trainer.limit_train_batches=5", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+SHORT = [
+    *("trainer.max_epochs=1", "trainer.limit_train_batches=5", "data.eval_batch_size=16"),
+    *("trainer.limit_val_batches=1", "trainer.limit_test_batches=1"),
+]
 SMOKE = ["-m", "smoke", "-p", "no:cacheprovider", "-q"]
 STEPS = {
     "import": ["python", "-c", IMPORT_ALL],

@@ -3,6 +3,7 @@
 Exit status: 0 finished, 1 failed, 2 a user's error before anything was trained, 3 interrupted.
 """
 
+import atexit
 import faulthandler
 import gc
 import logging
@@ -87,6 +88,7 @@ def _without_collection() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()
+        atexit.register(gc.unfreeze)  # Triton 3.9 lists everything that is left at exit
 
 
 def _end_hanging(folder: Path, rank: int, seconds: float | None, stack: list[str], is_watched: bool) -> None:

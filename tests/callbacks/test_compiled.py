@@ -1,12 +1,15 @@
 """compile=cuda-graph, as far as it works without a GPU; tests/gpu trains with it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from alexnet_lab.callbacks import compiled
 from alexnet_lab.errors import UserError
@@ -22,7 +25,22 @@ def test_graph_needs_a_gpu(settings: Callable[..., Any], tmp_path: Path) -> None
         train(settings(*SHORT, "compile=cuda-graph"), tmp_path, None, 0.0)
 
 
-@pytest.mark.parametrize("choices", [(), ("trainer.accumulate_grad_batches=3",), ("trainer.precision=64-true",)])
+@pytest.mark.parametrize(
+    ("strategy", "accumulated", "refusal"),
+    [
+        (SingleDeviceStrategy(torch.device("cuda", 0)), 1, None),
+        (SingleDeviceStrategy(torch.device("cuda", 0)), 2, "cannot accumulate gradients"),
+        (DDPStrategy(parallel_devices=[torch.device("cuda", 0)]), 1, "needs trainer=gpu with a single GPU"),
+        (SingleDeviceStrategy(torch.device("cpu")), 1, "needs trainer=gpu with a single GPU"),
+    ],
+)
+def test_graph_needs_one_gpu_and_whole_batches(strategy: Any, accumulated: int, refusal: str | None) -> None:
+    trainer: Any = SimpleNamespace(strategy=strategy, accumulate_grad_batches=accumulated)
+    with pytest.raises(UserError, match=refusal) if refusal else nullcontext():
+        compiled.CudaGraph().setup(trainer, pl.LightningModule(), "fit")
+
+
+@pytest.mark.parametrize("choices", [(), ("trainer.precision=64-true",)])
 def test_recorded_batch_is_like_the_first_one(
     choices: tuple[str, ...], settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,16 +128,14 @@ def test_error_in_the_share_of_another_thread_is_raised_at_its_batch():
         next(batches)
 
 
-def test_workers_come_from_the_cores_of_the_rank(monkeypatch, tmp_path):
-    (tmp_path / "pixels").write_bytes(bytes(12))
-    pixels = PixelFile(tmp_path / "pixels", 0, (1, 2, 2, 3))
+def test_workers_come_from_the_cores_of_the_rank(monkeypatch):
     for cores, ranks, threads, expected in [
         (1, 1, 1, 2), (2, 1, 2, 2), (8, 1, 1, 7), (16, 1, 16, 12), (16, 4, 1, 3), (64, 8, 8, 7), (8, 8, 8, 7),
     ]:  # fmt: skip
         monkeypatch.setattr(machine, "cores", lambda: list(range(cores)))  # noqa: B023
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)  # noqa: B023
-        assert default_workers(ranks, Counted()) == expected
-        assert default_workers(ranks, pixels) == min(expected, 4)
+        assert default_workers(ranks) == expected
+        assert default_workers(ranks, few=True) == min(expected, 4)
 
 
 def test_memory_is_that_of_the_machine_at_most():

@@ -110,7 +110,7 @@ class Runs:
             **{network: self._of_network(network) for network in NETWORKS},
         }
         if not self.on_cpu:
-            on_device |= {"half": (*same, "trainer.precision=bf16-mixed", "trainer.accumulate_grad_batches=2")}
+            on_device |= {"half": (*same, "trainer.precision=bf16-mixed")}
             on_device |= {
                 f"{name} graph": (*on_device[name], "compile=cuda-graph") for name in ("deterministic", "half")
             }

@@ -14,7 +14,7 @@ Forward = Callable[[Tensor], Any]
 
 
 def compiled(net: nn.Module, how: bool | str) -> list[pl.Callback]:
-    """Compiles `net` in place as the setting says; returns what records it when the training starts."""
+    """Compiles `net` in place as the setting says; returns the callbacks that record it."""
     if how == "cuda-graph":
         return [CudaGraph()]
     if how:
@@ -26,13 +26,17 @@ class CudaGraph(pl.Callback):
     """Records `pl_module.net` at the start of training, when no other thread uses the GPU.
 
     A step of AlexNet launches 150 kernels, which takes the host longer than the GPU needs for a batch of 128; a
-    recorded step is two launches. The kernels are the same, and so are the results, to the bit. Evaluation and batches
-    of another size, as the last one of an epoch, are not replayed.
+    recorded step is two launches of the same kernels. Evaluation and batches of another size, as the last one of an
+    epoch, are not replayed.
+
+    The gradients are in memory that each replay overwrites, so they cannot be accumulated (pytorch/pytorch#181723).
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Raises UserError if the training is not on a single GPU, or is distributed."""
+        """Raises UserError if the training is not on a single GPU, is distributed, or accumulates gradients."""
         strategy = trainer.strategy
+        if trainer.accumulate_grad_batches != 1:
+            raise UserError("compile=cuda-graph cannot accumulate gradients; choose trainer.accumulate_grad_batches=1")
         if not isinstance(strategy, SingleDeviceStrategy) or strategy.root_device.type != "cuda":
             raise UserError("compile=cuda-graph needs trainer=gpu with a single GPU; choose compile=false or true")
 
@@ -40,7 +44,7 @@ class CudaGraph(pl.Callback):
         net: Any = pl_module.net
         sample = sample_batch(trainer)
         eager = net.forward
-        # What autocast has converted in one recording must not be used in another.
+        # Without autocast's cache: its copies must not be shared between recordings.
         with trainer.precision_plugin.forward_context():
             dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
             with torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False):
@@ -49,10 +53,9 @@ class CudaGraph(pl.Callback):
 
 
 def sample_batch(trainer: pl.Trainer) -> Tensor:
-    """Zeros like the images of the first micro-batch of an epoch, [N, C, S, S], on the device of training."""
+    """Zeros like the images of the first batch of an epoch, [N, C, S, S], on the device of training."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    number = -(-data.batch_size // trainer.accumulate_grad_batches)
-    images = torch.zeros(number, data.spec.channels, data.image_size, data.image_size)
+    images = torch.zeros(data.batch_size, data.spec.channels, data.image_size, data.image_size)
     images = images.to(trainer.strategy.root_device, memory_format=data.pipeline.memory_format)
     converted: Tensor = trainer.precision_plugin.convert_input(images)
     return converted

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alexnet_lab import machine
 from alexnet_lab.data.dataset import Split
 from alexnet_lab.data.draws import Augmentation, Views, draw
-from alexnet_lab.data.gather import Buffers, PixelFile, WindowedImages, gather
+from alexnet_lab.data.gather import Buffers, gather
 from alexnet_lab.data.sampler import GlobalBatchSampler
 from alexnet_lab.data.spec import Batch, Draws
 
@@ -23,7 +23,7 @@ AHEAD = 3
 FEWEST, MOST = 2, 12
 """Default number of threads: two share even two cores well with the network; twelve decode 30,000 JPEGs per second."""
 MOST_FOR_PIXELS = 4
-"""The same for stored pixels: on a fast GPU, twelve slow down the thread of the network by a quarter (docs/gpu.md)."""
+"""The same for a uint8 store on a GPU: twelve slow down the thread that launches its kernels (docs/gpu.md)."""
 
 Prefetch = Callable[[Iterable[Batch]], Iterator[Batch]]
 
@@ -31,12 +31,15 @@ Copies = list[Future[None]]
 """What still has to be copied into a batch's buffer, in order."""
 
 
-def default_workers(local_ranks: int, images: WindowedImages | NDArray[np.uint8]) -> int:
-    """Prefetching threads for one of `local_ranks` ranks on this machine: its cores, except one for the network."""
+def default_workers(local_ranks: int, few: bool = False) -> int:
+    """Prefetching threads for one of `local_ranks` ranks on this machine: its cores, except one for the network.
+
+    `few`: the images are stored pixels, and the network is on a GPU.
+    """
     cores = len(machine.cores())
     # Where Slurm has bound each rank to cores of its own, only the number of threads shows how many.
     own = min(cores, max(cores // local_ranks, torch.get_num_threads()))
-    return min(max(own - 1, FEWEST), MOST_FOR_PIXELS if isinstance(images, PixelFile) else MOST)
+    return min(max(own - 1, FEWEST), MOST_FOR_PIXELS if few else MOST)
 
 
 class BatchLoader:
@@ -83,6 +86,7 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator: Lightning sets the epoch after iter() and before the first next().
+        torch.get_num_threads()  # settled for this thread before the workers change the number of new threads
         with closing(self._gathered()) as batches:
             yield from self.prefetch(batches) if self.prefetch else batches
 
@@ -94,7 +98,6 @@ class BatchLoader:
             for samples, global_size in micro_batches:
                 yield self._begin(samples, global_size, epoch)[0]
             return
-        torch.get_num_threads()  # settled for this thread before the workers change the number of new threads
         # Torch's own threads would multiply ours. Its setting is per thread.
         pool = ThreadPoolExecutor(self.workers, "gather", torch.set_num_threads, (1,))
         try:

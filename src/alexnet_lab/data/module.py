@@ -11,6 +11,7 @@ from alexnet_lab.data.augment import ten_views
 from alexnet_lab.data.contents import check_unchanged
 from alexnet_lab.data.dataset import ImageDataset, SplitName, check_members
 from alexnet_lab.data.draws import Augmentation
+from alexnet_lab.data.gather import PixelFile
 from alexnet_lab.data.loader import BatchLoader, default_workers
 from alexnet_lab.data.pipeline import InputPipeline
 from alexnet_lab.data.prefetch import prefetched
@@ -175,10 +176,10 @@ class ImageDataModule(LightningDataModule):
             device = self.trainer.strategy.root_device
         order = EpochOrder(len(split.rows), self.seed, shuffled, chunks_of(split))
         batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate)
-        workers = self.workers
+        workers, on_gpu = self.workers, device.type == "cuda"
         if workers is None:
-            workers = default_workers(self.trainer.num_devices if self.trainer else 1, split.images)
-        on_gpu = device.type == "cuda"
+            few = on_gpu and isinstance(split.images, PixelFile)
+            workers = default_workers(self.trainer.num_devices if self.trainer else 1, few)
         prefetch = partial(prefetched, prepare=self.prepared, device=device) if on_gpu else None
         return BatchLoader(split, batches, augmentation, workers, on_gpu, prefetch)
 

@@ -45,7 +45,7 @@ def prefetched(batches: Iterable[Batch], prepare: Prepare, device: torch.device)
             side.wait_event(given)
             return prepare(batch), side.record_event()
 
-    earlier = batch = None
+    earlier = batch = None  # referenced until they can be released, see above
     with ThreadPoolExecutor(1, "prefetch") as thread:
         following = thread.submit(begin, module.current_stream(device).record_event())
         while found := following.result():

@@ -73,7 +73,7 @@ choose() {
     [ -z "$chosen" ] || return 0
     echo "error: AlexNet Lab needs Python 3.$oldest to ${versions%% *} (64-bit); found: ${refused:-none}. Install one, for" \
         "example by \`uv python install ${versions%% *}\`, \`apt install python3-venv\` (Debian 12, Ubuntu 24.04 or newer) or" \
-        "\`brew install python@${versions%% *}\`; make PYTHON=PATH uses the one at PATH" >&2
+        "\`brew install python@${versions%% *}\`; make setup PYTHON=PATH uses the one at PATH" >&2
     exit 1
 }
 

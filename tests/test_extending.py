@@ -70,7 +70,7 @@ def test_errors_name_the_remedy(lab: Any) -> None:
     checkpoint = f"checkpoint={run}/checkpoints/best.ckpt"
     wrong = {
         f"evaluate {checkpoint}": "model: a checkpoint may not name my_lab.tiny; "
-        "to allow the functions and classes of a module of your own: modules=NAME",
+        "modules=NAME allows the classes of a module, and its functions annotated -> Module",
         f"evaluate {checkpoint} modules=another": "model: a checkpoint may not name my_lab.tiny",
         "train --config-dir my_conf model=tinny": "model=tinny: there is no such model, did you mean tiny?",
         "train --config-dir missing model=tiny": f"Additional config directory '{lab.folder}/missing' not found",

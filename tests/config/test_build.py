@@ -218,6 +218,75 @@ def test_checkpoint_may_not_name_functions_that_write_files(target: str) -> None
             check_origin(hidden, "data", "data", ImageDataModule)
 
 
+MY_LAB = """
+import os
+import shutil
+from functools import partial, wraps
+from shutil import rmtree
+import torch
+from torch import nn
+from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.stream.writing import write_stream
+from alexnet_lab.models.lenet import lenet
+
+class Net(nn.Module):
+    pass
+
+class Images:
+    pass
+
+def network() -> nn.Module: ...
+def dataset() -> "ImageDataModule": ...
+def unannotated(): ...
+def text() -> str: ...
+def described() -> "a network": ...
+@wraps(write_stream)
+def wrapped(*_): ...
+delete = partial(rmtree, "x")
+"""
+MODEL = ("models", nn.Module)
+DATA = ("data", ImageDataModule)
+
+
+@pytest.mark.parametrize(
+    ("of", "allowed"),
+    [(MODEL, {"Net", "Images", "network", "lenet"}), (DATA, {"Net", "Images", "dataset", "ImageDataModule"})],
+)
+def test_module_of_the_user_allows_what_it_defines_and_not_what_it_imports(
+    of: tuple[str, type], allowed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_own_lab.py").write_text(MY_LAB)
+    monkeypatch.syspath_prepend(tmp_path)
+    reached = {"os.system", "shutil.rmtree", "torch.load", "nn.Linear", "Net.load_state_dict", "Net.__init__"}
+    mine = {"network", "dataset", "unannotated", "text", "described", "wrapped", "delete", "Net", "Images"}
+    for name in reached | mine | {"rmtree", "write_stream", "lenet", "ImageDataModule"}:
+        node = {"_target_": f"my_own_lab.{name}"}
+        if name in allowed:
+            check_origin(node, "x", *of, modules=["my_own_lab"])
+            with pytest.raises(UserError, match=r"may not name my_own_lab\.\w+; modules=NAME allows"):
+                check_origin(node, "x", *of)
+        else:
+            with pytest.raises(
+                UserError, match=rf"^x: a checkpoint may not name my_own_lab\.{name}; modules=NAME allows"
+            ):
+                check_origin(node, "x", *of, modules=["my_own_lab"])
+
+
+@pytest.mark.parametrize("arguments", [[1, 10], {"a": 1}, 5, None])
+def test_positional_arguments_of_our_factories_are_refused(arguments: Any) -> None:
+    with pytest.raises(UserError, match=r"^model\._args_: alexnet_lab\.models\.lenet\.lenet takes options by name$"):
+        build(LENET | {"_args_": arguments}, "model")
+
+
+@pytest.mark.parametrize(
+    "change", [{"_partial_": "yes"}, {"_recursive_": 5}, {"_args_": 5}, {"_args_": {"a": 1}}, {5: 1}]
+)
+def test_wrong_key_of_hydra_is_refused_with_its_path(change: dict[Any, Any]) -> None:
+    (key,) = change
+    with pytest.raises(UserError, match=rf"^x\.{key}: (.+ does not fit|torch\.nn\.Linear has no such option)"):
+        build({"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1} | change, "x")
+
+
 def test_configuration_of_a_run_may_come_from_a_checkpoint(settings: Callable[..., dict[str, Any]]) -> None:
     for model in (CONF / "model").glob("*.yaml"):
         check_origin(settings(f"model={model.stem}")["model"], "model", "models", nn.Module)

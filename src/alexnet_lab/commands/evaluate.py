@@ -18,11 +18,12 @@ from alexnet_lab import files
 from alexnet_lab.callbacks.outputs import Outputs
 from alexnet_lab.callbacks.progress import Progress
 from alexnet_lab.classifier import ImageClassifier
-from alexnet_lab.config.build import build, check_values
+from alexnet_lab.config.build import build
 from alexnet_lab.config.by_device import use_recorded
 from alexnet_lab.config.memory import remedies_when_full
 from alexnet_lab.config.output_file import check_output
 from alexnet_lab.config.schema import check_trainer
+from alexnet_lab.config.values import check_values
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.spec import different_class
 from alexnet_lab.errors import UserError
@@ -100,13 +101,12 @@ def _check_options(options: dict[str, Any]) -> list[Path]:
     for name, choices in (("split", SPLITS), ("protocol", PROTOCOLS)):
         if options[name] not in choices:
             raise UserError(f"{name}={options[name]}: there is no such {name}; choose from: {', '.join(choices)}")
-    limit = f"limit_{options['split']}_batches"
     if "_target_" not in options["trainer"]:
         raise UserError("choose a trainer: trainer=default|cpu|gpu")
-    if options["trainer"].get(limit) == 0:
+    if options["trainer"].get(limit := f"limit_{options['split']}_batches") == 0:
         raise UserError(f"trainer.{limit}=0 leaves no image to evaluate")
     check_output("out", options["out"], [".json"])
-    check_values(options, {"modules": Modules})
+    check_values(options, KINDS)
     return [Path(path) for path in paths]
 
 

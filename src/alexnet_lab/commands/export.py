@@ -14,8 +14,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from alexnet_lab import files
-from alexnet_lab.config.build import check_values
 from alexnet_lab.config.output_file import check_output
+from alexnet_lab.config.values import check_values
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.data.store.images import read_image

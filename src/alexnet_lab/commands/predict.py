@@ -19,10 +19,10 @@ from torch import Tensor
 
 from alexnet_lab import files
 from alexnet_lab.commands.evaluate import PROTOCOLS, Protocol
-from alexnet_lab.config.build import check_values
 from alexnet_lab.config.by_device import use_recorded
 from alexnet_lab.config.memory import remedies_when_full
 from alexnet_lab.config.output_file import check_output
+from alexnet_lab.config.values import check_values
 from alexnet_lab.data.image_kinds import LeftOut
 from alexnet_lab.data.imagenet_classes import names_by_wnid
 from alexnet_lab.data.preprocessing import Preprocessing

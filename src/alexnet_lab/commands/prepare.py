@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from alexnet_lab.command_line import command, override
-from alexnet_lab.config.build import build, check, check_values
+from alexnet_lab.config.build import build, check
+from alexnet_lab.config.values import check_values
 from alexnet_lab.data.dataset import SplitName, suggested_val_size
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.photo_sources import open_source

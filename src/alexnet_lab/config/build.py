@@ -1,7 +1,6 @@
 """Builds objects from configuration nodes, after checking every key and value against the target's signature."""
 
 import inspect
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,15 +12,14 @@ from typing import Any, get_args, get_type_hints
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from pydantic_core import SchemaError
 
 from alexnet_lab.config.advice import did_you_mean
+from alexnet_lab.config.values import mismatch
 from alexnet_lab.errors import UserError, WrongOption
 
 OURS = "alexnet_lab."
-HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+HYDRA_KEYS = {"_target_": str, "_partial_": bool, "_convert_": Any, "_recursive_": bool, "_args_": list}
+"""Hydra's own keys of a node, and their types."""
 LIBRARIES = ("lightning.", "torch.")
 """Packages whose exceptions of any type count as a wrong value."""
 REFUSALS = (ValueError, TypeError, RuntimeError, AssertionError, OSError, ImportError, MisconfigurationException)
@@ -100,29 +98,22 @@ def check(settings: Mapping[str, Any], path: str, late: Iterable[str] = (), kind
     found = _target(target, path)
     if inspect.isclass(found) and not issubclass(found, kind):
         raise UserError(f"{path}: {target} is not a subclass of {kind.__name__}")
+    if "_args_" in settings and _definition(found).startswith(OURS):
+        raise UserError(f"{path}._args_: {target} takes options by name")
     parameters, hints = _signature(found, target, path)
     if missing := [name for name in late if name not in parameters and not _takes_any(parameters)]:
         raise UserError(f"{path}: {target} does not take {', '.join(missing)}, which the run itself passes")
-    known = [name for name in parameters if name not in late]
+    known, hints = [name for name in parameters if name not in late], {**hints, **HYDRA_KEYS}
     for key, value in settings.items():
-        if key in HYDRA_KEYS:
-            continue
-        if key in late or (key not in parameters and not _takes_any(parameters)):
-            lines = f"{path}.{key}: {target} has no such option{did_you_mean(key, known)}\noptions: {', '.join(known)}"
-            raise WrongOption(lines, path, key, known)
+        if key in late or (key not in (*parameters, *HYDRA_KEYS) and not _takes_any(parameters)):
+            advice = f"{did_you_mean(str(key), known)}\noptions: {', '.join(known)}"
+            raise WrongOption(f"{path}.{key}: {target} has no such option{advice}", path, str(key), known)
         if isinstance(value, Mapping) and "_target_" in value:
             check(value, f"{path}.{key}", kind=_kind_of(hints.get(key)))
-        elif key in hints and (reason := _mismatch(value, hints[key])):
+        elif key in hints and (reason := mismatch(value, hints[key])):
             raise WrongOption(f"{path}.{key}: {value!r} does not fit: {reason}", path, key, known)
     if not settings.get("_partial_"):
         _check_complete(parameters, {*settings, *late}, path)
-
-
-def check_values(options: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
-    """Check a command's options against the type hints `kinds`; raises UserError for the first mismatch."""
-    for key, kind in kinds.items():
-        if reason := _mismatch(options[key], kind):
-            raise UserError(f"{key}: {options[key]!r} does not fit: {reason}")
 
 
 def _check_kind(made: Any, path: str, settings: Mapping[str, Any], kind: type) -> None:
@@ -144,7 +135,8 @@ def check_origin(settings: Any, path: str, package: str, kind: type, modules: Se
     `alexnet_lab.data.fashion_mnist_files.subprocess.run`. A factory makes a `kind`, and does nothing else: other
     functions of the package write files.
 
-    Functions and classes of `modules`, which are the user's, are also allowed.
+    Of `modules`, which are the user's, the classes that they define are also allowed, and the functions that they
+    define and annotate with the result `kind`. What they import is not.
 
     Raises:
         UserError: a `_target_` from elsewhere, or one that does not exist in this version.
@@ -152,8 +144,8 @@ def check_origin(settings: Any, path: str, package: str, kind: type, modules: Se
     if isinstance(settings, Mapping):
         if "_target_" in settings:
             target = str(settings["_target_"])
-            if not _is_allowed(target, path, kind, (f"{OURS}{package}.", *(f"{module}." for module in modules))):
-                remedy = "to allow the functions and classes of a module of your own: modules=NAME"
+            if not _is_allowed(target, path, kind, f"{OURS}{package}.", tuple(f"{module}." for module in modules)):
+                remedy = f"modules=NAME allows the classes of a module, and its functions annotated -> {kind.__name__}"
                 raise UserError(f"{path}: a checkpoint may not name {target}; {remedy}")
         for key, value in settings.items():
             check_origin(value, f"{path}.{key}", package, kind, modules)
@@ -162,14 +154,16 @@ def check_origin(settings: Any, path: str, package: str, kind: type, modules: Se
             check_origin(value, f"{path}[{index}]", package, kind, modules)
 
 
-def _is_allowed(target: str, path: str, kind: type, begins: tuple[str, ...]) -> bool:
-    if not target.startswith(begins) or (target.startswith(OURS) and "._" in target):
+def _is_allowed(target: str, path: str, kind: type, ours: str, users: tuple[str, ...]) -> bool:
+    if not target.startswith((ours, *users)):
         return False
     found = _target(target, path)
-    if not target.startswith(OURS):
-        return _definition(found).startswith(begins)
-    made = found if inspect.isclass(found) else get_type_hints(found).get("return")
-    return _definition(found) == target and inspect.isclass(made) and issubclass(made, kind)
+    definition = _definition(found)
+    made = found if inspect.isclass(found) else _hints(found).get("return")
+    makes_kind = inspect.isclass(made) and issubclass(made, kind)
+    if definition.startswith(OURS):
+        return makes_kind and definition.startswith(ours) and "._" not in definition
+    return definition.startswith(users) and (makes_kind or inspect.isclass(found))
 
 
 def _definition(found: Any) -> str:
@@ -207,13 +201,17 @@ def _suggestion(name: str) -> str:
 
 def _signature(found: Any, target: str, path: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
     try:
-        hints = get_type_hints(found.__init__ if inspect.isclass(found) else found)
-    except (NameError, TypeError, AttributeError):
-        hints = {}
-    try:
-        return inspect.signature(found).parameters, hints
+        return inspect.signature(found).parameters, _hints(found.__init__ if inspect.isclass(found) else found)
     except ValueError as error:  # some classes written in C
         raise UserError(f"{path}._target_: the options of {target} cannot be determined") from error
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Its type hints; none if they name something that cannot be found."""
+    try:
+        return get_type_hints(function)
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return {}
 
 
 def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
@@ -225,21 +223,3 @@ def _check_complete(parameters: Mapping[str, inspect.Parameter], given: set[str]
     for name, parameter in parameters.items():
         if parameter.kind in named and parameter.default is inspect.Parameter.empty and name not in given:
             raise UserError(f"{path}.{name} is missing")
-
-
-def _mismatch(value: Any, hint: Any) -> str:
-    """The reason why `value` does not have the type `hint`; '' if it does or if that cannot be determined."""
-    try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except (PydanticSchemaGenerationError, PydanticUserError, SchemaError):
-        return ""
-    try:
-        # As JSON, because YAML has no tuples either: a list is accepted for a tuple.
-        found = adapter.validate_json(json.dumps(value), strict=True)
-        if isinstance(value, bool) and type(found) is int:  # Literal[1] accepts True, which equals 1
-            return "Input should be a number"
-    except ValidationError as error:
-        # For a type that YAML cannot express, such as a tensor, pydantic only reports that it cannot check it.
-        reasons = [detail["msg"] for detail in error.errors() if detail["type"] != "needs_python_object"]
-        return "; or ".join(list(dict.fromkeys(reasons))[:4]) or "expected a node with a _target_"
-    return ""

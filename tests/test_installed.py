@@ -173,9 +173,12 @@ def test_quickstart_trains_evaluates_and_predicts_in_the_users_folder(installed:
     assert [path.name for path in inner.iterdir()] == ["cat.jpg"]
 
 
-def test_ranks_and_sweeps_use_the_home_and_the_sweep_copies_the_package_alone(installed: Installed) -> None:
+def test_ranks_and_sweeps_use_the_home_but_import_nothing_from_it(installed: Installed) -> None:
     inner = installed.folder / "inner"
     inner.mkdir()
+    (installed.folder / "numbers.py").write_text("raise SystemExit('the numbers.py of the user')")  # torch imports it
+    (installed.folder / "alexnet_lab").mkdir()
+    (installed.folder / "alexnet_lab/__init__.py").write_text("raise SystemExit('the alexnet_lab of the user')")
     limits = ("trainer.max_epochs=100000", "trainer.max_time=00:00:00:03")
     printed = installed.lab(
         "train", *TINY, *limits, "trainer=ddp_cpu", "run=two", cwd=inner, status=3, ALEXNET_LAB_HOME=".."

@@ -228,12 +228,14 @@ def _run(words: Sequence[str]) -> int:
     """Run the program after `python` on a command line and return its exit status."""
     status: Any = 0
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    own = os.getcwd() if words[0] == "-m" else os.path.dirname(os.path.abspath(words[0]))
+    sys.path[:1] = [*([] if os.environ.get("PYTHONSAFEPATH") else [own]), *paths]
     try:
         if words[0] == "-m":
-            sys.argv, sys.path[:1] = list(words[1:]), [os.getcwd(), *paths]
+            sys.argv = list(words[1:])
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)
         else:
-            sys.argv, sys.path[:1] = list(words), [os.path.dirname(os.path.abspath(words[0])), *paths]
+            sys.argv = list(words)
             runpy.run_path(words[0], run_name="__main__")
     except SystemExit as end:
         status = end.code

@@ -79,6 +79,14 @@ def docs() -> Path:
     return (CHECKOUT or home()) / "docs"
 
 
+def set_imports_of_processes() -> None:
+    """Let the processes that this one starts, also through other launchers, import this package.
+
+    `python -m` imports nothing from the working folder, which is the user's: it may contain a `numbers.py`.
+    """
+    os.environ |= {"PYTHONPATH": python_path(os.environ.get("PYTHONPATH", "")), "PYTHONSAFEPATH": "1"}
+
+
 def python_path(paths: str) -> str:
     """`paths`, a PYTHONPATH, for processes that import the same package: absolute, and with its folder if necessary."""
     given = [os.path.abspath(path) for path in paths.split(os.pathsep) if path]

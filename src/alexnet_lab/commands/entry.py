@@ -67,8 +67,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             os.environ[command_line.HEAD] = arguments.command_head(config_name)
             if _print_help(config_name, with_traceback):
                 return
-            # For all processes of this program; those of other launchers do not start with its script.
-            os.environ["PYTHONPATH"] = places.python_path(os.environ.get("PYTHONPATH", ""))
+            places.set_imports_of_processes()
             caller = _caller()
             # Hydra would print errors itself; here `report` prints them.
             os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 from tests.wheels import built, unpacked
 
@@ -156,6 +157,8 @@ def test_quickstart_trains_evaluates_and_predicts_in_the_users_folder(installed:
     result = installed.result("runs/first")
     assert (result["status"], result["images"]["train"]) == ("finished", 80)
     assert result["git"] == {"version": metadata(installed)["Version"]}
+    recorded = yaml.safe_load((installed.folder / "logs/train/runs/first/config.yaml").read_text())
+    assert recorded["data"]["dir"] == f"{installed.folder}/data/fashion_mnist"  # also valid from another folder
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=installed.folder, capture_output=True, check=True)
     records = [path.read_bytes() for path in installed.folder.rglob("*") if path.is_file()]
     assert any(b"quickstart" in record for record in records)

@@ -110,6 +110,14 @@ def test_each_value_of_a_sweep_is_made_absolute() -> None:
     assert word == f'data.dir="{HERE}/a","{HERE}/b c",/d'
 
 
+@pytest.mark.parametrize("words", [("--config-dir=/a=b/c=d",), ("--config-dir", "/a=b/c=d"), ("-cd=/a=b/c=d",)])
+def test_folder_of_configurations_may_have_an_equals_sign(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", *words, "model=x"])
+    assert arguments.folders("conf") == [Path("conf"), Path("/a=b/c=d")]
+
+
 def test_config_dir_is_relative_to_the_users_folder() -> None:
     assert rewritten("--config-dir", "conf", "-cd", "/x", "--config-dir=more") == [
         *("--config-dir", f"{HERE}/conf", "-cd", "/x", f"--config-dir={HERE}/more")

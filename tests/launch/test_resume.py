@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from alexnet_lab import places
+from alexnet_lab.config.arguments import make_defaults_absolute
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch.resume import continued
 
@@ -105,6 +107,22 @@ def test_recorded_relative_path_is_the_projects(settings: Callable[..., dict[str
     assert (found["data"]["dir"], found["trainer"]["max_epochs"]) == ("sets", 5)
     with pytest.raises(UserError, match=r"data\.dir is sets in the recorded run, /elsewhere/sets here"):
         resume(settings(*first), "data.dir=/elsewhere/sets")
+
+
+def test_default_paths_of_another_home_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ["model=lenet", "data=image_folder", "logger=mlflow", "seed=0"]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        monkeypatch.setenv(places.HOME, "/home/${one}")
+        config = compose("train", [*first, "run=a"])
+        make_defaults_absolute(config)
+    recorded: dict[str, Any] = OmegaConf.to_container(config, resolve=True) | {"overrides": first}  # type: ignore
+    paths = (recorded["data"]["dir"], recorded["logger"]["mlflow"]["tracking_uri"])
+    assert paths == ("/home/${one}/data/image_folder", "sqlite:////home/${one}/logs/mlflow.db")
+    monkeypatch.setenv(places.HOME, "/home/two")
+    found = resume(recorded, "seed=0", "model.dropout=0.0", "logger.mlflow.experiment=b", "trainer.max_epochs=5")
+    assert (found["data"]["dir"], found["logger"]["mlflow"]["tracking_uri"]) == paths
+    found = resume(recorded, "logger.mlflow.tracking_uri=sqlite:////c.db")
+    assert found["logger"]["mlflow"]["tracking_uri"] == "sqlite:////c.db"
 
 
 @pytest.mark.parametrize("name", ["Été", "猫", "lr=0.1,seed=1", "12"])

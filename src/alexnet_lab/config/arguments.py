@@ -13,11 +13,15 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from alexnet_lab import places
 from alexnet_lab.command_line import CALLER, quoted, written
 from alexnet_lab.config.run_names import check_name
 from alexnet_lab.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 PATHS = frozenset({
     *("images", "out", "sheet", "source", "stream", "checkpoint", "runs", "baseline", "add", "resume", "data.dir"),
@@ -34,6 +38,7 @@ WORDS = {"resume": ("auto",)}
 NAMES = frozenset({"run"})
 """Options that are text even if Hydra would read a number: run=12."""
 FOLDER_FLAGS = ("--config-dir", "-cd")
+FOLDER_OF_FLAG = re.compile(r"^(?:--config-dir|-cd)=")
 ASSIGNMENT = re.compile(r"(?P<head>\+{0,2}(?P<key>[\w./@$-]+)=)(?P<text>.*)", re.DOTALL)
 TILDE = re.compile(r"(^|[\[,])(~[^\[\],'\"]*)")
 ADDRESS = re.compile(r"wandb:|local:|[A-Za-z][\w+.-]*://")
@@ -67,7 +72,7 @@ def command_head(name: str) -> str:
 
 
 def folder_flag(words: Sequence[str]) -> list[str]:
-    """The words that name the user's folder of configurations, `--config-dir FOLDER`; none where there is none."""
+    """The words that name the user's folder of configurations, `--config-dir FOLDER`; empty if it is not given."""
     for place, word in enumerate(words):
         if word in FOLDER_FLAGS:
             return list(words[place : place + 2])
@@ -78,7 +83,8 @@ def folder_flag(words: Sequence[str]) -> list[str]:
 
 def folders(conf: str) -> list[Path]:
     """The folders of configurations: `conf` and the user's."""
-    return [Path(conf), *(Path(word.rpartition("=")[2]) for word in folder_flag(sys.argv)[-1:])]
+    own = [word for word in folder_flag(sys.argv) if word not in FOLDER_FLAGS]
+    return [Path(conf), *(Path(FOLDER_OF_FLAG.sub("", word)) for word in own)]
 
 
 def rewritten(arguments: Sequence[str], caller: Path) -> list[str]:
@@ -164,7 +170,7 @@ def absolute(text: str, key: str, caller: Path) -> str:
         UserError: a name in the path is longer than the file system allows.
     """
     if found := FILE_ADDRESS.fullmatch(text):
-        return f"{found[1]}{caller / Path(found[2]).expanduser()}"
+        return f"{found[1]}{Path(_literal(str(caller)), Path(found[2]).expanduser())}"
     if not text or text in WORDS.get(key, ()) or ADDRESS.match(text) or text.startswith("${"):
         return text
     typed = os.path.expanduser(text)
@@ -177,6 +183,22 @@ def absolute(text: str, key: str, caller: Path) -> str:
     if key in PATTERNS and glob.has_magic(typed) and not exists:
         return _literal(os.path.join(glob.escape(str(caller)), typed))
     return _literal(os.path.realpath(path) if ".." in Path(typed).parts else os.path.normpath(path))
+
+
+def make_defaults_absolute(config: "DictConfig") -> None:
+    """Make the default paths in `config` absolute, so that a run records paths that are valid from every home.
+
+    In a checkout that is its own home they stay relative: they are then the same on every machine.
+    """
+    from omegaconf import OmegaConf
+
+    home = places.home()
+    if home == places.CHECKOUT:
+        return
+    for key in PATHS:
+        path = OmegaConf.select(config, key)
+        if isinstance(path, str) and (new := absolute(path, key, home)) != path:
+            OmegaConf.update(config, key, new)
 
 
 def _exists(path: str, key: str) -> bool:

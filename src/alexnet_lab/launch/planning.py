@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lab.command_line import command, from_here, override
-from alexnet_lab.config.arguments import folder_flag, given
+from alexnet_lab.config.arguments import folder_flag, given, make_defaults_absolute
 from alexnet_lab.config.keys import check_choices
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import environment, naming, resume, slurm
@@ -97,6 +97,7 @@ def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[st
     config.folder = str(folder)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         config.sweep_name = folder.parent.name
+    make_defaults_absolute(config)
     container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)
     container |= {"overrides": overrides, "resume": None}

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lab import places
 from alexnet_lab.command_line import override
-from alexnet_lab.config.arguments import rewritten
+from alexnet_lab.config.arguments import PATHS, make_defaults_absolute, rewritten
 from alexnet_lab.config.by_device import values, with_values
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs.folders import portable
@@ -39,6 +39,7 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
     kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
     composed = _compose([*kept, *new, override("run", recorded["run"])], kept, recorded.get("sweep_name"), folder)
     composed = with_values(composed, values(recorded))  # those of the device on which the run began
+    _keep_default_paths(recorded, composed, {_key(text) for text in (*kept, *new)})
     heads = {_key(text).split(".")[0] for text in new}
     if not all(map(_may_change, heads)):
         _refuse_differences(recorded, composed)
@@ -75,9 +76,28 @@ def _compose(overrides: list[str], recorded: list[str], sweep_name: str | None, 
             "if it is from a folder of your own, name that again: --config-dir=FOLDER"
         ) from error
     config.folder, config.sweep_name = folder, sweep_name
+    make_defaults_absolute(config)
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return portable({str(key): value for key, value in container.items()}, folder)
+
+
+def _keep_default_paths(recorded: dict[str, Any], composed: dict[str, Any], overridden: Iterable[str]) -> None:
+    """Set default paths as recorded: they may be in another home than this one."""
+    named = [f"{key}." for key in overridden if "." in key]
+    for path in PATHS:
+        *outer, last = path.split(".")
+        before, now = _node(recorded, outer), _node(composed, outer)
+        if last in before and last in now and not f"{path}.".startswith(tuple(named)):
+            now[last] = before[last]
+
+
+def _node(settings: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The settings below `keys`; empty where there are none."""
+    for key in keys:
+        inner = settings.get(key)
+        settings = inner if isinstance(inner, dict) else {}
+    return settings
 
 
 def _refuse_differences(recorded: Mapping[str, Any], composed: Mapping[str, Any]) -> None:

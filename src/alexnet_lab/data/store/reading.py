@@ -150,7 +150,7 @@ def _missing(folder: Path) -> str:
 
 def _command(folder: Path, name: str, choice: str = "source=FOLDER_OR_ARCHIVE") -> str:
     """A command line of `prepare`, by default to make the store; the dataset's usual folder is left out."""
-    elsewhere = [] if folder == Path("data", name) else [override("data.dir", folder)]
+    elsewhere = [] if folder.absolute() == Path("data", name).absolute() else [override("data.dir", folder)]
     return command("prepare", override("data", name), choice, *elsewhere)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ KINDS = {
     "out": str | None,
     "sheet": str | None,
     "accelerator": str,
-    "precision": str | int | None,
+    "precision": get_type_hints(Fabric.__init__)["precision"],
     "modules": Modules,
 }
 """The types of the options."""

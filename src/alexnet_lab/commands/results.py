@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lab import files, places
+from alexnet_lab.config.values import check_values
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.ensembles import add_ensemble, check_ensemble, read_ensembles
 from alexnet_lab.report.results_page import page, read_recipes
@@ -22,7 +23,7 @@ from alexnet_lab.runs.groups import recipe_key
 from alexnet_lab.runs.recipe import command
 from alexnet_lab.runs.run import TEN_CROP, Run, read_run, read_runs
 
-KINDS = {"add": str | list[str]}
+KINDS = {"add": str | list[str] | None}
 """The types of the options."""
 ABSOLUTE_PATH = re.compile(r"(?:^|(?<=[=\[,'\"]))/[^\s,\]'\"]+")
 
@@ -31,11 +32,14 @@ def results(config: DictConfig) -> None:
     """Record the runs and the ensemble files that `config.add` names, then write the page.
 
     Raises:
-        UserError: one of them is not a finished and tested run of an experiment, or its seed is already recorded.
+        UserError: `add` has another type; or one of them is not a finished and tested run of an experiment, or its
+            seed is already recorded.
     """
     recorded, page_file = places.docs() / "runs", places.docs() / "results.md"
-    added = [config.add] if isinstance(config.add, str) else list(config.add or [])
-    given = [Path(str(one)) for one in added]
+    options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    check_values(options, KINDS)
+    added = options["add"] or []
+    given = [Path(one) for one in ([added] if isinstance(added, str) else added)]
     for one in given:  # check all before recording any
         check_ensemble(one) if one.suffix == ".json" else check_run(one, recorded)
     for one in given:

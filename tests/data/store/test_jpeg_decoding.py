@@ -2,10 +2,13 @@
 
 import hashlib
 import io
+import tomllib
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 from tests.data.store.conftest import encoded
 
@@ -63,6 +66,19 @@ def test_photographs_have_the_pixels_of_torchvision_0_29(photographs):
     for data in photographs[:40]:
         found.update(decode_jpeg(data).tobytes())
     assert found.hexdigest() == "3180cb16f983c81d0577b990dad87338c51c1ea28b5ea04e2a9da6a4ff9abfcf"
+
+
+@pytest.mark.parametrize(
+    ("machine", "installed"),
+    [
+        *((name, True) for name in ("x86_64", "AMD64", "aarch64", "arm64", "ARM64")),
+        *((name, False) for name in ("ppc64le", "riscv64", "armv7l", "i686", "s390x")),
+    ],
+)
+def test_simplejpeg_is_required_only_where_it_has_wheels(machine: str, installed: bool) -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    (marker,) = (one.marker for one in map(Requirement, project["dependencies"]) if one.name == "simplejpeg")
+    assert marker.evaluate({"platform_machine": machine}) == installed
 
 
 @pytest.mark.skipif(images.simplejpeg is None, reason="simplejpeg is not installed")

@@ -24,11 +24,11 @@ def text() -> str:
     return (ROOT / "docs/configuration.md").read_text()
 
 
-def documented(text: str, heading: str) -> dict[str, list[str]]:
-    """The cells behind each key in the tables below a heading."""
+def documented(text: str, heading: str) -> list[list[str]]:
+    """The key and the other cells of each row in the tables below a heading."""
     section = re.split(r"^#+ ", text.split(f"\n### {heading}\n")[1], flags=re.MULTILINE)[0]
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in section.splitlines() if line.startswith("| `")]
-    return {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in rows if len(row) == 4}
+    return [[row[0].strip(" `"), *(cell.strip() for cell in row[1:])] for row in rows if len(row) == 4]
 
 
 def leaves(node: Mapping[str, Any], above: str) -> Iterator[str]:
@@ -54,25 +54,41 @@ def test_every_key_of_every_choice_is_documented(place: int, text: str, settings
     chosen = {group: choices[place % len(choices)] for group, choices in GROUPS.items()}
     found = settings(*(f"{group}={choice}" for group, choice in chosen.items()), "data.num_classes=2")
     for group in GROUPS:
-        keys = documented(text, group)
-        assert {*leaves(found[group], f"{group}.")} <= {*keys}
-        assert all(len(cells) == 3 and all(cells) for cells in keys.values())
+        rows = documented(text, group)
+        assert {*leaves(found[group], f"{group}.")} <= {row[0] for row in rows}
+        assert all(map(all, rows))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_key_of_a_command_has_type_default_and_meaning(command: str, text: str) -> None:
-    keys = documented(text, command)
-    assert [*keys] == [key.name for key in read_keys(ROOT / f"conf/{command}.yaml")]
-    assert all(len(cells) == 3 and all(cells) for cells in keys.values())
+    rows = documented(text, command)
+    assert [row[0] for row in rows] == [key.name for key in read_keys(ROOT / f"conf/{command}.yaml")]
+    assert all(map(all, rows))
 
 
-def test_known_keys_have_their_types_and_defaults(text: str) -> None:
-    assert documented(text, "train")["seed"][:2] == ["whole number (at least 0, below 4294967296)", "`0`"]
-    assert documented(text, "predict")["images"][:2] == ["text or list of text", "required"]
-    assert documented(text, "optimizer")["optimizer.convention"][:2] == ["`paper`, `source` or `caffe`", "`paper`"]
-    assert documented(text, "checkpoints")["checkpoints.every_minutes"][0] == "number (above 0)"
-    assert documented(text, "model")["model.in_channels"][1] == "as `data.channels`"
-    assert documented(text, "hydra/launcher")["hydra.launcher.jobs_at_once"][:2] == ["whole number", "`1`"]
+NUMBER = "whole number"
+KNOWN = {
+    ("train", "seed"): [(f"{NUMBER} (at least 0, below 4294967296)", "`0`")],
+    ("predict", "images"): [("text or list of text", "required")],
+    ("optimizer", "optimizer.convention"): [("`paper`, `source` or `caffe`", "`paper`")],
+    ("checkpoints", "checkpoints.every_minutes"): [("number (above 0)", "`10.0`")],
+    ("model", "model.in_channels"): [(NUMBER, "as `data.channels`")],
+    ("data", "data.seed"): [
+        (NUMBER, "as `seed` fashion_mnist, synthetic"),
+        (NUMBER, "as `seed` image_folder, imagenet, imagenette"),
+    ],
+    ("data", "data.dir"): [
+        ("text", "`data/image_folder` image_folder<br>`data/imagenet` imagenet<br>`data/imagenette` imagenette"),
+        ("text", "`data/fashion_mnist`"),
+    ],
+    ("hydra/launcher", "hydra.launcher.jobs_at_once"): [(NUMBER, "`1`")],
+}
+
+
+@pytest.mark.parametrize(("heading", "key"), KNOWN)
+def test_known_keys_have_their_types_and_defaults_in_every_row(heading: str, key: str, text: str) -> None:
+    found = [(row[1], row[2]) for row in documented(text, heading) if row[0] == key]
+    assert found == KNOWN[heading, key]
 
 
 def conf_with(folder: Path, files: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +142,8 @@ def test_types_are_named_in_words(hint: Any, text: str) -> None:
 
 
 def test_names_and_values_in_meanings_are_code() -> None:
+    assert sentence("micro-batches per step") == "Micro-batches per step."
+    assert (sentence("machines"), sentence("best.ckpt")) == ("Machines.", "`best.ckpt`.")
     assert sentence("null: as recorded, see best.ckpt") == "`null`: as recorded, see `best.ckpt`."
     assert formatted("with val_size=0 (or logs/train/<run>)") == "with `val_size=0` (or `logs/train/<run>`)"
     assert formatted("paper, the paper's own", "`paper` or `caffe`") == "`paper`, the paper's own"

@@ -73,7 +73,7 @@ def title_of(path: Path) -> str:
 
 def sentence(text: str, kind: str = "") -> str:
     """A meaning as a sentence: with a capital, unless it begins with a value, and a full stop."""
-    first = re.match(r"[a-z]+(?=[ ,:;])", text)
+    first = re.match(r"[a-z]+(?:-[a-z]+)*(?=[ ,:;]|$)", text)
     if first and first[0] not in (*VALUES, *re.findall(r"`(\w+)`", kind)):
         text = text[0].upper() + text[1:]
     return formatted(text if text.endswith(".") else f"{text}.", kind)

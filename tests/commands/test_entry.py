@@ -16,6 +16,8 @@ from alexnet_lab import places
 from alexnet_lab.commands import entry
 from alexnet_lab.errors import FAILED, USER_ERROR, RunFailed
 
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="/proc exists on Linux only")
+
 
 @pytest.fixture
 def program(
@@ -42,7 +44,7 @@ def program(
 @pytest.mark.parametrize(
     ("argument", "line"),
     [
-        ("hydra.run.dir=/proc/x", "/proc/x cannot be written: No such file or directory"),
+        pytest.param("hydra.run.dir=/proc/x", "/proc/x cannot be written: No such file or directory", marks=needs_proc),
         ("hydra.run.dir=file", "file cannot be written: not a folder"),
         ("hydra.run.dir=file/x", "file/x cannot be written: not a folder"),
         ("hydra.run.dir=/dev/null", "/dev/null cannot be written: not a folder"),
@@ -62,6 +64,7 @@ def test_wrong_argument_is_one_or_two_lines(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@needs_proc
 def test_home_that_cannot_be_written_is_reported_with_the_remedy(
     program: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

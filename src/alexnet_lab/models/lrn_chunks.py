@@ -28,7 +28,7 @@ class Constants(NamedTuple):
 
 
 def normalised(x: Tensor, constants: Constants) -> Tensor:
-    """Of a `dense` float [N, C, H, W]; the result has its dtype and format."""
+    """Normalises a dense float map [N, C, H, W]; the result has its dtype and format."""
     y = torch.empty_like(x)
     work = _Workspace(x, constants)
     for xs, ys in work.pieces(x, y):

@@ -30,7 +30,7 @@ INDEX = "index.json"
 FORMATS = {"bytes", "int", "str"}
 """LitData's formats of the values in our records; others may hold a pickle, which can run any program."""
 CONTAINERS = {None, "builtins.dict"}
-"""What our records are made of; for some other types, LitData imports what the index names."""
+"""Allowed containers of a record; for some other types, LitData imports what the index names."""
 CHUNK_IMAGES = 2048
 """About 40 MB per chunk, also in the memory of a reader."""
 

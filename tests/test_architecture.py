@@ -20,7 +20,18 @@ FLOORS = (
     ("runs",),
     ("config", "loggers", "pictures"),
     ("classifier", "callbacks", "models", "optim", "data"),
-    ("command_line", "distributed", "errors", "files", "locks", "machine", "metric_names", "metrics", "places"),
+    (
+        "command_line",
+        "distributed",
+        "errors",
+        "files",
+        "locks",
+        "machine",
+        "metric_names",
+        "metrics",
+        "places",
+        "revision",
+    ),
 )
 """From top to bottom: a module imports its own room and lower floors; ground-floor modules import each other."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

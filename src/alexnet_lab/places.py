@@ -1,7 +1,9 @@
 """Where things are: the configurations, the code, and the home, the folder below which logs and data are.
 
-A wheel contains the configurations inside the package, as `alexnet_lab/conf`; a checkout has them beside `src`, and so
-has an editable install, which refers to a checkout. Nothing is ever written beside the package. Imports nothing heavy.
+A wheel contains the configurations inside the package, as `alexnet_lab/conf`; a checkout has them next to `src`, and so
+has an editable install, which refers to a checkout. No file is written into the package's folder.
+
+Imports nothing heavy.
 """
 
 import os
@@ -23,11 +25,6 @@ ELSEWHERE = f"to put all logs and data elsewhere: {HOME}=FOLDER"
 def home() -> Path:
     """The home of this process and of those that started it."""
     return Path(os.environ.get(HOME) or CHECKOUT or Path.cwd())
-
-
-def home_is_checkout() -> bool:
-    """Whether the home is a checkout; otherwise a git revision found there is not that of this code."""
-    return (home() / "src" / PACKAGE.name).is_dir()
 
 
 def enter_home(caller: Path | None) -> None:

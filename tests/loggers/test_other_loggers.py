@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, TensorDataset
 
-from alexnet_lab import places
+from alexnet_lab import places, revision
 from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.errors import UserError
 from alexnet_lab.loggers import others
@@ -192,15 +192,25 @@ def test_mlflow_runs_share_a_database_and_end_with_their_status(here: pytest.Mon
     assert [(point.step, point.value) for point in points] == [(1, 0.25), (3, 0.75)]
 
 
-def test_mlflow_records_the_packages_version_where_the_home_is_no_checkout(here: pytest.MonkeyPatch) -> None:
+def test_mlflow_and_wandb_record_a_repository_only_if_its_commit_is_that_of_the_result(
+    here: pytest.MonkeyPatch,
+) -> None:
     pytest.importorskip("sqlalchemy")
     pytest.importorskip("alembic")
     from mlflow import MlflowClient
 
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "mine"]):
+        subprocess.run([*git, *words], check=True)
+    mine = revision.git_revision(Path.cwd())
     here.setenv(places.HOME, os.getcwd())
-    logger = mlflow_logger("logs/mine")
-    run = MlflowClient("sqlite:///logs/mlflow.db").get_run(logger.run_id)
-    assert run.data.tags["mlflow.source.git.commit"] == f"alexnet-lab {places.version()}"
+    here.setattr(sys, "argv", [os.path.abspath("program.py")])  # by which MLflow finds a repository
+    for checkout, commit, repository in ((None, "", None), (Path.cwd(), mine["commit"], Path.cwd())):
+        here.setattr(places, "CHECKOUT", checkout)
+        run = MlflowClient("sqlite:///logs/mlflow.db").get_run(mlflow_logger("logs/mine").run_id)
+        assert run.data.tags["mlflow.source.git.commit"] == commit
+        assert run.data.tags.get("mlflow.source.git.branch") in ("", None)  # MLflow looks for it once in a process
+        assert revision.repository() == repository
 
 
 @pytest.mark.parametrize(("factory", "extra"), [(tensorboard_logger, "tensorboard"), (mlflow_logger, "mlflow")])

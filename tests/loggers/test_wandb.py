@@ -19,6 +19,7 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 from wandb_server import WANDB, Server, bare_environment, inspect, records, wandb_processes
 
+from alexnet_lab import revision
 from alexnet_lab.errors import UserError
 from alexnet_lab.loggers import wandb as wandb_logger_module
 from alexnet_lab.loggers.wandb import WandbRun, wandb_logger
@@ -99,6 +100,7 @@ def test_a_continued_run_is_the_same_wandb_run_and_keeps_its_best(sessions: list
     first, second = (records(folder, "run")[0] for folder in sessions)
     assert first["run_id"] == second["run_id"] != "foreign"
     assert second["resume"]
+    assert first.get("git", {}).get("commit") == (revision.revision() or {}).get("commit")
     overview = json.loads(inspect(sessions[1], "--summary"))
     assert overview["summary"]["val/top1"] == {"max": 0.5}
     assert overview["summary"]["val/loss"] == {"min": 0.5}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lab import files, places
+from alexnet_lab import files, places, revision
 from alexnet_lab.errors import RunFailed
 from alexnet_lab.launch import ownership
 from alexnet_lab.runs import result_file
@@ -79,19 +79,19 @@ def test_expected_failure_is_its_message_and_a_defect_names_its_type() -> None:
 
 
 def test_git_revision_contains_the_commit_and_whether_tracked_files_differ(tmp_path: Path) -> None:
-    assert result_file.git_revision(tmp_path) is None
+    assert revision.git_revision(tmp_path) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     (tmp_path / "file").write_text("1")
     for command in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "first"]):
         subprocess.run([*git, *command], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     (tmp_path / "untracked").write_text("2")
-    assert result_file.git_revision(tmp_path) == {"commit": commit, "modified": False}
+    assert revision.git_revision(tmp_path) == {"commit": commit, "modified": False}
     (tmp_path / "file").write_text("2")
-    assert result_file.git_revision(tmp_path) == {"commit": commit, "modified": True}
+    assert revision.git_revision(tmp_path) == {"commit": commit, "modified": True}
     inside = tmp_path / "venv" / "lib"
     inside.mkdir(parents=True)
-    assert result_file.git_revision(inside) is None
+    assert revision.git_revision(inside) is None
 
 
 def test_revision_outside_of_a_git_checkout_is_the_packages_version(
@@ -99,18 +99,18 @@ def test_revision_outside_of_a_git_checkout_is_the_packages_version(
 ) -> None:
     monkeypatch.setattr(places, "CHECKOUT", None)
     monkeypatch.setattr(places, "PACKAGE", tmp_path)
-    assert result_file.revision() == {"version": metadata.version("alexnet-lab")}
+    assert revision.revision() == {"version": metadata.version("alexnet-lab")}
     monkeypatch.setattr(places, "CHECKOUT", tmp_path)
-    assert result_file.revision() is None
+    assert revision.revision() is None
     (tmp_path / "pyproject.toml").write_text("[project]\nversion = '9.8'\n")
-    assert result_file.revision() == {"version": "9.8"}
+    assert revision.revision() == {"version": "9.8"}
 
 
+@pytest.mark.skipif(not (places.CHECKOUT / ".git").exists(), reason="needs a git checkout")
 def test_revision_in_a_git_hook_is_the_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if (places.CHECKOUT / ".git").exists():
-        there = result_file.revision()
-        monkeypatch.setenv("GIT_DIR", str(tmp_path))
-        assert result_file.revision() == there
+    there = revision.revision()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert revision.revision() == there
 
 
 def test_versions_name_python_and_the_packages_that_matter() -> None:

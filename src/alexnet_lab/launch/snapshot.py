@@ -4,8 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from alexnet_lab import files, places
-from alexnet_lab.runs import result_file
+from alexnet_lab import files, places, revision
 
 
 def take(target: Path) -> None:
@@ -19,7 +18,7 @@ def take(target: Path) -> None:
     package = target / places.PACKAGE.name
     files.copy_tree(places.PACKAGE, package, ignored)
     files.copy_tree(places.CONF, conf(target), ignored)
-    files.write(package / result_file.REVISION, json.dumps(result_file.revision()))
+    files.write(package / revision.REVISION, json.dumps(revision.revision()))
 
 
 def conf(target: Path) -> Path:

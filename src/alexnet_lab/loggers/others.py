@@ -8,9 +8,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
-from alexnet_lab import places
+from alexnet_lab import revision
 from alexnet_lab.command_line import install
 from alexnet_lab.errors import UserError
+
+COMMIT = "mlflow.source.git.commit"
+OF_REPOSITORY = ("mlflow.source.git.branch", "mlflow.source.git.repoURL")
+"""Further tags that MLflow sets by itself."""
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +61,9 @@ def mlflow_logger(
     if tracking_uri.startswith("sqlite:"):
         _require("sqlalchemy", "mlflow")
         _require("alembic", "mlflow")
-    # In place of the revision of the user's own repository.
-    tags = {} if places.home_is_checkout() else {"mlflow.source.git.commit": f"alexnet-lab {places.version()}"}
+    # By itself, MLflow would record a repository of the user.
+    commit = (revision.revision() or {}).get("commit")
+    tags = {COMMIT: commit} if commit else dict.fromkeys((COMMIT, *OF_REPOSITORY), "")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # hides a line per migration of a new database
     try:
         if tracking_uri.startswith("sqlite:"):

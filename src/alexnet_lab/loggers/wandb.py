@@ -17,7 +17,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from alexnet_lab import files, places
+from alexnet_lab import files, revision
 from alexnet_lab.command_line import from_here
 from alexnet_lab.errors import UserError
 from alexnet_lab.loggers.wandb_artifacts import first_line, upload
@@ -204,8 +204,9 @@ def _choose_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
 
 
 def _init(folder: Path, mode: Literal["online", "offline", "disabled"], init: Mapping[str, Any]) -> wandb.Run:
-    # Elsewhere, W&B would record the user's own repository.
-    git: dict[str, Any] = {} if places.home_is_checkout() else {"disable_git": True}
+    # By itself, W&B would record a repository of the user.
+    repository = revision.repository()
+    git: dict[str, Any] = {"git_root": str(repository)} if repository else {"disable_git": True}
     settings = wandb.Settings(
         **git,
         silent=True,

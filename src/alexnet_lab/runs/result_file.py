@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import re
-import subprocess
 import time
 import traceback
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from alexnet_lab import distributed, files, locks, places
+from alexnet_lab import distributed, files, locks
 from alexnet_lab.errors import FAILED, USER_ERROR, RunFailed, UserError, cannot_be_written
 from alexnet_lab.runs import folders
 
@@ -30,8 +29,6 @@ NO_END = {"status": "failed", "error": KILLED}
 """The result of a run whose process was killed before it could record one."""
 RESERVE, RESERVE_BYTES = ".reserve", 65536
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-REVISION = "revision.json"
-"""In a copy of the package: the `revision` of the original."""
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "wandb", "torchmetrics", "numpy")
 
 LOST_CONNECTION = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|remote process exited")
@@ -121,30 +118,6 @@ def is_running(folder: Path) -> bool:
     return locks.is_held(folder / folders.LOCK)
 
 
-def revision() -> dict[str, Any] | None:
-    """What identifies this code: `git_revision` in a checkout, otherwise the `version` of the package."""
-    if (places.PACKAGE / REVISION).exists():
-        noted: dict[str, Any] | None = json.loads((places.PACKAGE / REVISION).read_text())
-        return noted
-    found = git_revision(places.CHECKOUT) if places.CHECKOUT else None
-    version = None if found else places.version()
-    return {"version": version} if version else found
-
-
-def git_revision(root: Path) -> dict[str, Any] | None:
-    """The commit, and whether tracked files differ from it; None where `root` is not the top of a git repository.
-
-    A repository that only contains `root`, such as that of a virtual environment's project, does not count.
-    """
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return {"commit": commit, "modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 def versions() -> dict[str, str]:
     """The versions of Python and the main packages."""
     from importlib.metadata import PackageNotFoundError, version  # here, since it is slow to import
@@ -178,14 +151,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    # In a hook, these name the repository of the hook.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10, env=environment)
-    return done.stdout.strip()
 
 
 def _json(status: Status, figures: dict[str, Any]) -> str:

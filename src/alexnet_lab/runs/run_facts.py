@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
+from alexnet_lab import revision
 from alexnet_lab.models.table import LayerRow, count_parameters, total_macs
 from alexnet_lab.runs import result_file
 
@@ -19,7 +20,7 @@ def known_before(net: nn.Module, layers: Sequence[LayerRow]) -> dict[str, Any]:
     return {
         "parameters": count_parameters(net),
         "macs": total_macs(layers),
-        "git": result_file.revision(),
+        "git": revision.revision(),
         "versions": result_file.versions(),
     }
 

@@ -79,7 +79,26 @@ def test_command_begins_like_the_users_command_line(monkeypatch: pytest.MonkeyPa
     assert install("slurm") == "pip install -e '.[slurm]'"
     monkeypatch.setenv(HEAD, "'../my lab/bin/alexnet-lab' train")
     assert command("prepare", "data=imagenet") == "'../my lab/bin/alexnet-lab' prepare data=imagenet"
-    assert install("slurm") == "pip install 'alexnet-lab[slurm]'"
+    assert install("slurm") == f"{shlex.quote(sys.executable)} -m pip install 'alexnet-lab[slurm]'"
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ('extras = ["optuna"], directory = "/my code"', "'alexnet-lab[optuna,slurm] @ file:///my%20code'"),
+        ('editable = "/code"', "--editable '/code[slurm]'"),
+        ('path = "/a.whl"', "'alexnet-lab[slurm] @ file:///a.whl'"),
+        ('git = "https://host/a?rev=v1"', "'alexnet-lab[slurm] @ git+https://host/a@v1'"),
+        ('specifier = "==1.0"', "'alexnet-lab[slurm]'"),
+    ],
+)
+def test_uv_tool_gets_an_extra_from_where_it_has_the_package(
+    source: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HEAD, "alexnet-lab train")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    (tmp_path / "uv-receipt.toml").write_text(f'[tool]\nrequirements = [{{ name = "alexnet-lab", {source} }}]\n')
+    assert install("slurm") == f"uv tool install --force {line}"
     assert usual_command("results", "-m") == "python src/results.py -m"
 
 

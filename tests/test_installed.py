@@ -140,7 +140,8 @@ def test_options_and_errors_name_the_program(installed: Installed) -> None:
     assert "\npython -m alexnet_lab describe model=" in as_module
     printed = installed.lab("train", "run=a,b", status=2)
     assert "alexnet-lab train 'run=\"a,b\"'" in printed
-    assert "pip install 'alexnet-lab[slurm]'" in installed.lab("train", "-m", "hydra/launcher=slurm", status=2)
+    needs = installed.lab("train", "-m", "hydra/launcher=slurm", status=2)
+    assert f"uv pip install --python {installed.environment}/bin/python 'alexnet-lab[slurm]'" in needs
     assert list(installed.folder.iterdir()) == []
 
 

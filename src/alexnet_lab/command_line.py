@@ -6,7 +6,9 @@ Imports nothing heavy.
 import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,28 @@ def command_name() -> str:
 def install(extra: str) -> str:
     """The command line that installs an extra of pyproject.toml, for a user of the scripts or of the program."""
     is_script = shlex.split(os.environ.get(HEAD) or USUAL_HEAD)[-1].endswith(".py")
-    return f"pip install -e '.[{extra}]'" if is_script else f"pip install 'alexnet-lab[{extra}]'"
+    if is_script:
+        return f"pip install -e '.[{extra}]'"
+    receipt = Path(sys.prefix, "uv-receipt.toml")  # there in an environment of `uv tool`
+    if receipt.exists():
+        return f"uv tool install --force {_tool(receipt.read_text(), extra)}"
+    python = sys.executable
+    pip = [python, "-m", "pip", "install"] if find_spec("pip") else ["uv", "pip", "install", "--python", python]
+    return shlex.join([*pip, f"alexnet-lab[{extra}]"])
+
+
+def _tool(receipt: str, extra: str) -> str:
+    """What `uv tool install` takes for the package with a further extra, from the same source as in uv's receipt."""
+    import tomllib
+
+    (ours,) = (one for one in tomllib.loads(receipt)["tool"]["requirements"] if one["name"] == "alexnet-lab")
+    extras = f"[{','.join(sorted({*ours.get('extras', []), extra}))}]"
+    if "editable" in ours:
+        return shlex.join(["--editable", ours["editable"] + extras])
+    local = ours.get("directory") or ours.get("path")
+    git, _, revision = ours.get("git", "").partition("?rev=")
+    source = Path(local).as_uri() if local else ours.get("url") or (f"git+{git}" + f"@{revision}" * bool(revision))
+    return shlex.quote(f"alexnet-lab{extras} @ {source}" if local or git or "url" in ours else f"alexnet-lab{extras}")
 
 
 def from_here(path: Path) -> str:

@@ -138,12 +138,12 @@ def _readable(argument: str) -> bool:
     return True
 
 
-def _with_path(argument: str, command_name: str) -> str | None:
+def _with_path(argument: str, name: str) -> str | None:
     """The command line with the words from `argument` on as paths of the command's path option.
 
     None if the command has no such option, or the word is part of a path that the shell has split at a space.
     """
-    key = PATH_OPTION.get(command_name)
+    key = PATH_OPTION.get(name)
     if key is None or argument not in sys.argv[1:]:
         return None
     place = sys.argv[1:].index(argument)
@@ -157,10 +157,10 @@ def _with_path(argument: str, command_name: str) -> str | None:
         place, loose = place - 1, [before["text"], *loose]
     elif any((found := ASSIGNMENT.fullmatch(word)) and found["key"] == key for word in arguments.given):
         return None
-    if len(loose) > 1 and command_name == "export":
+    if len(loose) > 1 and name == "export":
         return None
     text = quoted(loose[0]) if len(loose) == 1 else f"[{','.join(map(quoted, loose))}]"
-    return command(command_name, *arguments.given[:place], f"{key}={text}", *arguments.given[last:])
+    return command(name, *arguments.given[:place], f"{key}={text}", *arguments.given[last:])
 
 
 def _joined(argument: str) -> str | None:

@@ -85,7 +85,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
         folder.chmod(0o555)
     try:
         yield one
-        assert everything(one.packages) == before, "written beside the package"
+        assert everything(one.packages) == before, "written into the package's folder"
     finally:
         for folder in folders:
             folder.chmod(0o755)
@@ -142,6 +142,7 @@ def test_options_and_errors_name_the_program(installed: Installed) -> None:
     assert "alexnet-lab train 'run=\"a,b\"'" in printed
     needs = installed.lab("train", "-m", "hydra/launcher=slurm", status=2)
     assert f"uv pip install --python {installed.environment}/bin/python 'alexnet-lab[slurm]'" in needs
+    assert "name finished ones: add=" in installed.lab("results", status=2)
     assert list(installed.folder.iterdir()) == []
 
 

@@ -39,6 +39,8 @@ def results(config: DictConfig) -> None:
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check_values(options, KINDS)
     added = options["add"] or []
+    if places.CHECKOUT is None and not added and not recorded.exists():
+        raise UserError(f"no runs are recorded in {recorded}; name finished ones: add=logs/train/runs/NAME")
     given = [Path(one) for one in ([added] if isinstance(added, str) else added)]
     for one in given:  # check all before recording any
         check_ensemble(one) if one.suffix == ".json" else check_run(one, recorded)

@@ -7,6 +7,7 @@ Imports nothing heavy.
 """
 
 import os
+import shlex
 import site
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def work_in(folder: Path, named: str) -> None:
     try:
         os.chdir(folder)
     except FileNotFoundError:
-        raise UserError(f"{named}: there is no such folder; to create it: mkdir -p {folder}") from None
+        path = shlex.quote(str(folder))
+        raise UserError(f"{named}: there is no such folder; to create it: mkdir -p {path}") from None
     except OSError as error:
         raise UserError(f"{named}: {error.strerror}") from error
     os.environ[HOME] = os.getcwd()

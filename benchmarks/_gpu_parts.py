@@ -227,12 +227,12 @@ PARTS: dict[str, tuple[Callable[[str, Sizes], Iterator[Measured]], int]] = {
     "limits": (limits, 20),
     "lrn": (lrn, 30),
     "steps": (steps, 80),
-    "platform": (platform, 60),
+    "platform": (platform, 55),
     "synchronisations": (synchronisations, 60),
     "compiled": (compiled, 120),
     "feed": (feed, 20),
     "checkpoint": (checkpoint, 45),
-    "peers": (peers, 60),
+    "peers": (peers, 50),
 }
 """Each part with its limit in s; 8 minutes in all."""
 

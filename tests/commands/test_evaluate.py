@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import signal
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -91,6 +92,20 @@ def test_recorded_precision_is_the_default(composed, changed) -> None:
     fine = evaluate(composed("evaluate", checkpoint, "trainer=cpu", "trainer.precision=32-true"))
     assert coarse["test/loss"] != fine["test/loss"]
     assert coarse["test/loss"] == pytest.approx(fine["test/loss"], rel=0.02)
+
+
+def test_signals_keep_their_handlers_so_a_killed_evaluation_does_not_end_with_status_0(
+    composed, trained_run, monkeypatch
+) -> None:
+    seen, test_step = [], ImageClassifier.test_step
+
+    def watched(self, batch, batch_idx):
+        seen.append(signal.getsignal(signal.SIGTERM))
+        return test_step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ImageClassifier, "test_step", watched)
+    evaluate(composed("evaluate", f"checkpoint={trained_run.best}", "trainer=cpu"))
+    assert set(seen) == {signal.getsignal(signal.SIGTERM)}
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from alexnet_lab.config.by_device import use_recorded
 from alexnet_lab.config.memory import remedies_when_full
 from alexnet_lab.config.output_file import check_output
 from alexnet_lab.config.schema import check_trainer
+from alexnet_lab.config.trainer import without_signal_handlers
 from alexnet_lab.config.values import check_values
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.spec import different_class
@@ -38,8 +39,7 @@ Protocol = Literal["center", "ten_crop"]
 SPLITS, PROTOCOLS = get_args(Split), get_args(Protocol)
 KINDS = {"checkpoint": str | list[str], "split": Split, "protocol": Protocol, "out": str | None, "modules": Modules}
 """The types of the command's own options."""
-TEN = 10
-"""Views per image in `ten_crop`."""
+TEN = 10  # views per image in `ten_crop`
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _trainer(options: dict[str, Any], checkpoint: Checkpoint, outputs: Outputs) 
     )
     if trainer.world_size > 1:
         raise UserError(f"evaluation takes one device, got {trainer.world_size}; choose trainer=default|cpu|gpu")
-    return trainer
+    return without_signal_handlers(trainer)
 
 
 def _never(*_: Any) -> Any:

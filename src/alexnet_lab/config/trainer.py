@@ -70,9 +70,7 @@ def make_trainer(
     )
     if type(trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
         trainer.profiler = NoProfiler()  # type: ignore[attr-defined]
-    # Lightning's handlers communicate with other ranks inside the signal handler, which can hang, and exit with status
-    # 0. Ours are in `launch.stopping`.
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    without_signal_handlers(trainer)
     # Before each batch, lightning would wait for rank 0 to send what those handlers received.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy) and trainer.strategy.root_device.type == "cuda":
@@ -83,6 +81,15 @@ def make_trainer(
         trainer.strategy._timeout = max(trainer.strategy._timeout or least, least)
     # With max_steps, lightning would take the last finished epoch of a continued run as unfinished, and skip an epoch.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    return trainer
+
+
+def without_signal_handlers(trainer: pl.Trainer) -> pl.Trainer:
+    """`trainer`, which from now on leaves the process's signal handlers as they are.
+
+    Lightning's communicate with other ranks inside the handler, which can hang, and end the process with status 0.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
 
 

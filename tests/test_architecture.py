@@ -18,6 +18,7 @@ FLOORS = (
     ("launch", "report"),
     ("training",),
     ("runs",),
+    ("published",),
     ("config", "loggers", "pictures"),
     ("classifier", "callbacks", "models", "optim", "data"),
     (
@@ -35,7 +36,7 @@ FLOORS = (
 )
 """From top to bottom: a module imports its own room and lower floors; ground-floor modules import each other."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-SEE_A_CONFIGURATION = ("commands", "launch", "report", "runs", "config")
+SEE_A_CONFIGURATION = ("commands", "launch", "report", "runs", "published", "config")
 FOR_THE_CORE = ("alexnet_lab.data.spec",)
 LIGHT = (
     "callbacks.question",

@@ -39,7 +39,7 @@ from alexnet_lab.errors import QUIT, STOPPED, RunInterrupted, RunPruned
 from alexnet_lab.loggers.others import finish_loggers, log_config
 from alexnet_lab.models.two_towers import TwoTowers
 from alexnet_lab.runs import folders, metric_rows, result_file, run_facts
-from alexnet_lab.runs.checkpoint import steps_done
+from alexnet_lab.runs.checkpoint_file import steps_done
 from alexnet_lab.runs.left_out import leave_out_unreadable
 from alexnet_lab.runs.metrics_csv import make_loggers
 from alexnet_lab.runs.summary import print_summary

@@ -114,7 +114,7 @@ def test_without_the_dataset_random_inputs_are_compared_and_reported(script, tra
         ("out=nowhere/network.onnx", "there is no folder nowhere"),
         ("out=/proc/network.onnx", "no file can be written in /proc"),
         ("format=[]", r"format=\[\]: there is no such format"),
-        ("checkpoint=/", "checkpoint=/: that is a folder"),
+        ("checkpoint=/", "checkpoint=/: the folder has neither checkpoints/best.ckpt nor checkpoints/last.ckpt"),
         ("images=nowhere", "images=nowhere: no such file or folder, and no file matches it as a pattern"),
         ("images=README.md", "images: README.md: not an image in a format that Pillow can decode"),
     ],

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from alexnet_lab.commands.evaluate import evaluate
+from alexnet_lab.commands.export import export
 from alexnet_lab.commands.predict import predict
 from alexnet_lab.data.store.prepare import prepare as prepare_store
 from alexnet_lab.errors import UserError
@@ -60,11 +61,16 @@ def checkpoint(trained_run, composed, source, tmp_path):
 @pytest.mark.parametrize(
     ("mean", "crop"), [("channels", 28), ("channels", 224), ("image_centre", 200), ("image_at_crop", 200)]
 )
-def test_predictions_for_the_val_split_match_the_metrics_of_evaluate(
+def test_predictions_for_the_val_split_match_the_metrics_of_evaluate_also_from_the_exported_file(
     composed, checkpoint, source, protocol, mean, crop
 ) -> None:
-    options = [f"checkpoint={checkpoint(mean=mean, crop_size=crop)}", f"protocol={protocol}"]
+    path = checkpoint(mean=mean, crop_size=crop)
+    options = [f"checkpoint={path}", f"protocol={protocol}"]
     figures = evaluate(composed("evaluate", *options, "trainer=cpu"))
+    export(composed("export", f"checkpoint={path}", "format=state_dict"))
+    options[0] = f"checkpoint={path.with_suffix('.weights.pt')}"
+    store = f"data.dir={source.parent / 'store'}"
+    assert evaluate(composed("evaluate", *options, store, "trainer=cpu")) == pytest.approx(figures, rel=1e-6)
     found = predict(composed("predict", *options, f"images={source}/val", "top=10", "batch_size=5", "accelerator=cpu"))
     assert len(found) == IMAGES
     assert sum(one.rank == 0 for one in found) / IMAGES == figures["test/top1"]

@@ -15,7 +15,7 @@ from alexnet_lab.loggers import wandb_artifacts
 from alexnet_lab.loggers.wandb import wandb_logger
 from alexnet_lab.loggers.wandb_artifacts import download
 from alexnet_lab.loggers.wandb_service import end_service
-from alexnet_lab.runs import checkpoint
+from alexnet_lab.runs import checkpoint, references
 
 BEST = "wandb:entity/project/model-abc:best"
 
@@ -89,7 +89,7 @@ def test_commands_read_a_wandb_checkpoint_like_a_file(tmp_path: Path, monkeypatc
     path = tmp_path / "best.ckpt"
     path.write_text("no checkpoint")
     given(monkeypatch, path)
-    monkeypatch.setattr(checkpoint.places, "home", lambda: tmp_path)
+    monkeypatch.setattr(references.places, "home", lambda: tmp_path)
     with pytest.raises(UserError, match=r"model-abc-v3/best\.ckpt: not an AlexNet Lab checkpoint"):
         checkpoint.read_checkpoint(Path(BEST))
 

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from alexnet_lab.errors import UserError
-from alexnet_lab.runs.checkpoint import read_checkpoint, read_file, steps_done
+from alexnet_lab.runs.checkpoint import read_checkpoint
+from alexnet_lab.runs.checkpoint_file import read_file, steps_done
 
 CONFIG = {
     "run": "r",
@@ -82,7 +83,14 @@ FILES: dict[str, tuple[bytes, str]] = {
     "harmless object": (saved(CONTENT | {"x": argparse.Namespace()}), "it holds Python objects (argparse.Namespace)"),
     "module": (saved(nn.Linear(1, 1)), "it holds Python objects (torch.nn.modules.linear.Linear)"),
     "hostile pickle": (pickle.dumps(Hostile()), f"{NOT_OURS}, but a pickle file, which could run any program"),
-    "old PyTorch": (saved(CONTENT, _use_new_zipfile_serialization=False), f"{NOT_OURS}, but a pickle file"),
+    "hostile object of old PyTorch": (
+        saved(Hostile(), _use_new_zipfile_serialization=False),
+        f"{NOT_OURS}; its content cannot be read",
+    ),
+    "truncated file of old PyTorch": (
+        saved(CONTENT, _use_new_zipfile_serialization=False)[:-3],
+        "its content cannot be read: it is damaged or truncated",
+    ),
     "truncated": (saved(CONTENT)[:-100], "the file is truncated"),
     "half": (saved(CONTENT)[:600], "the file is truncated"),
     "damaged": (saved(CONTENT).replace(b"lenet", b"linet"), "the file is damaged, in archive/data.pkl"),
@@ -100,7 +108,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "picture": (b"\x89PNG\r\n\x1a\n", NOT_OURS),
     "bare state dict": (
         saved(nn.Linear(1, 1).state_dict()),
-        "it records no configuration; only checkpoints of AlexNet",
+        "it records no configuration; only checkpoints of AlexNet Lab's runs, files of its export and state dicts of",
     ),
     "other Lightning project": (saved({"state_dict": {}, "global_step": 1}), "it records no configuration"),
     "tensor": (saved(torch.zeros(1)), "it records no configuration"),
@@ -154,7 +162,7 @@ def refused(path: Path) -> None:
     ("make", "reason"),
     [
         (missing, "there is no such file, like logs/"),
-        (Path.mkdir, "that is a folder; name the file in it"),
+        (Path.mkdir, "the folder has neither checkpoints/best.ckpt nor checkpoints/last.ckpt"),
         (os.mkfifo, "there is no such file"),
         pytest.param(
             refused, "Permission denied", marks=pytest.mark.skipif(os.geteuid() == 0, reason="root reads all")

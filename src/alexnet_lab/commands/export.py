@@ -64,9 +64,11 @@ def export(config: DictConfig) -> Comparison:
             from the checkpoint; an existing file is then kept.
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    form, path = _check_options(options)
-    checkpoint = read_checkpoint(path, options["modules"])
-    out = Path(options["out"] or path.with_suffix(form.suffix))
+    form = _check_options(options)
+    checkpoint = read_checkpoint(options["checkpoint"], options["modules"])
+    if not options["out"] and not checkpoint.file:
+        raise UserError(f"name the file to write: out=NAME{form.suffix}")
+    out = Path(options["out"] or checkpoint.file.with_suffix(form.suffix))  # type: ignore[union-attr]
     _check_out(str(out), form)
     preprocessing = checkpoint.needed_preprocessing()
     net = checkpoint.network().to(memory_format=torch.contiguous_format)
@@ -96,16 +98,16 @@ def compare(net: nn.Module, exported: Network, inputs: Tensor, about: str) -> Co
     return Comparison(len(inputs), about, difference, tolerance, int(same.sum()))
 
 
-def _check_options(options: dict[str, Any]) -> tuple[Form, Path]:
+def _check_options(options: dict[str, Any]) -> Form:
     if not isinstance(options["checkpoint"], str):
         raise UserError("name a checkpoint: checkpoint=PATH, such as logs/train/runs/NAME/checkpoints/best.ckpt")
     if options["format"] not in [*FORMS]:
         raise UserError(f"format={options['format']}: there is no such format; choose from: {', '.join(FORMS)}")
-    form, checkpoint = FORMS[options["format"]], Path(options["checkpoint"])
+    form = FORMS[options["format"]]
     form.check_packages()
     _check_out(options["out"], form)
     check_values(options, KINDS)
-    return form, checkpoint
+    return form
 
 
 def _check_out(out: Any, form: Form) -> None:

@@ -86,8 +86,7 @@ def predict(config: DictConfig) -> list[Prediction]:
     """
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     places = _check_options(options)
-    path = Path(options["checkpoint"])
-    checkpoint = read_checkpoint(path, options["modules"])
+    checkpoint = read_checkpoint(options["checkpoint"], options["modules"])
     preprocessing = checkpoint.needed_preprocessing()
     if options["protocol"] == "ten_crop":
         _check_ten_crop(checkpoint, preprocessing)
@@ -99,7 +98,7 @@ def predict(config: DictConfig) -> list[Prediction]:
     for line in left_out.lines():
         print(line)
     if options["out"]:
-        about = {"checkpoint": str(path), "network": network, "protocol": options["protocol"]}
+        about = {"checkpoint": options["checkpoint"], "network": network, "protocol": options["protocol"]}
         out = Path(options["out"])
         predictions.write(out, about, found.done, found.failed)
         files.print_written(out)

@@ -34,7 +34,7 @@ LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out"})
 PATTERNS = frozenset({"images", "runs", "source"})
 OR_NAMES = frozenset({"baseline"})
 """Options that can also be a name: their value is a path only if that path exists."""
-WORDS = {"resume": ("auto",)}
+WORDS = {"resume": ("auto",), "checkpoint": ("torchvision",), "init": ("torchvision",)}
 NAMES = frozenset({"run"})
 """Options that are text even if Hydra would read a number: run=12."""
 FOLDER_FLAGS = ("--config-dir", "-cd")
@@ -42,7 +42,7 @@ FOLDER_OF_FLAG = re.compile(r"^(?:--config-dir|-cd)=")
 ASSIGNMENT = re.compile(r"(?P<head>\+{0,2}(?P<key>[\w./@$-]+)=)(?P<text>.*)", re.DOTALL)
 TILDE = re.compile(r"(^|[\[,])(~[^\[\],'\"]*)")
 ADDRESS = re.compile(r"wandb:|local:|[A-Za-z][\w+.-]*://")
-FILE_ADDRESS = re.compile(r"(sqlite:///|journal:)(.+)", re.DOTALL)
+FILE_ADDRESS = re.compile(r"(sqlite:///|journal:|bvlc_alexnet:|caffenet:)(.+)", re.DOTALL)
 """Addresses of a file."""
 
 given: list[str] = []

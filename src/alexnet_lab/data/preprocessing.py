@@ -86,16 +86,16 @@ class Preprocessing(BaseModel):
     ) -> Tensor:
         """float32 [N * V, C, S, S] from the results of `decode`; V is 10 or 1, the views of an image adjacent."""
         if self.crop_size is None:  # squares of different sizes
-            return torch.cat([self._pipeline(torch.tensor(square, device=device)[None]) for square in squares])
+            return torch.cat([self.pipeline(torch.tensor(square, device=device)[None]) for square in squares])
         pixels, size = torch.from_numpy(np.stack(squares)).to(device), self.crop_size
         if ten_crop:
-            return self._pipeline(*ten_views(pixels, size))
+            return self.pipeline(*ten_views(pixels, size))
         corner = (pixels.shape[2] - size) // 2
         pixels = pixels[:, :, corner : corner + size, corner : corner + size]
-        return self._pipeline(pixels, Draws(corner=torch.full((len(pixels), 2), corner)))
+        return self.pipeline(pixels, Draws(corner=torch.full((len(pixels), 2), corner)))
 
     @cached_property
-    def _pipeline(self) -> InputPipeline:
+    def pipeline(self) -> InputPipeline:
         pixels = self.mean_image if self.whole_mean_image is None else self.whole_mean_image
         mean_image = None if pixels is None else MeanImage(pixels, at_crop=self.whole_mean_image is not None)
         return InputPipeline(self.image_size, self.mean, self.std, mean_image=mean_image)

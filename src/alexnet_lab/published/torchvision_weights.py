@@ -1,0 +1,70 @@
+"""torchvision's AlexNet: its published weights by download, and any file with a state dict of the same network."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alexnet_lab.errors import UserError
+from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
+from alexnet_lab.published.as_checkpoint import as_checkpoint, class_names, network_settings
+
+HASH = re.compile(r"-([0-9a-f]{8})\.pth$")
+"""The end of the name of a file that torchvision publishes: the first digits of its SHA-256."""
+PREPROCESSING = {
+    "image_size": 224,
+    "resize": "bilinear",
+    "channels": 3,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "stored_size": 256,
+    "crop_size": 224,
+}
+"""That of torchvision's weights; the transparency of a file is ignored, as by `Image.convert("RGB")`."""
+
+
+def check_hash(path: Path, named: str) -> None:
+    """Check a file whose name ends like torchvision's, `-7be5be79.pth`, against its SHA-256.
+
+    Raises:
+        UserError: the hash differs; the message begins with `named`.
+    """
+    if not (expected := HASH.search(path.name)):
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(expected[1]):
+        raise UserError(
+            f"{named}: the file is damaged or has the wrong name: its SHA-256 begins with {digest[:8]}, not with "
+            f"{expected[1]}; remove it and download it again"
+        )
+
+
+def torchvision_state(content: Any) -> dict[str, Tensor] | None:
+    """The state dict of torchvision's AlexNet in the content of a file; None if there is none.
+
+    It may be an entry `state_dict`, and its names may have a part `module`: torchvision's training scripts and
+    pytorch/examples write such files.
+    """
+    inner = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
+        return None
+    state = {re.sub(r"(^|\.)module\.", r"\1", str(name)): tensor for name, tensor in inner.items()}
+    last = state.get("classifier.6.bias")
+    if last is None or last.dim() != 1 or not len(last):
+        return None
+    with torch.device("meta"):
+        own = alexnet_torchvision(num_classes=len(last)).state_dict()
+    fits = state.keys() == own.keys() and all(state[name].shape == own[name].shape for name in own)
+    return {name: state[name] for name in own} if fits else None
+
+
+def torchvision_checkpoint(state: Mapping[str, Tensor], run: str) -> dict[str, Any]:
+    """The content of a checkpoint with these weights and torchvision's preprocessing; see `class_names`."""
+    classes = class_names(len(state["classifier.6.bias"]))
+    model = network_settings("alexnet_torchvision", len(classes))
+    return as_checkpoint(run, model, {**PREPROCESSING, "classes": classes}, state)

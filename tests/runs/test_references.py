@@ -1,0 +1,130 @@
+"""What `checkpoint=` may name besides a run's checkpoint: its folder, an exported file, torchvision's state dict."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from alexnet_lab.commands.evaluate import evaluate
+from alexnet_lab.commands.export import export
+from alexnet_lab.errors import UserError
+from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
+from alexnet_lab.published.torchvision_weights import PREPROCESSING
+from alexnet_lab.runs.checkpoint import read_checkpoint
+
+
+def small_file(path: Path, classes: int = 1000, **options: Any) -> Path:
+    """A state dict of torchvision's network in a small file: all numbers of a tensor are the same one."""
+    torch.save(state_of(classes), path, **options)
+    return path
+
+
+def state_of(classes: int = 1000) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        own = alexnet_torchvision(num_classes=classes).state_dict()
+    return {name: torch.tensor(number / 100).expand(tensor.shape) for number, (name, tensor) in enumerate(own.items())}
+
+
+def test_folder_of_a_run_means_its_best_checkpoint_or_its_last(trained_run: Any, tmp_path: Path) -> None:
+    found = read_checkpoint(trained_run.folder)
+    assert (found.file, found.step) == (trained_run.best, read_checkpoint(trained_run.best).step)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=r"neither checkpoints/best\.ckpt nor checkpoints/last\.ckpt; name the folder"):
+        read_checkpoint(tmp_path)
+    shutil.copy(trained_run.last, tmp_path / "checkpoints")
+    assert read_checkpoint(tmp_path).file == tmp_path / "checkpoints/last.ckpt"
+
+
+def test_exported_file_is_the_same_network_with_the_same_preprocessing(
+    trained_run: Any, composed: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.weights.pt"
+    export(composed("export", f"checkpoint={trained_run.last}", "format=state_dict", f"out={path}"))
+    found, run = read_checkpoint(path), read_checkpoint(trained_run.last)
+    images = torch.rand(2, 3, 28, 28)
+    assert torch.equal(found.network()(images), run.network()(images))
+    assert found.preprocessing == run.preprocessing
+    assert found.settings["model"] == run.settings["model"]
+    with pytest.raises(UserError, match="the file does not record its dataset; evaluate the checkpoint of the run"):
+        evaluate(composed("evaluate", f"checkpoint={path}"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": 3}, "not a file of AlexNet Lab's export: model is not a dictionary"),
+        ({"model": {"_target_": "os.mkdir"}}, "model: a checkpoint may not name os.mkdir"),
+        ({"preprocessing": {"x": 1}}, "preprocessing is not supported: image_size: Field required"),
+        ({"state_dict": {"a": 1}}, "not an AlexNet Lab checkpoint; state_dict.a: Input should be"),
+        ({"state_dict": {}}, "the checkpoint's weights do not fit its network: "),
+    ],
+)
+def test_wrong_content_of_an_exported_file_is_named(
+    trained_run: Any, changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    run = read_checkpoint(trained_run.last)
+    facts = {"model": run.settings["model"], "preprocessing": run.needed_preprocessing().facts()}
+    torch.save({"state_dict": run.weights, **facts, **changes}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match=reason):
+        read_checkpoint(tmp_path / "x.pt").network()
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["new format", "old format of torch.save"])
+def test_state_dict_of_torchvision_is_its_network_with_its_preprocessing_and_class_names(
+    is_zip: bool, tmp_path: Path
+) -> None:
+    from torchvision.models import AlexNet_Weights
+
+    found = read_checkpoint(small_file(tmp_path / "alexnet.pth", _use_new_zipfile_serialization=is_zip))
+    weights = AlexNet_Weights.IMAGENET1K_V1
+    facts, theirs = found.needed_preprocessing(), weights.transforms()
+    assert facts.classes == weights.meta["categories"]
+    assert (facts.mean, facts.std) == (theirs.mean, theirs.std)
+    assert ([facts.stored_size], [facts.crop_size], facts.image_size) == (theirs.resize_size, theirs.crop_size, 224)
+    assert {name: tensor.flatten()[0] for name, tensor in found.network().state_dict().items()} == {
+        name: tensor.flatten()[0] for name, tensor in state_of().items()
+    }
+    assert found.settings["run"] == "alexnet.pth"
+
+
+def test_preprocessing_of_torchvision_is_that_of_its_weights() -> None:
+    from torchvision.models import AlexNet_Weights
+
+    theirs = AlexNet_Weights.IMAGENET1K_V1.transforms()
+    assert (PREPROCESSING["mean"], PREPROCESSING["std"]) == (theirs.mean, theirs.std)
+    assert str(theirs.interpolation) == "InterpolationMode.BILINEAR"
+
+
+def test_other_number_of_classes_is_read_and_the_classes_are_numbered(tmp_path: Path) -> None:
+    found = read_checkpoint(small_file(tmp_path / "mine.pth", classes=3))
+    assert found.needed_preprocessing().classes == ["class 0", "class 1", "class 2"]
+    assert found.network()(torch.zeros(1, 3, 224, 224)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("prefix", ["module.", ""])
+def test_file_of_a_training_script_is_read(prefix: str, tmp_path: Path) -> None:
+    state = {prefix + name.replace("features.", "features.module."): tensor for name, tensor in state_of(2).items()}
+    torch.save({"epoch": 3, "arch": "alexnet", "state_dict": state, "optimizer": {}}, tmp_path / "checkpoint.pth.tar")
+    found = read_checkpoint(tmp_path / "checkpoint.pth.tar")
+    assert list(found.weights) == list(state_of(2))
+
+
+def test_state_dict_of_another_shape_is_refused(tmp_path: Path) -> None:
+    state = state_of(2) | {"features.0.weight": torch.zeros(64, 1, 11, 11)}
+    torch.save(state, tmp_path / "grey.pth")
+    with pytest.raises(UserError, match="it records no configuration; only checkpoints of AlexNet Lab's runs"):
+        read_checkpoint(tmp_path / "grey.pth")
+
+
+def test_file_with_a_hash_in_its_name_is_checked(tmp_path: Path) -> None:
+    path = small_file(tmp_path / "alexnet-owt-7be5be79.pth")
+    with pytest.raises(UserError, match=r"damaged or has the wrong name: its SHA-256 begins with \w{8}, not with"):
+        read_checkpoint(path)
+
+
+def test_misspelt_name_is_corrected(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"/mine\.ckpt: there is no such file, like logs/train/runs/NAME/checkpoints"):
+        read_checkpoint(tmp_path / "mine.ckpt")

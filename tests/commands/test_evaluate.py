@@ -184,7 +184,7 @@ def test_all_checkpoints_are_checked_before_any_is_evaluated(
         ("split=train", "split=train: there is no such split; choose from: test, val"),
         ("checkpoint=null", "name a checkpoint: checkpoint=PATH"),
         ("checkpoint=nowhere.ckpt", "checkpoint=nowhere.ckpt: there is no such file"),
-        ("checkpoint=conf", "that is a folder; name the file in it"),
+        ("checkpoint=conf", "the folder has neither checkpoints/best.ckpt nor checkpoints/last.ckpt"),
         ("out=nowhere/figures.json", "there is no folder nowhere"),
         ("out=conf", "out=conf is a folder; name a file in it"),
         ("out=/proc/figures.json", "no file can be written in /proc"),

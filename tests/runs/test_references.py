@@ -125,6 +125,19 @@ def test_file_with_a_hash_in_its_name_is_checked(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
-def test_misspelt_name_is_corrected(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "meant"), [("torchvison", "torchvision"), ("Torchvision", "torchvision"), ("wandbb:a/b/c:best", "wandb")]
+)
+def test_misspelt_name_is_corrected(name: str, meant: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"/{name}: there is no such file, did you mean {meant}[?]"):
+        read_checkpoint(tmp_path / name)
+
+
+def test_address_is_not_a_file() -> None:
+    with pytest.raises(UserError, match=r"^init=https://x/a\.pth: there is no such file; download it first, and name"):
+        read_checkpoint("https://x/a.pth", option="init")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"/mine\.ckpt: there is no such file, like logs/train/runs/NAME/checkpoints"):
         read_checkpoint(tmp_path / "mine.ckpt")

@@ -26,12 +26,12 @@ from alexnet_lab.config.schema import check_trainer
 from alexnet_lab.config.trainer import without_signal_handlers
 from alexnet_lab.config.values import check_values
 from alexnet_lab.data.module import ImageDataModule
-from alexnet_lab.data.spec import different_class
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import gpus
 from alexnet_lab.launch.rank import NOISE
 from alexnet_lab.metrics import figures_of_mean
 from alexnet_lab.runs.checkpoint import Checkpoint, Modules, read_checkpoint
+from alexnet_lab.runs.class_check import check_classes
 from alexnet_lab.runs.recipe import not_comparable, published_text
 
 Split = Literal["test", "val"]
@@ -155,9 +155,7 @@ def _data(checkpoint: Checkpoint, options: dict[str, Any]) -> ImageDataModule:
     if options["protocol"] == "ten_crop" and changes["eval_batch_size"] is None:
         changes["eval_batch_size"] = max(1, checkpoint.settings["data"]["eval_batch_size"] // TEN)
     data = checkpoint.data(changes)
-    trained = checkpoint.preprocessing.classes if checkpoint.preprocessing else data.spec.classes
-    if difference := different_class(trained, data.spec.classes):
-        raise UserError(f"the classes differ from the checkpoint's: {difference}; name its data: data.dir=FOLDER")
+    check_classes(checkpoint, data)
     data.evaluate_by(options["protocol"])
     if options["protocol"] == "ten_crop":
         _check_room(data)

@@ -46,7 +46,7 @@ class Source(Protocol):
 class StoreSource:
     """A store, written by `prepare`."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str | None) -> None:
         self._store = open_store(folder, name)
         self.meta: StoreMeta = self._store.meta
         self.classes = tuple(known.name for known in self.meta.classes)
@@ -125,11 +125,12 @@ def _name(split: str, sample: Sample) -> str:
 
 
 def open_source(
-    place: str, name: str, transparency: Transparency | None = "white"
+    place: str, name: str | None, transparency: Transparency | None = "white"
 ) -> StoreSource | StreamSource | FolderSource:
     """Open the store, stream or images in the folder or archive `place`.
 
-    A stream can also be at an address. `transparency` applies to images; stores and streams have their own.
+    A stream can also be at an address. `name` is the expected dataset of a store or a stream, None
+    for any. `transparency` applies to images; stores and streams have their own.
 
     Raises:
         UserError: nothing is found (the message gives the command that makes a store), or the data are damaged.

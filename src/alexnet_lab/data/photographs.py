@@ -51,7 +51,7 @@ class Photographs:
         mean = images.store.meta.mean if isinstance(self._mean, str) else self._mean
         std = images.store.meta.std if isinstance(self._std, str) else self._std
         return DataSpec(
-            images.name, images.source.classes, images.channels, tuple(mean), tuple(std), images.source.transparency
+            images.name, images.classes, images.channels, tuple(mean), tuple(std), images.source.transparency
         )
 
     def places(self) -> list[str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from alexnet_lab.data.store.modes import Transparency
-from alexnet_lab.errors import UserError, printable
+from alexnet_lab.errors import UserError, names_of, printable
 
 
 class Draws(NamedTuple):
@@ -67,6 +67,25 @@ def different_class(before: Sequence[str], now: Sequence[str]) -> str | None:
         if one != two:
             return printable(f"class {label} was {one}, it is {two}")
     return None
+
+
+def labels_of(found: Sequence[str], known: Sequence[str], place: str) -> list[int]:
+    """The position in `known`, the classes of a network, of each class that is `found` in a dataset in `place`.
+
+    A network whose classes are only numbered, `class 0` and so on, has the dataset's classes in their order.
+
+    Raises:
+        UserError: a class is not known, or known twice.
+    """
+    is_numbered = len(found) == len(known) and all(name == f"class {label}" for label, name in enumerate(known))
+    if is_numbered or tuple(found) == tuple(known):
+        return [*range(len(known))]
+    label = {name: position for position, name in enumerate(known)}
+    if unknown := [name for name in found if name not in label or known.count(name) > 1]:
+        raise UserError(
+            f"{place} has images of {names_of(unknown)}; the network has {len(known):,} classes: {names_of(known)}"
+        )
+    return [label[name] for name in found]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alexnet_lab.command_line import command, override
 from alexnet_lab.data.contents import Contents
 from alexnet_lab.data.dataset import Split, SplitName, held_out_rows, suggested_val_size
 from alexnet_lab.data.photo_sources import FolderSource, StoreSource, open_source
 from alexnet_lab.data.readable import Unread, undecodable, without_header
+from alexnet_lab.data.spec import labels_of
 from alexnet_lab.data.store.modes import Transparency
 from alexnet_lab.data.stream.reading import StreamSource
 from alexnet_lab.errors import UserError, names_of, printable
@@ -60,6 +62,7 @@ class StoredImages:
         self._transparency = transparency
         self._unreadable = unreadable
         self._left_out: Collection[str] | None = None
+        self._network_classes: tuple[str, ...] | None = None
         self._headers_checked = False
         self._parts: dict[str, Split] = {}
         self._splits: dict[SplitName, Split] = {}
@@ -83,6 +86,8 @@ class StoredImages:
     @cached_property
     def source(self) -> StoreSource | StreamSource | FolderSource:
         """The source of all images. UserError if there is none, or if it differs from the configuration."""
+        if self._network_classes is not None:
+            return open_source(self.folder, None, self._transparency)
         source = open_source(self.folder, self.name, self._transparency)
         if len(source.classes) != self._num_classes:
             raise UserError(
@@ -109,6 +114,31 @@ class StoredImages:
         if found:
             log.warning("left out: %s unreadable images\n%s", f"{len(found):,}", _listed(found))
         return found
+
+    def label_as(self, classes: Sequence[str]) -> None:
+        """Make the labels those of a network with these classes, of which the source may have a part. Call this first.
+
+        Any dataset will do then; without `val` and `test` images, all are evaluated.
+        """
+        self._network_classes = tuple(classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels."""
+        return self.source.classes if self._network_classes is None else self._network_classes
+
+    def part_of_classes(self) -> str:
+        """A line about the source's classes if it has fewer than the network; otherwise empty."""
+        found, known = self.source.classes, self.classes
+        if len(found) == len(known):
+            return ""
+        return f"classes: {self.folder} has {len(found):,} of the network's {len(known):,}: {names_of(found, 10)}"
+
+    @cached_property
+    def _label_of(self) -> NDArray[np.int64]:
+        """[classes of the source], the label of each; UserError if the network does not have them all."""
+        found = self.source.classes
+        return np.array(labels_of(found, self.classes, f"{self.folder} (data.dir)"), np.int64)
 
     def leave_out(self, names: Collection[str]) -> None:
         """Leave out these images instead of those of `find_unreadable`. Call this first."""
@@ -152,7 +182,9 @@ class StoredImages:
         part = self._part(name)
         if part not in self._parts:
             source = self._readable
-            self._parts[part] = Split(source.images(part), source.labels(part), np.arange(source.counts[part]))
+            self._parts[part] = Split(
+                source.images(part), self._label_of[source.labels(part)], np.arange(source.counts[part])
+            )
         split = self._parts[part]
         if part == "train" and self._val_size:
             train, val = held_out_rows(len(split.rows), self._val_size, self._split_seed)

@@ -1,6 +1,7 @@
 """torchvision's AlexNet: its published weights by download, and any file with a state dict of the same network."""
 
 import hashlib
+import http.client
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,29 @@ PREPROCESSING = {
     "crop_size": 224,
 }
 """That of torchvision's weights; the transparency of a file is ignored, as by `Image.convert("RGB")`."""
+
+
+def published_file(named: str) -> tuple[Path, str]:
+    """The file of torchvision's weights, downloaded once into the cache of torch.hub, and their name.
+
+    Raises:
+        UserError: the download failed; the message begins with `named`.
+    """
+    from torchvision.models import AlexNet_Weights  # here, since it takes a second to import
+
+    weights = AlexNet_Weights.IMAGENET1K_V1
+    name = weights.url.rpartition("/")[2]
+    path = Path(torch.hub.get_dir(), "checkpoints", name)
+    try:
+        if not path.exists():
+            weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        option = named.partition("=")[0]
+        raise UserError(
+            f"{named}: the download failed ({error}); download {weights.url} (233 MiB) on another machine, and put it "
+            f"into {path.parent}, or name it: {option}=FOLDER/{name}"
+        ) from error
+    return path, f"torchvision {weights.name}"
 
 
 def check_hash(path: Path, named: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from alexnet_lab.config.agreement import agreeing_layers
 from alexnet_lab.config.build import build, check_origin
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.photographs import Photographs
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
 from alexnet_lab.published.as_checkpoint import DERIVED
@@ -105,6 +106,8 @@ class Checkpoint:
     def data(self, changes: Mapping[str, Any]) -> ImageDataModule:
         """The run's data module, with those `changes` to its settings that are not None.
 
+        Photographs in another `dir` may be of a part of the network's classes; their labels are the network's.
+
         Raises:
             UserError: the dataset has no such setting, or refuses its value; or the dataset is unknown.
         """
@@ -112,6 +115,8 @@ class Checkpoint:
             raise UserError("the file does not record its dataset; evaluate the checkpoint of the run instead")
         changed = {key: value for key, value in changes.items() if value is not None}
         data: ImageDataModule = build({**self.settings["data"], **changed}, "data", ImageDataModule)
+        if ("dir" in changed or self.derived_data) and self.preprocessing and isinstance(data.dataset, Photographs):
+            data.dataset.images.label_as(self.preprocessing.classes)
         if self.left_out is not None:
             leave_out(data, self.left_out)
         if self.derived_data:
@@ -123,16 +128,16 @@ class Checkpoint:
         return self.preprocessing or Preprocessing.of({})
 
 
-def read_checkpoint(reference: str | Path, modules: Modules | tuple[()] = ()) -> Checkpoint:
-    """Read the network that `checkpoint=REFERENCE` names, see docs/checkpoints.md; `modules`: see `Modules`.
+def read_checkpoint(reference: str | Path, modules: Modules | tuple[()] = (), option: str = "checkpoint") -> Checkpoint:
+    """Read the network that `OPTION=REFERENCE` names, see docs/checkpoints.md; `modules`: see `Modules`.
 
     The weights of a run are mapped from its file, not copied.
 
     Raises:
         UserError: see `references.find`; or the content is not that of a network that this version can use.
     """
-    named = f"checkpoint={reference}"
-    content, file = references.find(str(reference))
+    named = f"{option}={reference}"
+    content, file = references.find(str(reference), option)
     try:
         Content.model_validate(content)
     except ValidationError as error:

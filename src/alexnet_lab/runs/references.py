@@ -3,6 +3,7 @@
 Each kind has a function that returns the content of a checkpoint, whatever the file holds.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,14 +13,20 @@ from alexnet_lab.config.advice import did_you_mean
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
 from alexnet_lab.published.as_checkpoint import as_checkpoint
-from alexnet_lab.published.torchvision_weights import check_hash, torchvision_checkpoint, torchvision_state
+from alexnet_lab.published.torchvision_weights import (
+    check_hash,
+    published_file,
+    torchvision_checkpoint,
+    torchvision_state,
+)
 from alexnet_lab.runs import folders
 from alexnet_lab.runs.checkpoint_file import read_file
 
 WANDB = "wandb:"
 ARTIFACTS = "logs/wandb_artifacts"
 """Downloaded checkpoints, below the home."""
-WORDS = ("wandb",)
+TORCHVISION = "torchvision"
+WORDS = (TORCHVISION, "wandb")
 """What a reference may begin with that is not a path."""
 OF_A_RUN = {"config", "state_dict", "global_step"}
 EXPORTED = {"state_dict", "model", "preprocessing"}
@@ -29,24 +36,28 @@ class Found(NamedTuple):
     content: dict[str, Any]
     """The content of a run's checkpoint, see `checkpoint.Content`."""
     file: Path | None
-    """The file on this machine; None if the weights were downloaded by name."""
+    """The file that was named, or that is in the folder; None if the weights were downloaded by name."""
 
 
-def find(reference: str) -> Found:
-    """The network that `checkpoint=REFERENCE` names; tensors are mapped from the file where its format allows that.
+def find(reference: str, option: str) -> Found:
+    """The network that `OPTION=REFERENCE` names; tensors are mapped from the file where its format allows that.
 
     Raises:
         UserError: nothing is there, or it is no network that can be used; see also `read_file`.
     """
-    named = f"checkpoint={reference}"
+    named = f"{option}={reference}"
+    if reference == TORCHVISION:
+        path, run = published_file(named)
+        return Found(_of_file(path, f"{named}: {path}", run), None)
     if reference.startswith(WANDB):
         path = _downloaded(reference)
-    else:
-        path = Path(reference)
-        path = _in_folder(path, named) if path.is_dir() else path
-        if not path.exists():
-            raise UserError(f"{named}: {_missing(reference)}")
-    return Found(_of_file(path, f"checkpoint={path}"), path)
+        return Found(_of_file(path, f"{option}={path}", path.name), None)
+    path = Path(reference)
+    if path.is_dir():
+        path = _in_folder(path, named)
+    if not path.exists():
+        raise UserError(f"{named}: there is no such file{_hint(reference)}")
+    return Found(_of_file(path, f"{option}={path}", path.name), path)
 
 
 def _downloaded(reference: str) -> Path:
@@ -63,34 +74,38 @@ def _in_folder(folder: Path, named: str) -> Path:
     raise UserError(f"{named}: the folder has neither {folders.BEST} nor {folders.LAST}; name the folder of a run")
 
 
-def _missing(reference: str) -> str:
-    name = Path(reference).name
-    word, colon, _ = name.partition(":")
-    hint = did_you_mean(word, WORDS) if colon else ""
-    return f"there is no such file{hint or ', like logs/train/runs/NAME/checkpoints/best.ckpt'}"
+def _hint(reference: str) -> str:
+    if "://" in reference:
+        return "; download it first, and name the file"
+    found = re.search(r"([^/:]+)(:|$)", reference)
+    hint = did_you_mean(found[1], WORDS) if found else ""
+    return hint or ", like logs/train/runs/NAME/checkpoints/best.ckpt"
 
 
-def _of_file(path: Path, named: str) -> dict[str, Any]:
-    """The content of a file that torch.save has written."""
+def _of_file(path: Path, named: str, run: str) -> dict[str, Any]:
+    """The content of a file that torch.save has written; messages begin with `named`.
+
+    run: the name of the run if the file records none.
+    """
     check_hash(path, named)
     content = read_file(path, named)
     if isinstance(content, Mapping):
         if content.keys() >= OF_A_RUN:
             return {**content}
         if content.keys() >= EXPORTED:
-            return _exported(content, path, named)
+            return _exported(content, run, named)
     if state := torchvision_state(content):
-        return torchvision_checkpoint(state, path.name)
+        return torchvision_checkpoint(state, run)
     raise UserError(
         f"{named}: it records no configuration; only checkpoints of AlexNet Lab's runs, files of its export and state "
         "dicts of torchvision's AlexNet can be used"
     )
 
 
-def _exported(content: Mapping[str, Any], path: Path, named: str) -> dict[str, Any]:
+def _exported(content: Mapping[str, Any], run: str, named: str) -> dict[str, Any]:
     """The content of a file of `export format=state_dict`."""
     for key in EXPORTED:
         if not isinstance(content[key], Mapping):
             raise UserError(f"{named}: not a file of AlexNet Lab's export: {key} is not a dictionary")
     Preprocessing.of(content["preprocessing"])
-    return as_checkpoint(path.name, content["model"], content["preprocessing"], content["state_dict"])
+    return as_checkpoint(run, content["model"], content["preprocessing"], content["state_dict"])

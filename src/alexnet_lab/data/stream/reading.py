@@ -27,12 +27,13 @@ CHUNKS_HELD = 3
 """Chunks in memory: prefetching threads work at the end of one chunk and at the start of the next."""
 
 
-def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
-    """The metadata of the stream at `place`; `name` is the expected dataset.
+def read_about(place: str, name: str | None) -> tuple[StoreMeta, About]:
+    """The metadata of the stream at `place`; `name` is the expected dataset, None for any.
 
     Raises:
         UserError: LitData is not installed, there is no complete stream, or its dataset or version differs.
     """
+    source = override("data", name or "NAME")
     try:
         about = cast(About, open_stream(inside(place, ABOUT))[0])
         meta = StoreMeta.model_validate_json(about["meta"])
@@ -44,11 +45,11 @@ def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"no stream in {place} (data.dir), or it cannot be reached: {reason}\n"
-            f"to make it from a store: {command('prepare', override('data', name), override('stream', place))}"
+            f"to make it from a store: {command('prepare', source, override('stream', place))}"
         ) from error
     if meta.version != VERSION:
         raise UserError(f"{place} is a stream of version {meta.version}, this program reads {VERSION}; make it again")
-    if meta.name != name:
+    if name not in (None, meta.name):
         raise UserError(f"{place} (data.dir) contains a stream of {meta.name}, not of {name}")
     return meta, about
 
@@ -56,7 +57,7 @@ def read_about(place: str, name: str) -> tuple[StoreMeta, About]:
 class StreamSource:
     """The counterpart of `StoreSource` for a stream. Samples keep their numbers in the store."""
 
-    def __init__(self, place: str, name: str) -> None:
+    def __init__(self, place: str, name: str | None) -> None:
         self._place = place
         self.meta, self._about = read_about(place, name)
         self.classes = tuple(known.name for known in self.meta.classes)

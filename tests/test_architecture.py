@@ -20,7 +20,8 @@ FLOORS = (
     ("runs",),
     ("published",),
     ("config", "loggers", "pictures"),
-    ("classifier", "callbacks", "models", "optim", "data"),
+    ("classifier",),
+    ("callbacks", "loss", "models", "optim", "data"),
     (
         "command_line",
         "distributed",

@@ -12,11 +12,14 @@ from torch.optim.swa_utils import AveragedModel
 from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.data.spec import Batch
 from alexnet_lab.errors import RunFailed, UserError
+from alexnet_lab.loss import CROSS_ENTROPY, TrainingLoss
 
 
-def classifier_in(net: nn.Module, seed: int = 0, **trainer: object) -> ImageClassifier:
+def classifier_in(
+    net: nn.Module, seed: int = 0, loss: TrainingLoss = CROSS_ENTROPY, **trainer: object
+) -> ImageClassifier:
     """A classifier attached to a mock trainer with these attributes."""
-    module = ImageClassifier(net, lambda named: torch.optim.SGD(dict(named).values(), lr=0.1), None, seed)  # type: ignore[arg-type]
+    module = ImageClassifier(net, lambda named: torch.optim.SGD(dict(named).values(), lr=0.1), None, seed, loss)  # type: ignore[arg-type]
     facts: dict[str, Any] = {"world_size": 1, "global_rank": 0, "accumulate_grad_batches": 1}
     facts |= {"current_epoch": 0, "global_step": 0, "log_every_n_steps": 10**9} | trainer
     kwargs = {"rank": facts["global_rank"], "num_replicas": facts["world_size"]}

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.commands.program import COMMANDS
 from alexnet_lab.config.meanings import Key, read_groups, read_keys
+from alexnet_lab.config.objective import LossSettings
 from alexnet_lab.config.schema import CheckpointSettings, RunSettings
 from alexnet_lab.launch.search import Settings as SearchSettings
 from hydra_plugins.alexnet_lab_launcher.launcher import ProcessLauncherConfig
@@ -101,7 +102,8 @@ def _command(command: str) -> str:
 
 def _kinds_of(command: str) -> Mapping[str, Any]:
     module = import_module(f"alexnet_lab.commands.{command}")
-    return {**hints_of(RunSettings), **getattr(module, "KINDS", {})}
+    of_loss = {f"loss.{name}": hint for name, hint in hints_of(LossSettings).items()}
+    return {**hints_of(RunSettings), **of_loss, **getattr(module, "KINDS", {})}
 
 
 def _recorded(name: str) -> Any:

@@ -4,9 +4,8 @@ N samples of this rank's micro-batch, K classes.
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,22 +18,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from alexnet_lab.data.spec import Batch, mean_over_views
 from alexnet_lab.distributed import replica
 from alexnet_lab.errors import RunFailed, UserError
+from alexnet_lab.loss import CROSS_ENTROPY, TrainingLoss
 from alexnet_lab.metrics import ClassificationMetrics, sum_of_losses
+from alexnet_lab.optim.schedules import WatchesValidation, steps_of
 
 log = logging.getLogger(__name__)
 
 OptimizerFactory = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
 SchedulerFactory = Callable[[Optimizer, int, int], LRScheduler]
-
-
-@runtime_checkable
-class WatchesValidation(Protocol):
-    """A schedule that receives the error of each validation and may end the run at the end of an epoch."""
-
-    finished: bool
-
-    def validated(self, error: float) -> None:
-        """`error` is 1 - top-1, the same on all ranks."""
 
 
 class ImageClassifier(pl.LightningModule):
@@ -46,19 +37,28 @@ class ImageClassifier(pl.LightningModule):
 
     `optimizer` gets the net's named parameters, so that a recipe can treat biases apart; `scheduler` gets the
     optimizer, the optimizer steps of an epoch and those of the run, and may be one that `WatchesValidation`. `seed`
-    fixes the dropout of each (step, rank).
+    fixes the dropout of each (step, rank). `loss` is the training objective; evaluation reports plain cross-entropy.
     The state dict is the net's own, under the published names.
     """
 
-    def __init__(self, net: nn.Module, optimizer: OptimizerFactory, scheduler: SchedulerFactory, seed: int) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        seed: int,
+        loss: TrainingLoss = CROSS_ENTROPY,
+    ) -> None:
         super().__init__()
         self.net = net
+        self._loss = loss
         self.optimizer_factory = optimizer
         self._scheduler = scheduler
         self._seed = seed
         self.train_metrics = ClassificationMetrics()
         self.eval_metrics = ClassificationMetrics()
         self.images: dict[str, int] = {}  # images counted in the last metrics of a split
+        self.ended_early: str | None = None  # why training ended before its length
         # Loss sum and count of the epoch at the last logged step; the logged loss is computed from the difference.
         self._logged = torch.zeros(2, dtype=torch.float64)
         self._evaluated = 0  # samples of the global batches of this evaluation
@@ -102,8 +102,9 @@ class ImageClassifier(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The scaled loss of one micro-batch, see the class."""
         logits = self(batch.images)
-        loss_sum = sum_of_losses(logits, batch.labels)
-        self.train_metrics.update(loss_sum.detach(), logits.detach(), batch.labels)
+        loss_sum = self._loss(logits, batch)
+        labels = batch.labels if batch.mixture is None else batch.mixture.largest(batch.labels)
+        self.train_metrics.update(loss_sum.detach(), logits.detach(), labels)
         _, replicas = replica(self.trainer)
         return loss_sum * (replicas * self.trainer.accumulate_grad_batches / batch.global_size)
 
@@ -145,7 +146,8 @@ class ImageClassifier(pl.LightningModule):
     def _end_with_the_schedule(self) -> None:
         schedule = self.lr_schedulers()
         if isinstance(schedule, WatchesValidation) and schedule.finished:
-            log.info("schedule finished; stopping training")
+            self.ended_early = "schedule finished"
+            log.info("%s; stopping training", self.ended_early)
             self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
@@ -198,16 +200,7 @@ class ImageClassifier(pl.LightningModule):
         optimizer = self.optimizer_factory(self.net.named_parameters())
         self.trainer.fit_loop.setup_data()  # without max_epochs lightning does not know the epoch's length yet
         self._accumulate = self.trainer.accumulate_grad_batches
-        total_steps = self.trainer.estimated_stepping_batches
-        if math.isinf(total_steps):
-            raise UserError("trainer.max_epochs=-1 needs trainer.max_steps: a schedule needs the length of the run")
-        steps_per_epoch, rest = divmod(int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches)
-        if rest:
-            raise UserError(
-                f"trainer.limit_train_batches counts micro-batches: {self.trainer.num_training_batches} is not a "
-                f"multiple of trainer.accumulate_grad_batches={self.trainer.accumulate_grad_batches}"
-            )
-        scheduler = self._scheduler(optimizer, steps_per_epoch, int(total_steps))
+        scheduler = self._scheduler(optimizer, *steps_of(self.trainer))
         if isinstance(scheduler, WatchesValidation) and not self.trainer.limit_val_batches:
             raise UserError(
                 "this scheduler needs validation, which trainer.limit_val_batches=0 turns off; "

@@ -17,7 +17,6 @@ from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
 from alexnet_lab.callbacks.checkpoints import Checkpoints
 from alexnet_lab.callbacks.compiled import compiled
 from alexnet_lab.callbacks.finite_loss import FiniteLoss
-from alexnet_lab.callbacks.foreign import check_callbacks
 from alexnet_lab.callbacks.heartbeat import Heartbeat
 from alexnet_lab.callbacks.pruning import Pruning
 from alexnet_lab.callbacks.question import question_of_sweep
@@ -34,10 +33,11 @@ from alexnet_lab.config.schema import check_run_settings
 from alexnet_lab.config.time_limit import max_seconds
 from alexnet_lab.config.trainer import check_ranks, hint_at_small_shares, make_trainer
 from alexnet_lab.config.tree import print_tree
+from alexnet_lab.data.dataset import overview
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import QUIT, STOPPED, RunInterrupted, RunPruned
 from alexnet_lab.loggers.others import finish_loggers, log_config
-from alexnet_lab.models.two_towers import TwoTowers
+from alexnet_lab.loss import TrainingLoss
 from alexnet_lab.runs import folders, metric_rows, result_file, run_facts
 from alexnet_lab.runs.checkpoint_file import steps_done
 from alexnet_lab.runs.left_out import leave_out_unreadable
@@ -109,7 +109,7 @@ def train(
     check_ranks(trainer)
     parts: dict[str, object] = {f"callbacks.{name}": callback for name, callback in callbacks.items()} | loggers
     parts["trainer.profiler"] = trainer.profiler  # type: ignore[attr-defined]
-    _check_parts(settings, trainer, classifier, data, callbacks, parts)
+    trial.check_parts(settings, trainer, classifier, data, callbacks, parts)
     # Lightning converts only after loading a checkpoint: a float32 network would cut off its double precision.
     trainer.precision_plugin.convert_module(classifier)
 
@@ -120,7 +120,7 @@ def train(
     reason = None
     try:
         if trainer.is_global_zero:
-            log.info("%s", data.overview(with_test=settings["test_on"] != "none"))
+            log.info("%s", overview(data.dataset, with_test=settings["test_on"] != "none"))
             hint_at_small_shares(trainer, data.batch_size)
         log_config(trainer.loggers, {**settings, **facts})
         # Before the callbacks' setup: a callback that averages the weights keeps its copy on their device.
@@ -128,7 +128,7 @@ def train(
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         folders.training_begins(folder)  # also if nothing was left to train
         _test(settings, trainer, classifier, data, checkpoints)
-        status = "finished"
+        status, reason = "finished", classifier.ended_early
     except RunPruned as stopped:
         folders.training_begins(folder)
         status, reason = "pruned", str(stopped)
@@ -154,31 +154,10 @@ def _classifier(settings: dict[str, Any], data: ImageDataModule) -> tuple[ImageC
     optimizer = optimizer_factory(settings["optimizer"], device_of(settings["trainer"]).kind == "cuda")
     optimizer(net.named_parameters())  # an invalid learning rate is reported now, not when training has begun
     scheduler = build_factory(settings["scheduler"], "scheduler", SCHEDULE, LRScheduler)
-    return ImageClassifier(net, optimizer, scheduler, settings["seed"]), facts
-
-
-def _check_parts(
-    settings: dict[str, Any],
-    trainer: pl.Trainer,
-    classifier: ImageClassifier,
-    data: ImageDataModule,
-    callbacks: dict[str, pl.Callback],
-    parts: dict[str, object],
-) -> None:
-    """Refuse before training what would end it later: callbacks, folders, test split, optimizer.
-
-    Raises:
-        UserError: one of them cannot.
-    """
-    strategy = trainer.strategy
-    check_callbacks(callbacks, whole_network=not isinstance(strategy, TwoTowers))
-    if isinstance(strategy, TwoTowers):
-        strategy.check(classifier.net, bool(settings["compile"]))
-    trial.check_monitored(callbacks, trainer)
-    trial.check_folders(parts)
-    if settings["test_on"] != "none" and trainer.is_global_zero:
-        trial.check_test(trainer, data)
-    trial.try_step(classifier.optimizer_factory, settings["optimizer"]["_target_"], strategy.root_device)
+    objective = settings.get("loss") or {}  # older runs have none
+    data.class_weights = objective.get("class_weights")
+    loss = TrainingLoss(objective.get("label_smoothing", 0.0), data.weights_of_classes)
+    return ImageClassifier(net, optimizer, scheduler, settings["seed"], loss), facts
 
 
 def _end(

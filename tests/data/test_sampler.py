@@ -9,10 +9,12 @@ from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler, random_orde
 from alexnet_lab.errors import UserError
 
 
-def micro_batches(num_samples, batch_size, rank=0, world_size=1, accumulate=1, seed=3, epoch=5, shuffled=True, first=0):
+def micro_batches(
+    num_samples, batch_size, rank=0, world_size=1, accumulate=1, seed=3, epoch=5, shuffled=True, first=0, **more
+):
     order = EpochOrder(num_samples, seed, shuffled)
     order.set_epoch(epoch)
-    return list(GlobalBatchSampler(order, batch_size, rank, world_size, accumulate).micro_batches(first))
+    return list(GlobalBatchSampler(order, batch_size, rank, world_size, accumulate, **more).micro_batches(first))
 
 
 def test_the_order_is_a_permutation_fixed_by_seed_and_epoch():
@@ -51,16 +53,16 @@ def test_ranks_and_micro_batches_together_are_the_single_process_batch(num_sampl
     expected = micro_batches(num_samples, batch_size)
     ranks = [micro_batches(num_samples, batch_size, rank, world_size, accumulate) for rank in range(world_size)]
     assert {len(rank) for rank in ranks} == {len(expected) * accumulate}
-    for step, (batch, size) in enumerate(expected):
+    for step, (batch, size, _) in enumerate(expected):
         parts = [rank[step * accumulate + micro] for rank in ranks for micro in range(accumulate)]
-        assert sorted(np.concatenate([samples for samples, _ in parts])) == sorted(batch)
-        assert {global_size for _, global_size in parts} == {size} == {len(batch)}
-        sizes = [len(samples) for samples, _ in parts]
+        assert sorted(np.concatenate([samples for samples, *_ in parts])) == sorted(batch)
+        assert {global_size for _, global_size, _ in parts} == {size} == {len(batch)}
+        sizes = [len(samples) for samples, *_ in parts]
         assert max(sizes) - min(sizes) <= 1
 
 
 def test_seven_samples_on_four_ranks_leave_one_rank_empty_in_the_last_step():
-    sizes = [[len(samples) for samples, _ in micro_batches(7, 4, rank, 4)] for rank in range(4)]
+    sizes = [[len(samples) for samples, *_ in micro_batches(7, 4, rank, 4)] for rank in range(4)]
     assert sizes == [[1, 1], [1, 1], [1, 1], [1, 0]]
 
 
@@ -70,9 +72,34 @@ def test_seven_samples_on_four_ranks_leave_one_rank_empty_in_the_last_step():
 )
 def test_evaluation_counts_every_sample_exactly_once(num_samples, batch_size, world_size):
     parts = [micro_batches(num_samples, batch_size, rank, world_size, shuffled=False) for rank in range(world_size)]
-    samples = np.concatenate([samples for samples, _ in itertools.chain(*parts)])
+    samples = np.concatenate([samples for samples, *_ in itertools.chain(*parts)])
     assert sorted(samples) == list(range(num_samples))
-    assert {sum(size for _, size in rank) for rank in parts} == {num_samples}
+    assert {sum(size for _, size, _ in rank) for rank in parts} == {num_samples}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize(("num_samples", "batch_size"), [(23, 6), (22, 7), (13, 12), (6, 8)])
+def test_pairs_of_the_global_batch_are_never_split(num_samples, batch_size, world_size, accumulate):
+    whole = [batch for batch, *_ in micro_batches(num_samples, batch_size)]
+    ranks = [
+        micro_batches(num_samples, batch_size, rank, world_size, accumulate, together=2) for rank in range(world_size)
+    ]
+    for step, batch in enumerate(whole):
+        parts = [rank[step * accumulate + micro].samples for rank in ranks for micro in range(accumulate)]
+        found = [tuple(part[at : at + 2]) for part in parts for at in range(0, len(part), 2)]
+        assert sorted(found) == sorted(tuple(batch[at : at + 2]) for at in range(0, len(batch), 2))
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 2
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_every_part_has_the_weight_of_its_global_batch(world_size):
+    weights = np.random.default_rng(0).random(23)
+    expected = [float(weights[batch].sum()) for batch, *_ in micro_batches(23, 6)]
+    for rank in range(world_size):
+        parts = micro_batches(23, 6, rank, world_size, accumulate=2, weights=weights)
+        assert [part.global_weight for part in parts[::2]] == [part.global_weight for part in parts[1::2]] == expected
 
 
 def test_evaluation_keeps_the_order_of_the_samples():

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from alexnet_lab.config.advice import did_you_mean
+from alexnet_lab.config.objective import LossSettings
 from alexnet_lab.config.published import Recipe
 from alexnet_lab.errors import UserError
 
@@ -88,6 +89,8 @@ class DataSettings(BaseModel):
     channels_last: Annotated[Any, Effect.COPY] = None
     transparency: Any = "white"
     unreadable: Any = "fail"
+    mixup_alpha: Any = 0.0
+    cutmix_alpha: Any = 0.0
 
 
 class CallbackSettings(BaseModel):
@@ -149,6 +152,7 @@ class RunSettings(BaseModel):
     checkpoints: Annotated[CheckpointSettings, Effect.NONE]
     model: ModelSettings
     data: DataSettings
+    loss: LossSettings = LossSettings()
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     trainer: Annotated[TrainerSettings, Effect.SPEED]

@@ -3,19 +3,46 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from alexnet_lab.classifier import OptimizerFactory
+from alexnet_lab.callbacks.foreign import check_callbacks
+from alexnet_lab.classifier import ImageClassifier, OptimizerFactory
 from alexnet_lab.config.build import refusal
 from alexnet_lab.config.memory import is_out_of_memory, remedies_when_full
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
 from alexnet_lab.metric_names import FIGURES
+from alexnet_lab.models.two_towers import TwoTowers
 
 OURS = ("alexnet_lab.", "lightning.")
+
+
+def check_parts(
+    settings: Mapping[str, Any],
+    trainer: pl.Trainer,
+    classifier: ImageClassifier,
+    data: ImageDataModule,
+    callbacks: Mapping[str, pl.Callback],
+    parts: Mapping[str, object],
+) -> None:
+    """Refuse before training what would end it later: callbacks, folders, test split, optimizer.
+
+    Raises:
+        UserError: one of them cannot.
+    """
+    strategy = trainer.strategy
+    check_callbacks(callbacks, whole_network=not isinstance(strategy, TwoTowers))
+    if isinstance(strategy, TwoTowers):
+        strategy.check(classifier.net, bool(settings["compile"]))
+    check_monitored(callbacks, trainer)
+    check_folders(parts)
+    if settings["test_on"] != "none" and trainer.is_global_zero:
+        check_test(trainer, data)
+    try_step(classifier.optimizer_factory, settings["optimizer"]["_target_"], strategy.root_device)
 
 
 def try_step(optimizer: OptimizerFactory, target: str, device: torch.device) -> None:

@@ -13,7 +13,7 @@ from alexnet_lab.data.contents import Contents, SplitName
 from alexnet_lab.data.gather import WindowedImages
 from alexnet_lab.data.sampler import SPLIT_STREAM, random_order
 from alexnet_lab.data.spec import DataSpec
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, names_of
 
 
 class Split(NamedTuple):
@@ -56,6 +56,17 @@ def check_members(dataset: object) -> None:
         raise UserError(
             f"data: {type(dataset).__name__} has no {', '.join(missing)}; see ImageDataset in data/dataset.py"
         )
+
+
+def overview(dataset: ImageDataset, with_test: bool = True) -> str:
+    """One line about the classes and one about the images of each split."""
+    classes = dataset.spec.classes
+    names: tuple[SplitName, ...] = ("train", "val", "test") if with_test else ("train", "val")
+    splits = {name: dataset.split(name) for name in names}
+    images = ", ".join(f"{len(split.rows):,} {name}" for name, split in splits.items())
+    if with_test and splits["test"].is_same(splits["val"]):
+        images += ", which are the val images"
+    return f"classes: {len(classes):,}: {names_of(classes)}\nimages: {images}"
 
 
 def held_out_rows(num_samples: int, val_size: int, split_seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

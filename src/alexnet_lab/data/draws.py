@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     SCALING = 3
     JITTER = 4
     COLOUR = 5
+    MIXING = 6
 
 
 @dataclass(frozen=True)

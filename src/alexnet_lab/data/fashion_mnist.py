@@ -13,6 +13,7 @@ import numpy as np
 from alexnet_lab.data import fashion_mnist_files as files
 from alexnet_lab.data.contents import Contents
 from alexnet_lab.data.dataset import Split, SplitName, held_out_rows
+from alexnet_lab.data.mixing import Mixing
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.errors import UserError
@@ -92,6 +93,8 @@ def fashion_mnist(
     split_seed: int,
     seed: int,
     channels_last: bool = True,
+    mixup_alpha: float = 0.0,
+    cutmix_alpha: float = 0.0,
 ) -> ImageDataModule:
     """The data module of `conf/data/fashion_mnist.yaml`, where each argument is explained.
 
@@ -109,4 +112,5 @@ def fashion_mnist(
         eval_batch_size=eval_batch_size,
         seed=seed,
         channels_last=channels_last,
+        mixing=Mixing(mixup_alpha, cutmix_alpha),
     )

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -14,8 +15,8 @@ from alexnet_lab import machine
 from alexnet_lab.data.dataset import Split
 from alexnet_lab.data.draws import Augmentation, Views, draw
 from alexnet_lab.data.gather import Buffers, gather
-from alexnet_lab.data.sampler import GlobalBatchSampler
-from alexnet_lab.data.spec import Batch, Draws
+from alexnet_lab.data.sampler import GlobalBatchSampler, Part
+from alexnet_lab.data.spec import Batch, Mixture
 
 AHEAD = 3
 """Batches that are gathered before they are needed, whatever the number of threads: it bounds the memory."""
@@ -26,6 +27,9 @@ MOST_FOR_PIXELS = 4
 """The same for a uint8 store on a GPU: twelve slow down the thread that launches its kernels (docs/gpu.md)."""
 
 Prefetch = Callable[[Iterable[Batch]], Iterator[Batch]]
+
+Mix = Callable[[int, int, NDArray[np.int64], NDArray[np.int64]], Mixture]
+"""`Mixing.draw` for images of one size."""
 
 Copies = list[Future[None]]
 """What still has to be copied into a batch's buffer, in order."""
@@ -55,6 +59,7 @@ class BatchLoader:
             on demand. The batches and their order do not depend on it.
         pin_memory: gather into page-locked memory, so that copies to a GPU overlap with computation.
         prefetch: what becomes of the epoch's batches before they are yielded, see `prefetched`; None: nothing.
+        mix: draws how pairs of samples are mixed; None: they are not.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class BatchLoader:
         workers: int = 0,
         pin_memory: bool = False,
         prefetch: Prefetch | None = None,
+        mix: Mix | None = None,
     ) -> None:
         assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
         assert batch_sampler.sampler.num_samples == len(split.rows)
@@ -73,6 +79,7 @@ class BatchLoader:
         self.augmentation = augmentation
         self.workers = workers
         self.prefetch = prefetch
+        self._mix = mix
         self._buffers = Buffers(pin_memory)
         self._start = (0, 0)
 
@@ -95,13 +102,13 @@ class BatchLoader:
         first = self._start[1] if epoch == self._start[0] else 0
         micro_batches = self.batch_sampler.micro_batches(first)
         if self.workers == 0:
-            for samples, global_size in micro_batches:
-                yield self._begin(samples, global_size, epoch)[0]
+            for part in micro_batches:
+                yield self._begin(part, epoch)[0]
             return
         # Torch's own threads would multiply ours. Its setting is per thread.
         pool = ThreadPoolExecutor(self.workers, "gather", torch.set_num_threads, (1,))
         try:
-            jobs = (pool.submit(self._begin, samples, size, epoch, pool) for samples, size in micro_batches)
+            jobs = (pool.submit(self._begin, part, epoch, pool) for part in micro_batches)
             ahead: deque[Future[tuple[Batch, Copies]]] = deque(islice(jobs, AHEAD))
             while ahead:
                 batch, copies = ahead.popleft().result()
@@ -112,31 +119,36 @@ class BatchLoader:
         finally:  # also if the epoch is left early
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _begin(
-        self, samples: NDArray[np.int64], global_size: int, epoch: int, pool: ThreadPoolExecutor | None = None
-    ) -> tuple[Batch, Copies]:
+    def _begin(self, part: Part, epoch: int, pool: ThreadPoolExecutor | None = None) -> tuple[Batch, Copies]:
         """The batch, whose images are complete after the copies that were given to the other threads of `pool`."""
+        samples, images = part.samples, self.split.images
         rows = self.split.rows[samples]
-        labels, indices = torch.from_numpy(self.split.labels[rows]), torch.from_numpy(samples.copy())
-        images = self.split.images
+        labels = self.split.labels[rows]
+        make = partial(
+            Batch,
+            labels=torch.from_numpy(labels),
+            samples=torch.from_numpy(samples.copy()),
+            global_size=part.global_size,
+            mixture=self._mix and self._mix(self.batch_sampler.sampler.seed, epoch, samples, labels),
+            global_weight=part.global_weight,
+        )
         if isinstance(images, np.ndarray):
-            return self._pinned(Batch(self._take(images, rows), labels, indices, global_size)), []
+            return self._pinned(make(images=self._take(images, rows))), []
         corners, size, draws = self._draw(samples, epoch)
         buffer = self._buffers.take(len(rows), *size, images.shape[1])
         shares = -(-self.workers // AHEAD) or 1
         first, *others = (
             slice(len(rows) * share // shares, len(rows) * (share + 1) // shares) for share in range(shares)
         )
-        copies = [pool.submit(gather, images, rows[part], corners[part], buffer[part]) for part in others if pool]
+        copies = [pool.submit(gather, images, rows[some], corners[some], buffer[some]) for some in others if pool]
         gather(images, rows[first], corners[first], buffer[first])
-        return self._pinned(Batch(buffer.permute(0, 3, 1, 2), labels, indices, global_size, draws)), copies
+        return self._pinned(make(images=buffer.permute(0, 3, 1, 2), draws=draws)), copies
 
     def _pinned(self, batch: Batch) -> Batch:
         """In page-locked memory, whose copy to a GPU never waits for the GPU; the images are in it already."""
         if not self._buffers.pin_memory:
             return batch
-        draws = Draws(*(drawn if drawn is None else drawn.pin_memory() for drawn in batch.draws))
-        return batch._replace(labels=batch.labels.pin_memory(), samples=batch.samples.pin_memory(), draws=draws)
+        return batch.each(lambda tensor: tensor if tensor is batch.images else tensor.pin_memory())
 
     def _draw(self, samples: NDArray[np.int64], epoch: int) -> Views:
         stored = self.split.images.shape[2:]

@@ -4,23 +4,27 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
 from alexnet_lab.data.augment import ten_views
+from alexnet_lab.data.class_weights import ClassWeights, weights_of
 from alexnet_lab.data.contents import check_unchanged
 from alexnet_lab.data.dataset import ImageDataset, SplitName, check_members
 from alexnet_lab.data.draws import Augmentation
 from alexnet_lab.data.gather import PixelFile
 from alexnet_lab.data.loader import BatchLoader, default_workers
+from alexnet_lab.data.mixing import UNMIXED, Mixing, mixed
 from alexnet_lab.data.pipeline import InputPipeline
+from alexnet_lab.data.position import position_of
 from alexnet_lab.data.prefetch import prefetched
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
-from alexnet_lab.data.spec import Batch, DataSpec, Draws, different_class
+from alexnet_lab.data.spec import Batch, DataSpec, different_class
 from alexnet_lab.data.stream.reading import chunks_of
 from alexnet_lab.distributed import replica
-from alexnet_lab.errors import UserError, names_of
+from alexnet_lab.errors import UserError
 
 Protocol = Literal["center", "ten_crop"]
 
@@ -42,6 +46,7 @@ class ImageDataModule(LightningDataModule):
             dataset's `mean` and `std`.
         workers: prefetching threads; None: see `default_workers`. 0 for data in memory, for which a thread would cost
             more than it saves.
+        mixing: how training images are mixed in pairs; by default not at all.
 
     Raises:
         UserError: a value is out of range, or the dataset lacks a member of `ImageDataset`.
@@ -59,6 +64,7 @@ class ImageDataModule(LightningDataModule):
         augmentation: Augmentation | None = None,
         pipeline: Callable[[], InputPipeline] | None = None,
         workers: int | None = 0,
+        mixing: Mixing = UNMIXED,
     ) -> None:
         super().__init__()
         check_members(dataset)
@@ -66,6 +72,8 @@ class ImageDataModule(LightningDataModule):
         for key, size in sizes.items():
             if size < 1:
                 raise UserError(f"{key} must be at least 1, got {size}")
+        if mixing and batch_size < 2:
+            raise UserError(f"mixing images needs data.batch_size of at least 2, got {batch_size}")
         if not 0 <= seed < 2**63:
             raise UserError(f"data.seed must be in [0, 2**63), got {seed}")
         if workers is not None and workers < 0:
@@ -78,6 +86,8 @@ class ImageDataModule(LightningDataModule):
         self.channels_last = channels_last
         self.augmentation = augmentation
         self.workers = workers
+        self.mixing = mixing
+        self.class_weights: ClassWeights = None
         self.protocol: Protocol = "center"
         self._make_pipeline = pipeline
         self._start = {"epoch": 0, "step": 0}
@@ -123,16 +133,6 @@ class ImageDataModule(LightningDataModule):
             raise UserError(f"protocol=ten_crop: {self.spec.name} is not cropped; choose protocol=center")
         self.protocol = protocol
 
-    def overview(self, with_test: bool = True) -> str:
-        """One line about the classes and one about the images of each split."""
-        classes = self.spec.classes
-        names: tuple[SplitName, ...] = ("train", "val", "test") if with_test else ("train", "val")
-        splits = {name: self.dataset.split(name) for name in names}
-        images = ", ".join(f"{len(split.rows):,} {name}" for name, split in splits.items())
-        if with_test and splits["test"].is_same(splits["val"]):
-            images += ", which are the val images"
-        return f"classes: {len(classes):,}: {names_of(classes)}\nimages: {images}"
-
     def prepare_data(self) -> None:
         self.dataset.prepare()
 
@@ -141,6 +141,15 @@ class ImageDataModule(LightningDataModule):
         names: dict[str, tuple[SplitName, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         for name in names.get(stage, ()):
             self.dataset.split(name)
+        if stage == "fit":
+            self.weights_of_classes()  # an impossible setting is reported before training
+
+    def weights_of_classes(self) -> tuple[float, ...] | None:
+        """The weight of each class in the training objective, by `class_weights`; None: equal. See `weights_of`."""
+        if self.class_weights is None:
+            return None
+        split = self.dataset.split("train")
+        return weights_of(self.class_weights, split.labels[split.rows], self.spec.classes)
 
     def train_dataloader(self) -> BatchLoader:
         assert self.protocol == "center"
@@ -175,13 +184,19 @@ class ImageDataModule(LightningDataModule):
             rank, replicas = replica(self.trainer)
             device = self.trainer.strategy.root_device
         order = EpochOrder(len(split.rows), self.seed, shuffled, chunks_of(split))
-        batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate)
+        mix, weights = None, None
+        if name == "train":
+            mix = partial(self.mixing.draw, self.image_size) if self.mixing else None
+            # Mixed labels are probabilities, with which torch divides the loss by the number of samples.
+            of_classes = None if mix else self.weights_of_classes()
+            weights = None if of_classes is None else np.array(of_classes)[split.labels[split.rows]]
+        batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate, 2 if mix else 1, weights)
         workers, on_gpu = self.workers, device.type == "cuda"
         if workers is None:
             few = on_gpu and isinstance(split.images, PixelFile)
             workers = default_workers(self.trainer.num_devices if self.trainer else 1, few)
         prefetch = partial(prefetched, prepare=self.prepared, device=device) if on_gpu else None
-        return BatchLoader(split, batches, augmentation, workers, on_gpu, prefetch)
+        return BatchLoader(split, batches, augmentation, workers, on_gpu, prefetch, mix)
 
     def prepared(self, batch: Batch) -> Batch:
         """What Lightning does with a batch before a step; of a batch that is prepared, it then changes nothing."""
@@ -193,9 +208,7 @@ class ImageDataModule(LightningDataModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         if batch.images.device == device:
             return batch
-        images, labels, samples = (tensor.to(device, non_blocking=True) for tensor in batch[:3])
-        draws = Draws(*(None if drawn is None else drawn.to(device, non_blocking=True) for drawn in batch.draws))
-        return Batch(images, labels, samples, batch.global_size, draws)
+        return batch.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Stored pixels to the network's input, on the device, in the precision that the Trainer computes in."""
@@ -206,6 +219,8 @@ class ImageDataModule(LightningDataModule):
             assert self.augmentation is not None
             images, draws = ten_views(images, self.augmentation.crop_size)
         images = self.pipeline(images, draws)
+        if batch.mixture is not None:
+            images = mixed(images, batch.mixture)
         if self.trainer:
             images = self.trainer.precision_plugin.convert_input(images)
         return batch._replace(images=images)
@@ -218,18 +233,8 @@ class ImageDataModule(LightningDataModule):
         """
         facts = {"classes": list(self.spec.classes), "images": len(self.dataset.split("train").rows)}
         contents = {split: list(held) for split, held in self.dataset.contents().items()}
-        return self._position() | facts | {"contents": contents}
-
-    def _position(self) -> dict[str, int]:
-        if self.trainer is None:
-            return dict(self._start)
-        epochs = self.trainer.fit_loop.epoch_progress.current.state_dict()
-        epoch = epochs["processed"]
-        if epochs["started"] == epoch:  # between two epochs, where the batch counters are still those of the last one
-            return {"epoch": epoch, "step": 0}
-        # `processed` and not `completed`, which follows only after the hook in which checkpoints are written.
-        micro_batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.state_dict()["processed"]
-        return {"epoch": epoch, "step": micro_batches // self.trainer.accumulate_grad_batches}
+        position = dict(self._start) if self.trainer is None else position_of(self.trainer)
+        return position | facts | {"contents": contents}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Makes the train loaders of this fit begin at that position; `setup` resets it.

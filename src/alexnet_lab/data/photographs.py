@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from alexnet_lab.data.draws import Augmentation, Crop
+from alexnet_lab.data.mixing import Mixing
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.pipeline import ColourNoise, InputPipeline, MeanImage
 from alexnet_lab.data.spec import DataSpec
@@ -105,6 +106,8 @@ def photographs(
     unreadable: OnUnreadable = "fail",
     workers: int | None = None,
     channels_last: bool = True,
+    mixup_alpha: float = 0.0,
+    cutmix_alpha: float = 0.0,
 ) -> ImageDataModule:
     """The data module of `conf/data/imagenet.yaml`, where each argument is explained.
 
@@ -136,6 +139,7 @@ def photographs(
         augmentation=augmentation,
         pipeline=pipeline,
         workers=workers,
+        mixing=Mixing(mixup_alpha, cutmix_alpha),
     )
 
 

@@ -3,10 +3,12 @@
 The order of an epoch is cut into global batches of `batch_size` samples, one per optimizer step; the last may be
 smaller, nothing is dropped and nothing repeated. A global batch is dealt like cards to its
 `world_size * accumulate` parts, so that every rank has the same number of micro-batches; a part is empty where the
-batch has fewer samples than parts.
+batch has fewer samples than parts. Where samples are mixed in pairs, positions 2i and 2i + 1 of a global batch are
+dealt together, so that a pair is never split.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +32,24 @@ def random_order(num_samples: int, seed: int, epoch: int = 0, stream: int = ORDE
     return np.argsort(words.random_raw(num_samples), kind="stable")
 
 
-def part_of_step(
-    order: NDArray[np.int64], step: int, part: int, num_parts: int, batch_size: int
-) -> tuple[NDArray[np.int64], int]:
-    """The samples in one of the `num_parts` parts of global batch `step`, and the size of the whole global batch."""
-    batch = order[step * batch_size : (step + 1) * batch_size]
-    return batch[part::num_parts], len(batch)
+class Part(NamedTuple):
+    """A rank's micro-batch of a global batch."""
+
+    samples: NDArray[np.int64]
+    """[N], N >= 0"""
+    global_size: int
+    """Samples of the whole global batch."""
+    global_weight: float | None = None
+    """The sum of their weights, if they have weights."""
+
+
+def dealt(number: int, part: int, num_parts: int, together: int) -> NDArray[np.int64]:
+    """The positions in a batch of `number` samples that one of `num_parts` parts gets, `together` at a time; int64."""
+    if together == 1:
+        return np.arange(part, number, num_parts)
+    first = np.arange(part * together, number, num_parts * together)
+    positions = (first[:, None] + np.arange(together)).ravel()
+    return positions[positions < number]
 
 
 class EpochOrder:
@@ -73,11 +87,19 @@ class EpochOrder:
 class GlobalBatchSampler:
     """One rank's micro-batches of each epoch: `accumulate` of them for every global batch of `batch_size` samples.
 
-    Over ranks and micro-batches, those of an optimizer step together are exactly its global batch.
+    Over ranks and micro-batches, those of an optimizer step together are exactly its global batch. `together`: 2 deals
+    pairs. `weights`, float64 [num_samples], are summed over each global batch.
     """
 
     def __init__(
-        self, sampler: EpochOrder, batch_size: int, rank: int = 0, world_size: int = 1, accumulate: int = 1
+        self,
+        sampler: EpochOrder,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+        together: int = 1,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         assert 0 <= rank < world_size
         self.sampler = sampler
@@ -85,16 +107,21 @@ class GlobalBatchSampler:
         self.rank = rank
         self.world_size = world_size
         self.accumulate = accumulate
+        self.together = together
+        self.weights = weights
 
     def __len__(self) -> int:
         """Micro-batches per epoch, the same on every rank."""
         return -(-self.sampler.num_samples // self.batch_size) * self.accumulate
 
-    def micro_batches(self, first: int = 0) -> Iterator[tuple[NDArray[np.int64], int]]:
-        """The epoch's micro-batches from number `first` on: samples int64 [N], N >= 0, and the global batch's size."""
+    def micro_batches(self, first: int = 0) -> Iterator[Part]:
+        """The epoch's micro-batches from number `first` on."""
         order = self.sampler.order()
         num_parts = self.world_size * self.accumulate
         for number in range(first, len(self)):
             step, micro_batch = divmod(number, self.accumulate)
-            part = micro_batch * self.world_size + self.rank
-            yield part_of_step(order, step, part, num_parts, self.batch_size)
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            positions = dealt(len(batch), micro_batch * self.world_size + self.rank, num_parts, self.together)
+            # Summed in the order of the global batch: the same to the last bit on every rank.
+            weight = None if self.weights is None else float(self.weights[batch].sum())
+            yield Part(batch[positions], len(batch), weight)

@@ -4,11 +4,12 @@ Shapes: N samples of this rank's micro-batch, V views of each, C channels, H W s
 K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from alexnet_lab.data.store.modes import Transparency
@@ -34,6 +35,34 @@ class Draws(NamedTuple):
     """float32 [N, 3], amounts of the three principal components."""
 
 
+MIXTURE_UNITS = 1 << 24
+"""Shares are whole numbers of 2^-24: exact in float32, and not rounded to the precision of the Trainer."""
+
+
+class Mixture(NamedTuple):
+    """How samples 2i and 2i + 1 of a batch are mixed with each other; a last one without a partner stays as it is.
+
+    Shares are int32 [N], in `MIXTURE_UNITS`; both samples of a pair have the same.
+    """
+
+    partners: Tensor
+    """int64 [N], the partners' labels."""
+    shares: Tensor
+    """The share of the sample's own label; the partner's label has the rest."""
+    blend: Tensor | None = None
+    """The share of its own pixels in every pixel (mixup)."""
+    boxes: Tensor | None = None
+    """int64 [N, 4], top, left, bottom, right of the part that comes from the partner (cutmix); may be empty."""
+
+    def share(self, dtype: torch.dtype) -> Tensor:
+        """[N], `shares` as fractions of 1."""
+        return self.shares.to(dtype) / MIXTURE_UNITS
+
+    def largest(self, labels: Tensor) -> Tensor:
+        """int64 [N]: of each sample's own label and its partner's, the one with the larger share."""
+        return torch.where(self.shares * 2 >= MIXTURE_UNITS, labels, self.partners)
+
+
 class Batch(NamedTuple):
     """One rank's part of one micro-batch; N is 0 if the last global batch has fewer samples than parts."""
 
@@ -46,6 +75,22 @@ class Batch(NamedTuple):
     global_size: int
     """Samples of the whole global batch, over all ranks and accumulated micro-batches: the loss's denominator."""
     draws: Draws = Draws()
+    mixture: Mixture | None = None
+    """None: nothing is mixed."""
+    global_weight: float | None = None
+    """The sum of the class weights of the whole global batch, if it is the loss's denominator instead of its size."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with a function applied to its tensors, those of draws and mixture included."""
+        images, labels, samples = map(change, self[:3])
+        draws = Draws(*(drawn if drawn is None else change(drawn) for drawn in self.draws))
+        mixture = self.mixture
+        if mixture is not None:
+            partners, shares, *others = mixture
+            mixture = Mixture(
+                change(partners), change(shares), *(one if one is None else change(one) for one in others)
+            )
+        return self._replace(images=images, labels=labels, samples=samples, draws=draws, mixture=mixture)
 
 
 def mean_over_views(logits: Tensor, num_samples: int) -> Tensor:

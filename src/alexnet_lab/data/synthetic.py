@@ -9,6 +9,7 @@ import numpy as np
 
 from alexnet_lab.data.contents import Contents
 from alexnet_lab.data.dataset import Split, SplitName
+from alexnet_lab.data.mixing import Mixing
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.errors import UserError
@@ -73,6 +74,8 @@ def synthetic(
     split_seed: int,
     seed: int,
     channels_last: bool = True,
+    mixup_alpha: float = 0.0,
+    cutmix_alpha: float = 0.0,
 ) -> ImageDataModule:
     """The data module of `conf/data/synthetic.yaml`, where each argument is explained.
 
@@ -96,4 +99,5 @@ def synthetic(
         eval_batch_size=eval_batch_size,
         seed=seed,
         channels_last=channels_last,
+        mixing=Mixing(mixup_alpha, cutmix_alpha),
     )

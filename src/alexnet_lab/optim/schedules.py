@@ -6,12 +6,41 @@ is false, as in `sgd_2012`, keeps its learning rate.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import lightning.pytorch as pl
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler
 
 from alexnet_lab.errors import UserError
+
+
+@runtime_checkable
+class WatchesValidation(Protocol):
+    """A schedule that receives the error of each validation and may end the run at the end of an epoch."""
+
+    finished: bool
+
+    def validated(self, error: float) -> None:
+        """`error` is 1 - top-1, the same on all ranks."""
+
+
+def steps_of(trainer: pl.Trainer) -> tuple[int, int]:
+    """The optimizer steps of one epoch and of the whole run; the trainer knows its data.
+
+    Raises:
+        UserError: the run has no length, or an epoch ends between the micro-batches of a step.
+    """
+    total_steps, accumulate = trainer.estimated_stepping_batches, trainer.accumulate_grad_batches
+    if math.isinf(total_steps):
+        raise UserError("trainer.max_epochs=-1 needs trainer.max_steps: a schedule needs the length of the run")
+    steps_per_epoch, rest = divmod(int(trainer.num_training_batches), accumulate)
+    if rest:
+        raise UserError(
+            f"trainer.limit_train_batches counts micro-batches: {trainer.num_training_batches} is not a multiple of "
+            f"trainer.accumulate_grad_batches={accumulate}"
+        )
+    return steps_per_epoch, int(total_steps)
 
 
 def constant(optimizer: Optimizer, steps_per_epoch: int, total_steps: int) -> LRScheduler:

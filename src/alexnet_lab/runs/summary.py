@@ -18,7 +18,8 @@ def print_summary(folder: Path) -> None:
     """Print the recorded result of the run in `folder` as a table, and the paths below it."""
     run = read_run(folder)
     result, published, different = run.result, run.published, not_comparable(run.config)
-    title = f"run {run.name}: {run.status}"
+    reason = f" ({result['reason']})" if result.get("reason") else ""
+    title = f"run {run.name}: {run.status}{reason}"
     table = Table("", "this run", *["published"] * bool(published), title=title, show_header=bool(published))
     table.title_justify = "left"
     for label, ours, theirs in [*_metrics(result, published, not different), *_facts(result)]:

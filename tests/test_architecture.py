@@ -16,7 +16,7 @@ FLOORS = (
     ("__main__",),
     ("commands",),
     ("launch", "report"),
-    ("training",),
+    ("training", "evaluation"),
     ("runs",),
     ("published",),
     ("config", "loggers", "pictures"),
@@ -33,6 +33,7 @@ FLOORS = (
         "metrics",
         "places",
         "revision",
+        "rows",
     ),
 )
 """From top to bottom: a module imports its own room and lower floors; ground-floor modules import each other."""

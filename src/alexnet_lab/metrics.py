@@ -103,15 +103,30 @@ class ClassificationMetrics(torchmetrics.Metric):
         return {"loss": loss_sum / count, "top1": top1 / count, "top5": top5 / count, "count": int(count)}
 
 
-def figures_of_mean(logits: Sequence[Tensor], labels: Tensor) -> dict[str, float]:
-    """`loss`, `top1`, `top5` of the mean of several networks' softmax outputs, from the logits of each, [N, K].
+def mean_prediction(logits: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean of several networks' softmax outputs, from the logits of each; all [N, K].
 
     Source: paper, section 6: "averaging the predictions" of 5 and 7 CNNs.
     """
     total = torch.full_like(logits[0], -torch.inf)
     for network in logits:
         total = torch.logaddexp(total, network.log_softmax(1))
-    mean = total - total.new_tensor(len(logits)).log()
+    return total - total.new_tensor(len(logits)).log()
+
+
+def figures_of_mean(mean: Tensor, labels: Tensor) -> dict[str, float]:
+    """`loss`, `top1`, `top5` of a `mean_prediction`."""
     metrics = ClassificationMetrics()
     metrics.update(nll_loss(mean, labels, reduction="sum"), mean, labels)
     return {name: value for name, value in metrics.compute().items() if name != "count"}
+
+
+def by_image(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The prediction for each of N images, on the host: `best` int64 [N, T], `probabilities` and `losses` float64.
+
+    The T = min(5, K) most probable classes are those that `ClassificationMetrics` counts.
+    """
+    best = logits.topk(min(5, logits.shape[1]), dim=1).indices.cpu()
+    scores = logits.cpu().double().log_softmax(1)
+    losses = nll_loss(scores, labels.cpu(), reduction="none")
+    return {"best": best, "probabilities": scores.gather(1, best).exp(), "losses": losses}

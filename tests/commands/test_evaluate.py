@@ -170,7 +170,7 @@ def test_checkpoints_evaluated_on_different_images_are_not_averaged(composed, tr
 def test_all_checkpoints_are_checked_before_any_is_evaluated(
     composed, trained_run, changed, monkeypatch, second, message
 ) -> None:
-    monkeypatch.setattr("alexnet_lab.commands.evaluate._measure", lambda *_: pytest.fail("was measured"))
+    monkeypatch.setattr("alexnet_lab.evaluation._measure", lambda *_: pytest.fail("was measured"))
     second = second or changed(data={"name": "other"})
     with pytest.raises(UserError, match=message):
         evaluate(composed("evaluate", f"checkpoint=[{trained_run.last},{second}]", "trainer=cpu"))
@@ -192,7 +192,9 @@ def test_all_checkpoints_are_checked_before_any_is_evaluated(
         ("trainer=[]", "choose a trainer"),
         ("trainer.precision=0", "trainer.precision: 0 does not fit"),
         ("trainer.limit_test_batches=0.0001", "trainer: You requested to check 0.0001 of the `test_dataloader`"),
-        ("trainer=ddp_cpu", "evaluation takes one device, got 2"),
+        ("trainer=two_towers_cpu", "TwoTowers: evaluation on 2 devices needs the whole network on each of them"),
+        ("rows=README.md", "rows=README.md: README.md is a file; rows takes a folder"),
+        ("rows=/proc/rows", "rows=/proc/rows: no file can be written in /proc"),
         ("trainer.limit_test_batches=0", "trainer.limit_test_batches=0 leaves no image to evaluate"),
     ],
 )

@@ -1,8 +1,9 @@
-"""Keeps a network's outputs for each image of an evaluation, to average several networks.
+"""Keeps what a network predicted for each image of an evaluation.
 
-N images of the split, K classes.
+N images of the split.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,32 +11,24 @@ import torch
 from torch import Tensor
 
 from alexnet_lab.data.spec import Batch
+from alexnet_lab.distributed import replica
+
+Keep = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""From the logits [n, K] and labels int64 [n] of a batch, on the device, to what is kept of each image, [n, ...]."""
 
 
 class Outputs(pl.Callback):
-    """Collects the logits and labels of a validation or a test on one device, in the order of the split; see `keep`.
+    """Collects `samples` and `labels` of a validation or a test, and what `keep` returns; without it nothing.
 
-    Kept on the host as float32: 200 MB for ImageNet's validation images.
+    At the end `kept` has, on the host and in the order of the split, each image of all ranks once; on ranks other than
+    0 it is empty. All ranks take part in the exchange.
     """
 
-    def __init__(self, keep: bool = True) -> None:
+    def __init__(self, keep: Keep | None) -> None:
         self._keep = keep
-        self._logits: list[Tensor] = []
-        self._labels: list[Tensor] = []
-
-    @property
-    def logits(self) -> Tensor:
-        """float32 [N, K]"""
-        return torch.cat(self._logits)
-
-    @property
-    def labels(self) -> Tensor:
-        """int64 [N]"""
-        return torch.cat(self._labels)
-
-    def has_the_labels_of(self, other: "Outputs") -> bool:
-        """Whether both were measured on the same number of images and classes, with the same labels."""
-        return torch.equal(self.labels, other.labels) and self._logits[0].shape[1] == other._logits[0].shape[1]
+        self._parts: list[dict[str, Tensor]] = []
+        self.kept: dict[str, Tensor] = {}
+        """Tensors [N, ...] by name."""
 
     def on_validation_batch_end(
         self,
@@ -47,7 +40,23 @@ class Outputs(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if self._keep:
-            self._logits.append(outputs.float().cpu())
-            self._labels.append(batch.labels.cpu())
+            part = {"samples": batch.samples, "labels": batch.labels, **self._keep(outputs, batch.labels)}
+            self._parts.append({name: values.cpu() for name, values in part.items()})
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._parts:
+            return
+        rank, replicas = replica(trainer)
+        mine = {name: torch.cat([part[name] for part in self._parts]) for name in self._parts[0]}
+        self._parts.clear()
+        parts: list[Any] = [mine]
+        if replicas > 1:
+            parts = [None] * replicas
+            torch.distributed.gather_object(mine, None if rank else parts)
+        if rank == 0:
+            whole = {name: torch.cat([part[name] for part in parts]) for name in mine}
+            order = whole["samples"].argsort()
+            self.kept = {name: values[order] for name, values in whole.items()}
 
     on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 PATHS = frozenset({
     *("images", "out", "sheet", "source", "stream", "checkpoint", "runs", "baseline", "add", "resume", "data.dir"),
     *("model.pretrained", "logger.mlflow.tracking_uri", "hydra.run.dir", "hydra.sweep.dir"),
-    "hydra.sweeper.storage",
+    *("hydra.sweeper.storage", "rows", "against"),
 })  # fmt: skip
 """The options that are paths, or lists of paths."""
-LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out"})
+LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out", "against"})
 """Path options that take a list in at least one command; `out` only in compare."""
 PATTERNS = frozenset({"images", "runs", "source"})
 OR_NAMES = frozenset({"baseline"})
 """Options that can also be a name: their value is a path only if that path exists."""
-WORDS = {"resume": ("auto",), "checkpoint": ("torchvision",), "init": ("torchvision",)}
+WORDS = {"resume": ("auto",), "checkpoint": ("torchvision",), "against": ("torchvision",), "init": ("torchvision",)}
 NAMES = frozenset({"run"})
 """Options that are text even if Hydra would read a number: run=12."""
 FOLDER_FLAGS = ("--config-dir", "-cd")

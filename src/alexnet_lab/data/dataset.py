@@ -30,6 +30,18 @@ class Split(NamedTuple):
         """Whether the other has the same samples of the same images."""
         return self.images is other.images and np.array_equal(self.rows, other.rows)
 
+    def image(self, sample: int) -> NDArray[np.uint8]:
+        """The stored pixels of a sample, [C, H, W]."""
+        row = int(self.rows[sample])
+        if isinstance(self.images, np.ndarray):
+            return self.images[row]
+        return self.images.window(row, 0, 0, *self.images.shape[2:]).transpose(2, 0, 1).copy()
+
+    def paths(self) -> list[str] | None:
+        """The file of each sample, relative to the dataset's folder; None where the dataset keeps no names."""
+        path = getattr(self.images, "path", None)
+        return [path(row) for row in self.rows.tolist()] if path else None
+
 
 class ImageDataset(Protocol):
     """The interface that `ImageDataModule` uses."""

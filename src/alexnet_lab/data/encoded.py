@@ -51,6 +51,7 @@ class ImageFiles:
     Args:
         transparency: see `to_square`.
         name: the name of image `row` in messages, such as its path in an archive; by default the file on disk.
+        path: the name of image `row` in records, relative to the dataset's folder; by default the file on disk.
     """
 
     dtype = np.dtype(np.uint8)
@@ -60,10 +61,12 @@ class ImageFiles:
         blobs: Sequence[Blob],
         transparency: Transparency | None = "white",
         name: Callable[[int], str] | None = None,
+        path: Callable[[int], str] | None = None,
     ) -> None:
         self._blobs = blobs
         self._transparency = transparency
         self._name = name or (lambda row: blobs[row].file)
+        self.path = path or (lambda row: blobs[row].file)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -89,6 +89,7 @@ class ImageDataModule(LightningDataModule):
         self.mixing = mixing
         self.class_weights: ClassWeights = None
         self.protocol: Protocol = "center"
+        self.whole_batches = False
         self._make_pipeline = pipeline
         self._start = {"epoch": 0, "step": 0}
 
@@ -126,12 +127,15 @@ class ImageDataModule(LightningDataModule):
     def evaluate_by(self, protocol: Protocol) -> None:
         """Evaluate on the centre of each image or on ten views, see `ten_views`; training is then impossible.
 
+        The ranks take turns with whole batches, so that the outputs do not depend on the number of ranks.
+
         Raises:
             UserError: the dataset's images are not cropped, so there are no views.
         """
         if protocol == "ten_crop" and self.augmentation is None:
             raise UserError(f"protocol=ten_crop: {self.spec.name} is not cropped; choose protocol=center")
         self.protocol = protocol
+        self.whole_batches = True
 
     def prepare_data(self) -> None:
         self.dataset.prepare()
@@ -190,7 +194,8 @@ class ImageDataModule(LightningDataModule):
             # Mixed labels are probabilities, with which torch divides the loss by the number of samples.
             of_classes = None if mix else self.weights_of_classes()
             weights = None if of_classes is None else np.array(of_classes)[split.labels[split.rows]]
-        batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate, 2 if mix else 1, weights)
+        whole, together = self.whole_batches and name != "train", 2 if mix else 1
+        batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate, together, weights, whole)
         workers, on_gpu = self.workers, device.type == "cuda"
         if workers is None:
             few = on_gpu and isinstance(split.images, PixelFile)

@@ -1,6 +1,7 @@
 """Opens a dataset's folder: a store, a stream, or image files that are decoded on demand."""
 
 import logging
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +76,7 @@ class FolderSource:
 
     def __init__(self, folder: Path, transparency: Transparency | None) -> None:
         self.transparency = transparency
+        self._folder = folder
         found = find_samples([folder], "data.dir")
         for remark in found.remarks:
             log.info("%s: %s", folder, remark)
@@ -108,16 +110,24 @@ class FolderSource:
 
         def name(row: int) -> str:
             sample = samples[row]
-            packed = Path(sample.blob.file).name != Path(sample.name).name
-            return f"{_name(split, sample)} in {sample.blob.file}" if packed else sample.blob.file
+            return f"{_name(split, sample)} in {sample.blob.file}" if _is_packed(sample) else sample.blob.file
 
-        return ImageFiles([sample.blob for sample in samples], self.transparency, name)
+        def path(row: int) -> str:
+            sample = samples[row]
+            return _name(split, sample) if _is_packed(sample) else os.path.relpath(sample.blob.file, self._folder)
+
+        return ImageFiles([sample.blob for sample in samples], self.transparency, name, path)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         return np.array([self._labels[sample.wnid] for sample in self._splits[split]], np.int64)
 
     def identity(self, split: str) -> str:
         return identity_of(f"{sample.wnid}/{sample.name}" for sample in self._splits[split])
+
+
+def _is_packed(sample: Sample) -> bool:
+    """Whether the image is in an archive."""
+    return Path(sample.blob.file).name != Path(sample.name).name
 
 
 def _name(split: str, sample: Sample) -> str:

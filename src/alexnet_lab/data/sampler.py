@@ -88,7 +88,8 @@ class GlobalBatchSampler:
     """One rank's micro-batches of each epoch: `accumulate` of them for every global batch of `batch_size` samples.
 
     Over ranks and micro-batches, those of an optimizer step together are exactly its global batch. `together`: 2 deals
-    pairs. `weights`, float64 [num_samples], are summed over each global batch.
+    pairs. `weights`, float64 [num_samples], are summed over each global batch. `whole`, for evaluation: the ranks take
+    turns, a batch is one rank's, composed as on a single rank, and empty on the others.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class GlobalBatchSampler:
         accumulate: int = 1,
         together: int = 1,
         weights: NDArray[np.float64] | None = None,
+        whole: bool = False,
     ) -> None:
         assert 0 <= rank < world_size
+        assert not (whole and accumulate > 1)
         self.sampler = sampler
         self.batch_size = batch_size
         self.rank = rank
@@ -109,6 +112,7 @@ class GlobalBatchSampler:
         self.accumulate = accumulate
         self.together = together
         self.weights = weights
+        self.whole = whole
 
     def __len__(self) -> int:
         """Micro-batches per epoch, the same on every rank."""
@@ -121,7 +125,10 @@ class GlobalBatchSampler:
         for number in range(first, len(self)):
             step, micro_batch = divmod(number, self.accumulate)
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            positions = dealt(len(batch), micro_batch * self.world_size + self.rank, num_parts, self.together)
+            if self.whole:
+                positions = np.arange(len(batch) if step % self.world_size == self.rank else 0)
+            else:
+                positions = dealt(len(batch), micro_batch * self.world_size + self.rank, num_parts, self.together)
             # Summed in the order of the global batch: the same to the last bit on every rank.
             weight = None if self.weights is None else float(self.weights[batch].sum())
             yield Part(batch[positions], len(batch), weight)

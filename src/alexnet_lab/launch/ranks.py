@@ -27,12 +27,15 @@ LOOK_SECONDS, STOPPED_LOOKS = 1.0, 12
 LIFELINE = "ALEXNET_LAB_LIFELINE"
 
 
-def run_ranks(command: Sequence[str], folder: Path, ranks: int, stop: PassedOn) -> int:
+def run_ranks(command: Sequence[str], folder: Path, ranks: int, stop: PassedOn, share_cores: bool = True) -> int:
     """Run `command` once per rank until all have ended; the exit status is that of the first rank that failed.
 
     When a rank fails, or is stopped, the others get SIGTERM and, after a grace period, SIGKILL. `stop` passes requests
     to stop on to the ranks. When this process itself is killed, the ranks notice and end. `result.json` gets the reason
     where no rank could write one.
+
+    With `share_cores` each rank computes with its share of the cores' threads. Without it, each has as many threads as
+    a single process, since the last bits of some CPU kernels depend on that number.
     """
     if stop.requested:
         return INTERRUPTED
@@ -40,7 +43,7 @@ def run_ranks(command: Sequence[str], folder: Path, ranks: int, stop: PassedOn) 
     try:
         port = str(slurm.free_port("127.0.0.1"))
         for rank in range(ranks):
-            stop.processes.append(_start(command, folder, rank, ranks, port, read_end))
+            stop.processes.append(_start(command, folder, rank, ranks, port, read_end, share_cores))
         if stop.requested:  # before all of them were started
             send(stop.processes, signal.SIGTERM)
         failure = _watch(stop.processes, folder, stop)
@@ -53,12 +56,15 @@ def run_ranks(command: Sequence[str], folder: Path, ranks: int, stop: PassedOn) 
 
 
 def _start(
-    command: Sequence[str], folder: Path, rank: int, ranks: int, port: str, lifeline: int
+    command: Sequence[str], folder: Path, rank: int, ranks: int, port: str, lifeline: int, share_cores: bool
 ) -> subprocess.Popen[bytes]:
     variables = environment.without_foreign(os.environ)
     variables.pop("HYDRA_FULL_ERROR", None)
     variables["PYTHONPATH"] = places.python_path(variables.get("PYTHONPATH", ""))
-    variables.setdefault("OMP_NUM_THREADS", str(max(1, len(machine.cores()) // ranks)))
+    if share_cores:
+        variables.setdefault("OMP_NUM_THREADS", str(max(1, len(machine.cores()) // ranks)))
+    else:
+        variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of other ranks may need the core
     variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0", LIFELINE: str(lifeline)}
     variables |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
     # Rank 0 prints to the terminal; what the others print, and a crash of the interpreter, is in their logs.

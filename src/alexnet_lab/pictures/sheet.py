@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageOps
 
-from alexnet_lab.pictures.lettering import INK, PAPER, fitting, font
+from alexnet_lab.pictures.lettering import INK, PALE, PAPER, fitting, font
 
 SIDE = 256
 """Side of an image on the sheet, and width of its bars, in pixels."""
 GAP = 24
-CAPTION = 34
+CAPTION, NOTE = 34, 22
 BAR = 26
 """Distance from one bar to the next."""
 PADDING = 6
-TEXT_SIZE, CAPTION_SIZE = 15, 18
+TEXT_SIZE, CAPTION_SIZE, NOTE_SIZE = 15, 18, 13
 
 TRACK, RIGHT, OTHER = "#f3f4f6", "#f2a39b", "#a9c4e4"
 """Colours: background of a bar, bar of the true class, bar of another class."""
@@ -24,6 +24,7 @@ def sheet(
     rows: Sequence[Sequence[tuple[str, float]]],
     truths: Sequence[str | None],
     columns: int = 4,
+    notes: Sequence[str] | None = None,
 ) -> Image.Image:
     """One RGB picture of all images, each with its classes and their probabilities below.
 
@@ -32,17 +33,23 @@ def sheet(
         rows: per image, classes with probabilities in [0, 1], most probable first.
         truths: per image, the true class, which is written below the image and has a red bar; None if unknown.
         columns: largest number of images per row.
+        notes: per image, a pale line below the true class.
     """
     assert images
     assert len(images) == len(rows) == len(truths)
     columns = min(columns, len(images))
-    width, height = SIDE + GAP, SIDE + CAPTION + max(map(len, rows)) * BAR + GAP
+    head = CAPTION + (NOTE if notes else 0)
+    width, height = SIDE + GAP, SIDE + head + max(map(len, rows)) * BAR + GAP
     lines = -(-len(images) // columns)
     picture = Image.new("RGB", (columns * width + GAP, lines * height + GAP), PAPER)
     for place, (image, row, truth) in enumerate(zip(images, rows, truths, strict=True)):
         left, top = GAP + place % columns * width, GAP + place // columns * height
         picture.paste(_square(image), (left, top))
-        _write_below(ImageDraw.Draw(picture), left, top + SIDE, row, truth)
+        draw = ImageDraw.Draw(picture)
+        if notes:
+            middle, small = (left + SIDE // 2, top + SIDE + CAPTION + NOTE // 2 - 4), font(NOTE_SIZE)
+            draw.text(middle, fitting(draw, notes[place], SIDE, small), PALE, small, anchor="mm")
+        _write_below(draw, left, top + SIDE, head, row, truth)
     return picture
 
 
@@ -54,14 +61,14 @@ def _square(image: Image.Image) -> Image.Image:
 
 
 def _write_below(
-    draw: ImageDraw.ImageDraw, left: int, top: int, row: Sequence[tuple[str, float]], truth: str | None
+    draw: ImageDraw.ImageDraw, left: int, top: int, head: int, row: Sequence[tuple[str, float]], truth: str | None
 ) -> None:
     caption, small = font(CAPTION_SIZE), font(TEXT_SIZE)
     if truth:
         middle = (left + SIDE // 2, top + CAPTION // 2)
         draw.text(middle, fitting(draw, truth, SIDE, caption), INK, caption, anchor="mm")
     for place, (name, probability) in enumerate(row):
-        upper = top + CAPTION + place * BAR
+        upper = top + head + place * BAR
         lower, centre = upper + BAR - 5, upper + (BAR - 4) // 2
         draw.rectangle((left, upper, left + SIDE - 1, lower), TRACK)
         if length := round(SIDE * probability):

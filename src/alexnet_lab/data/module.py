@@ -89,7 +89,7 @@ class ImageDataModule(LightningDataModule):
         self.mixing = mixing
         self.class_weights: ClassWeights = None
         self.protocol: Protocol = "center"
-        self.whole_batches = False
+        self.in_turns = False
         self._make_pipeline = pipeline
         self._start = {"epoch": 0, "step": 0}
 
@@ -125,17 +125,14 @@ class ImageDataModule(LightningDataModule):
         )
 
     def evaluate_by(self, protocol: Protocol) -> None:
-        """Evaluate on the centre of each image or on ten views, see `ten_views`; training is then impossible.
-
-        The ranks take turns with whole batches, so that the outputs do not depend on the number of ranks.
+        """Evaluate on the centre or on `ten_views` of each image, the ranks in turns with whole batches; never train.
 
         Raises:
             UserError: the dataset's images are not cropped, so there are no views.
         """
         if protocol == "ten_crop" and self.augmentation is None:
             raise UserError(f"protocol=ten_crop: {self.spec.name} is not cropped; choose protocol=center")
-        self.protocol = protocol
-        self.whole_batches = True
+        self.protocol, self.in_turns = protocol, True
 
     def prepare_data(self) -> None:
         self.dataset.prepare()
@@ -182,8 +179,7 @@ class ImageDataModule(LightningDataModule):
         shuffled: bool = False,
         accumulate: int = 1,
     ) -> BatchLoader:
-        split = self.dataset.split(name)
-        rank, replicas, device = 0, 1, torch.device("cpu")
+        split, rank, replicas, device = self.dataset.split(name), 0, 1, torch.device("cpu")
         if self.trainer:
             rank, replicas = replica(self.trainer)
             device = self.trainer.strategy.root_device
@@ -194,7 +190,7 @@ class ImageDataModule(LightningDataModule):
             # Mixed labels are probabilities, with which torch divides the loss by the number of samples.
             of_classes = None if mix else self.weights_of_classes()
             weights = None if of_classes is None else np.array(of_classes)[split.labels[split.rows]]
-        whole, together = self.whole_batches and name != "train", 2 if mix else 1
+        together, whole = 2 if mix else 1, self.in_turns
         batches = GlobalBatchSampler(order, batch_size, rank, replicas, accumulate, together, weights, whole)
         workers, on_gpu = self.workers, device.type == "cuda"
         if workers is None:

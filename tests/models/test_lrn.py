@@ -1,10 +1,13 @@
 """Local response normalisation compared with the formula, separate towers and PyTorch, forward and backward."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from functorch.compile import make_boxed_func
+from torch import Tensor, fx, nn
+from torch._dynamo.backends.common import aot_autograd
 
 from alexnet_lab.models import lrn
 from alexnet_lab.models.lrn import LocalResponseNorm, _kernels
@@ -149,20 +152,38 @@ def test_groups_that_do_not_divide_the_channels_are_refused() -> None:
         LocalResponseNorm(groups=3)(torch.randn(1, 8, 2, 2))
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_network_compiled_for_a_gpu_uses_the_operator(
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_network_compiled_for_a_gpu_uses_one_operator_per_pass_without_copies(
     memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lrn, "_has_kernels", lambda x: True)
     monkeypatch.setattr(lrn, "_kernels", lambda: None)  # the operator, with the computation of a CPU
-    x = (10 * torch.randn(2, 8, 4, 4)).to(memory_format=memory_format).requires_grad_()
+    x = (10 * torch.randn(2, 8, 6, 6)).to(memory_format=memory_format).requires_grad_()
     constants = (5, 1e-2, 0.75, 2.0, 2)
     torch.library.opcheck(lrn._operator, (x, *constants))
-    norm = LocalResponseNorm(*constants)
-    expected = with_gradient(norm, x, torch.ones_like(x))
-    compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
-    assert all(map(torch.equal, with_gradient(compiled, x, torch.ones_like(x)), expected))
-    operations = {str(node.target) for node in torch.export.export(norm, (x.detach(),)).graph.nodes}
+    net = nn.Sequential(nn.ReLU(), LocalResponseNorm(*constants), nn.MaxPool2d(3, 2))
+    grad = torch.ones(2, 8, 2, 2)
+    expected = with_gradient(net, x, grad)
+    calls: list[tuple[str, list[bool]]] = []  # each operation, and whether its maps have the format of x
+
+    def record(graph: fx.GraphModule, inputs: list[Tensor]) -> Any:
+        for node in graph.graph.nodes:
+            if isinstance(node.target, torch._ops.OpOverload) and node.target.name() != "aten::detach":
+                maps = [value.meta["val"] for value in node.all_input_nodes]
+                calls.append((node.target.name(), [m.is_contiguous(memory_format=memory_format) for m in maps]))
+        return make_boxed_func(graph.forward)
+
+    compiled = torch.compile(net, backend=aot_autograd(fw_compiler=record), fullgraph=True)
+    assert all(map(torch.equal, with_gradient(compiled, x, grad), expected))
+    assert calls == [
+        ("aten::relu", [True]),
+        ("alexnet_lab::local_response_norm", [True]),
+        ("aten::max_pool2d_with_indices", [True]),
+        ("aten::max_pool2d_with_indices_backward", [True, True, True]),
+        ("alexnet_lab::local_response_norm_gradient", [True, True]),
+        ("aten::threshold_backward", [True, True]),
+    ]
+    operations = {str(node.target) for node in torch.export.export(net, (x.detach(),)).graph.nodes}
     assert not any("alexnet_lab" in operation for operation in operations)
 
 

@@ -26,15 +26,17 @@ def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, k: floa
     format; half precision is computed in float32, because k + alpha * x^2 needs its precision. Channels outside a group
     count as 0. An even window has one more channel on the lower side, as in PyTorch.
 
-    Second derivatives, torch.export, ONNX and torch.compile on a CPU use PyTorch's operations; in a network that is
-    compiled for a GPU, the kernels are an operator, whose gradient cannot be differentiated.
+    Second derivatives, torch.export, ONNX and torch.compile on a CPU use PyTorch's operations. In a network that is
+    compiled for a GPU (or exported there with strict=True), the kernels are an operator, whose gradient cannot be
+    differentiated.
     """
     constants = Constants(size, alpha, beta, k, groups)
     if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
         return _LocalResponseNorm.apply(x, constants)
-    if torch.jit.is_tracing() or torch.compiler.is_exporting() or not _has_kernels(x):
-        return _composed(x, constants)
-    return _operator(x, *constants)
+    # Not `torch.compiler.is_exporting()`, which is True in torch.compile as well with torch 2.11.
+    if torch.compiler.is_dynamo_compiling() and _has_kernels(x):
+        return _operator(x, *constants)
+    return _composed(x, constants)
 
 
 class LocalResponseNorm(nn.Module):

@@ -31,6 +31,11 @@ ON_META = (
     "checkpoints.keep=false", "callbacks.pictures=null", "+callbacks.steps={_target_:test_synchronisations.Steps}",
 )  # fmt: skip
 PHOTOGRAPHS = ("data=imagenette", "data.num_classes=2", "data.val_size=1")
+STATISTICS = (
+    "callbacks=layer_statistics",
+    f"callbacks.layer_statistics.every_n_steps={EVERY}",
+    "callbacks.pictures=null",
+)
 RECIPES: dict[str, tuple[tuple[str, ...], int]] = {
     # overrides, and the tensors of a batch: images, labels, samples and the draws that the pipeline needs
     "2012 source": (("experiment=krizhevsky_2012", "scheduler=constant", *PHOTOGRAPHS), 6),
@@ -40,6 +45,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], int]] = {
     "resized small images": (("model=alexnet_half_v2", "data=synthetic"), 3),
     "mixed": (("model=lenet", "data=synthetic", "data.batch_size=2", "data.mixup_alpha=0.2", "data.cutmix_alpha=1"), 7),
     "weighted": (("model=lenet", "data=synthetic", "loss.class_weights=balanced", "loss.label_smoothing=0.1"), 3),
+    "layer statistics": (("model=alexnet_half_v2", "data=synthetic", *STATISTICS), 3),
 }
 
 
@@ -128,4 +134,6 @@ def test_the_host_waits_for_the_device_only_in_logged_steps(
         train(given, tmp_path, None, 0.0)
     assert {step: Steps.copies[step] for step in STEPS} == dict.fromkeys(STEPS, tensors)
     logged = {"metrics.sums": 1, "classifier._gradient_norm": 1, "finite_loss._check": 1}
+    if recipe == "layer statistics":
+        logged["layer_statistics.end"] = 1
     assert {step: Steps.reads[step] for step in STEPS} == {step: {} if step % EVERY else logged for step in STEPS}

@@ -15,6 +15,7 @@ from alexnet_lab.commands.export import export
 from alexnet_lab.commands.predict import predict
 from alexnet_lab.data.store.prepare import prepare as prepare_store
 from alexnet_lab.errors import UserError
+from alexnet_lab.pictures.sheet import GAP, PADDING, SIDE
 from alexnet_lab.report.predictions import Prediction, show
 from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 
@@ -124,6 +125,42 @@ def test_script_writes_predictions_and_a_sheet_and_reports_unreadable_images(
         assert sheet.size[0] > 500
 
 
+@pytest.fixture
+def sees_bright_spots(checkpoint, tmp_path) -> Path:
+    """LeNet whose first class is more probable where a bright spot is."""
+    path = checkpoint()
+    content = torch.load(path, weights_only=True)
+    state = {name: torch.zeros_like(value) for name, value in content["state_dict"].items()}
+    state["conv1.weight"][0, :, 2, 2], state["conv1.bias"][0] = 5.0, -8.0
+    state["conv2.weight"][0, 0, 2, 2], state["conv2.bias"][0] = 12.0, -6.0
+    state["fc3.weight"][0, :100], state["fc4.weight"][0, 0], state["fc5.weight"][0, 0] = 0.1, 1.0, 1.0
+    content["preprocessing"] |= {"mean": [0.0], "std": [1.0]}
+    torch.save({**content, "state_dict": state}, path)
+    return path
+
+
+def test_gradcam_is_drawn_over_the_crop_that_the_network_sees(composed, sees_bright_spots, tmp_path) -> None:
+    pixels = np.zeros((256, 256, 3), np.uint8)  # its centre crop, of 28, begins at 114
+    pixels[114 + 6 : 114 + 14, 114 + 16 : 114 + 24] = 255
+    pixels[:60] = 200  # not seen
+    Image.fromarray(pixels).save(tmp_path / "spot.png")
+    options = (f"checkpoint={sees_bright_spots}", f"images={tmp_path}/spot.png", f"sheet={tmp_path}/sheet.png")
+    plain = predict(composed("predict", *options))
+    found = predict(composed("predict", *options, "explain=gradcam", "explain_class=class0"))
+    assert dict(found[0].classes) == pytest.approx(dict(plain[0].classes), rel=1e-6)
+    with Image.open(tmp_path / "sheet.png") as picture:
+        shown = np.asarray(picture).astype(int)[GAP : GAP + SIDE]
+    image, heat = (shown[:, left : left + SIDE] for left in (GAP, GAP + SIDE + PADDING))
+    spot = slice(round(6 / 28 * SIDE), round(14 / 28 * SIDE)), slice(round(16 / 28 * SIDE), round(24 / 28 * SIDE))
+    assert (image[spot][4:-4, 4:-4] == 255).all()
+    assert (image > 128).sum() == pytest.approx(image[spot].size, rel=0.1)
+    red = heat[..., 0] - heat[..., 1]
+    row, column = (np.median(places) for places in np.nonzero(red >= red.max() - 5))
+    # Without padding, the maps cover a little less than the image over which they are enlarged.
+    assert (row, column) == pytest.approx((10 / 28 * SIDE, 20 / 28 * SIDE), abs=3.5 / 28 * SIDE)
+    assert red[spot].mean() > 60 > 10 > red[SIDE // 2 :].mean()
+
+
 def test_csv_has_a_row_for_each_class_of_an_image(composed, checkpoint, source, tmp_path) -> None:
     out = tmp_path / "classes.csv"
     options = (f"checkpoint={checkpoint()}", f"images={source}/val/class2", "top=3", f"out={out}")
@@ -192,11 +229,37 @@ def test_table_names_images_relative_to_their_common_folder(tmp_path, capsys) ->
         ("accelerator=[]", "accelerator: \\[\\] does not fit: Input should be a valid string"),
         ("out=/proc/classes.json", "out=/proc/classes.json: no file can be written in /proc"),
         ("sheet=/proc/sheet.png", "sheet=/proc/sheet.png: no file can be written in /proc"),
+        ("explain=lime", "explain=lime: there is no such method; choose gradcam"),
+        ("explain=gradcam", "explain=gradcam is drawn on the sheet: name one, sheet=FILE.png"),
+        ("explain_class=3", "explain_class needs explain=gradcam"),
     ],
 )
 def test_wrong_option_is_named_with_its_remedy(composed, trained_run, tmp_path, override, message) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
     options = (f"checkpoint={trained_run.last}", f"images={tmp_path}", override)
+    with pytest.raises(UserError, match=message):
+        predict(composed("predict", *options))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("protocol=ten_crop", "explain=gradcam explains one view of each image; choose protocol=center"),
+        ("explain_class=clas3", "explain_class=clas3: no class has this name.*, did you mean class3?"),
+        (
+            "explain_class=12",
+            "explain_class=12: no class has this name, or this index from 0 to 9: the classes are class0",
+        ),
+        ("explain_class=crane", r"explain_class=crane: 2 classes have this name; choose an index: \[4, 7\]"),
+        ("explain_class=[1]", r"explain_class: \[1\] does not fit"),
+    ],
+)
+def test_wrong_class_to_explain_is_named(composed, checkpoint, source, tmp_path, override, message) -> None:
+    path = checkpoint()
+    content = torch.load(path, weights_only=True)
+    content["preprocessing"]["classes"][4] = content["preprocessing"]["classes"][7] = "crane"
+    torch.save(content, path)
+    options = (f"checkpoint={path}", f"images={source}/val", "explain=gradcam", f"sheet={tmp_path}/sheet.png", override)
     with pytest.raises(UserError, match=message):
         predict(composed("predict", *options))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from pydantic import Field
-from torch import Tensor
 
 from alexnet_lab import files
 from alexnet_lab.commands.evaluate import PROTOCOLS, Protocol
@@ -24,7 +23,6 @@ from alexnet_lab.config.memory import remedies_when_full
 from alexnet_lab.config.output_file import check_output
 from alexnet_lab.config.values import check_values
 from alexnet_lab.data.image_kinds import LeftOut
-from alexnet_lab.data.imagenet_classes import names_by_wnid
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import GivenImage, given_images
 from alexnet_lab.data.spec import mean_over_views
@@ -32,6 +30,8 @@ from alexnet_lab.data.store.images import read_image
 from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError, printable
 from alexnet_lab.launch import gpus
+from alexnet_lab.models.gradcam import grad_cam
+from alexnet_lab.pictures.gradcam import heat_picture
 from alexnet_lab.pictures.sheet import sheet
 from alexnet_lab.report import predictions
 from alexnet_lab.report.predictions import Prediction
@@ -46,6 +46,8 @@ KINDS = {
     "batch_size": Positive,
     "out": str | None,
     "sheet": str | None,
+    "explain": Literal["gradcam"] | None,
+    "explain_class": str | int | None,
     "accelerator": str,
     "precision": get_type_hints(Fabric.__init__)["precision"],
     "modules": Modules,
@@ -73,6 +75,8 @@ class Predictions:
     """File and reason of each unreadable file."""
     pictures: dict[str, Image.Image] = field(default_factory=dict)
     """Images for the sheet, by path."""
+    maps: dict[str, tuple[Image.Image, str]] = field(default_factory=dict)
+    """Pictures of what speaks for a class, with captions; for the same images if a class is explained."""
 
 
 def predict(config: DictConfig) -> list[Prediction]:
@@ -90,6 +94,8 @@ def predict(config: DictConfig) -> list[Prediction]:
     preprocessing = checkpoint.needed_preprocessing()
     if options["protocol"] == "ten_crop":
         _check_ten_crop(checkpoint, preprocessing)
+    if options["explain_class"] is not None:
+        options["explain_class"] = predictions.index_of(options["explain_class"], preprocessing.classes)
     left_out = LeftOut()
     images = given_images(places, left_out)
     found = _predict_all(images, checkpoint, preprocessing, options)
@@ -105,7 +111,9 @@ def predict(config: DictConfig) -> list[Prediction]:
     if options["sheet"] and found.pictures:
         shown = [one for one in found.done if one.path in found.pictures]
         pictures = [found.pictures[one.path] for one in shown]
-        picture = sheet(pictures, [one.classes for one in shown], [one.truth for one in shown], COLUMNS)
+        maps = [found.maps[one.path] for one in shown if one.path in found.maps]
+        columns = COLUMNS // 2 if maps else COLUMNS
+        picture = sheet(pictures, [one.classes for one in shown], [one.truth for one in shown], columns, beside=maps)
         with files.replacing(Path(options["sheet"])) as unfinished:
             picture.save(unfinished, "PNG")
         files.print_written(Path(options["sheet"]))
@@ -135,7 +143,15 @@ def _check_options(options: dict[str, Any]) -> list[str]:
             raise UserError(f"{key} must be a whole number of at least 1, got {options[key]}")
     for key, suffixes in (("out", (".json", ".csv")), ("sheet", (".png",))):
         check_output(key, options[key], suffixes)
+    if options["explain"] not in (None, "gradcam"):
+        raise UserError(f"explain={options['explain']}: there is no such method; choose gradcam")
     check_values(options, KINDS)
+    if options["explain"] and options["sheet"] is None:
+        raise UserError("explain=gradcam is drawn on the sheet: name one, sheet=FILE.png")
+    if options["explain"] and options["protocol"] != "center":
+        raise UserError("explain=gradcam explains one view of each image; choose protocol=center")
+    if options["explain_class"] is not None and not options["explain"]:
+        raise UserError("explain_class needs explain=gradcam")
     return places
 
 
@@ -166,17 +182,34 @@ def _predict_all(
         good = [(image, square) for image, square, _ in batch if square is not None]
         if not good:
             continue
-        with torch.inference_mode(), remedies_when_full(UserError, "a smaller batch_size, or accelerator=cpu"):
+        explained = None
+        explain = options["explain"] and any(image.path in on_sheet for image, _ in good)
+        with (
+            torch.no_grad() if explain else torch.inference_mode(),
+            remedies_when_full(UserError, "a smaller batch_size, or accelerator=cpu"),
+        ):
             inputs = preprocessing.inputs([square for _, square in good], ten_crop, fabric.device)
-            logits = mean_over_views(net(inputs.contiguous(memory_format=layout)), len(good))
+            inputs = inputs.contiguous(memory_format=layout)
+            if explain:
+                with fabric.autocast():
+                    inputs = fabric.strategy.precision.convert_input(inputs)
+                    explained = grad_cam(net.module, inputs, options["explain_class"])
+            logits = mean_over_views(net(inputs) if explained is None else explained.logits, len(good))
         if logits.shape[1] != len(preprocessing.classes):
             raise UserError(
                 f"the checkpoint has {len(preprocessing.classes)} class names for {logits.shape[1]} classes"
             )
-        for (image, square), row in zip(good, logits.cpu().double().softmax(1), strict=True):
-            found.done.append(_prediction(image, row, preprocessing.classes, options["top"]))
-            if image.path in on_sheet:
-                found.pictures[printable(image.path)] = Image.fromarray(square.transpose(1, 2, 0).squeeze())
+        for place, ((image, square), row) in enumerate(zip(good, logits.cpu().double().softmax(1), strict=True)):
+            found.done.append(predictions.ranked(image, row, preprocessing.classes, options["top"]))
+            if image.path not in on_sheet:
+                continue
+            path, shown = printable(image.path), preprocessing.seen(square) if explained else square
+            found.pictures[path] = Image.fromarray(shown.transpose(1, 2, 0).squeeze())
+            if explained:
+                name = printable(preprocessing.classes[explained.classes[place]])
+                values = explained.maps[place].cpu()
+                caption = f"Grad-CAM: {name}" if values.any() else f"nothing speaks for {name}"
+                found.maps[path] = heat_picture(shown, values), caption
     return found
 
 
@@ -211,14 +244,3 @@ def _read_batches(images: Sequence[GivenImage], preprocessing: Preprocessing, si
             if len(reading) == 2:
                 yield list(reading.pop(0))
         yield from map(list, reading)
-
-
-def _prediction(image: GivenImage, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:
-    """`probabilities`: float [K]."""
-    values, places = (sorted_.tolist() for sorted_ in probabilities.sort(descending=True))
-    ranked = [(printable(classes[place]), value) for value, place in zip(values[:top], places[:top], strict=True)]
-    named = (names_by_wnid().get(folder) or (folder if folder in classes else None) for folder in image.folders)
-    truth = next(filter(None, named), None)
-    # Two of ImageNet's classes are named "crane".
-    rank = places.index(classes.index(truth)) if truth and classes.count(truth) == 1 else None
-    return Prediction(printable(image.path), printable(truth) if truth else None, ranked, rank)

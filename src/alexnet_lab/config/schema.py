@@ -100,6 +100,7 @@ class CallbackSettings(BaseModel):
 
     progress: Annotated[Any, Effect.NONE] = None
     pictures: Annotated[Any, Effect.NONE] = None
+    layer_statistics: Annotated[Any, Effect.NONE] = None
 
 
 class TrainerSettings(BaseModel):

@@ -6,7 +6,7 @@ N images, V views of each, C channels, S the network's input size.
 import base64
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from alexnet_lab.errors import UserError
 
 CPU = torch.device("cpu")
 Size = Annotated[int, Field(ge=1, le=4096)]
+Pixels = TypeVar("Pixels", NDArray[np.uint8], Tensor)
 
 
 class Preprocessing(BaseModel):
@@ -87,12 +88,19 @@ class Preprocessing(BaseModel):
         """float32 [N * V, C, S, S] from the results of `decode`; V is 10 or 1, the views of an image adjacent."""
         if self.crop_size is None:  # squares of different sizes
             return torch.cat([self.pipeline(torch.tensor(square, device=device)[None]) for square in squares])
-        pixels, size = torch.from_numpy(np.stack(squares)).to(device), self.crop_size
+        pixels = torch.from_numpy(np.stack(squares)).to(device)
         if ten_crop:
-            return self.pipeline(*ten_views(pixels, size))
-        corner = (pixels.shape[2] - size) // 2
-        pixels = pixels[:, :, corner : corner + size, corner : corner + size]
-        return self.pipeline(pixels, Draws(corner=torch.full((len(pixels), 2), corner)))
+            return self.pipeline(*ten_views(pixels, self.crop_size))
+        corner = _corner(pixels.shape[2], self.crop_size)
+        return self.pipeline(self.seen(pixels), Draws(corner=torch.full((len(pixels), 2), corner)))
+
+    def seen(self, squares: Pixels) -> Pixels:
+        """The part of squares [..., H, H] from `decode` that the network sees with protocol=center: the centre crop."""
+        if self.crop_size is None:
+            return squares
+        corner = _corner(squares.shape[-1], self.crop_size)
+        inside = slice(corner, corner + self.crop_size)
+        return squares[..., inside, inside]
 
     @cached_property
     def pipeline(self) -> InputPipeline:
@@ -122,3 +130,8 @@ class Preprocessing(BaseModel):
             first.insert(0, f"transparency over {self.transparency}")
         subtracted = "mean" if self.mean_image is None else "mean_image"
         return [*first, "divide by 255", f"subtract {subtracted}", "divide by std", f"resize to {self.image_size}"]
+
+
+def _corner(side: int, size: int) -> int:
+    """Top and left of the centre crop."""
+    return (side - size) // 2

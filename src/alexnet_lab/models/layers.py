@@ -99,8 +99,12 @@ def row(number: int, *layers: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _prefix(kind: type[nn.Module]) -> str:
     """That of `PREFIXES`; `act` for PyTorch's activations, and for every other type its name in lower case."""
-    is_activation = kind.__module__ == "torch.nn.modules.activation" and kind is not nn.MultiheadAttention
-    return PREFIXES.get(kind, "act" if is_activation else kind.__name__.lower())
+    return PREFIXES.get(kind, "act" if is_activation(kind) else kind.__name__.lower())
+
+
+def is_activation(kind: type[nn.Module]) -> bool:
+    """Whether it is one of PyTorch's activations."""
+    return kind.__module__ == "torch.nn.modules.activation" and kind is not nn.MultiheadAttention
 
 
 def sequence(*rows: tuple[str, nn.Module]) -> nn.Sequential:

@@ -25,6 +25,7 @@ def sheet(
     truths: Sequence[str | None],
     columns: int = 4,
     notes: Sequence[str] | None = None,
+    beside: Sequence[tuple[Image.Image, str]] = (),
 ) -> Image.Image:
     """One RGB picture of all images, each with its classes and their probabilities below.
 
@@ -34,22 +35,29 @@ def sheet(
         truths: per image, the true class, which is written below the image and has a red bar; None if unknown.
         columns: largest number of images per row.
         notes: per image, a pale line below the true class.
+        beside: empty, or per image a second one for its right side, with a caption.
     """
     assert images
     assert len(images) == len(rows) == len(truths)
     columns = min(columns, len(images))
+    room = 2 * SIDE + PADDING if beside else SIDE
     head = CAPTION + (NOTE if notes else 0)
-    width, height = SIDE + GAP, SIDE + head + max(map(len, rows)) * BAR + GAP
+    width, height = room + GAP, SIDE + head + max(map(len, rows)) * BAR + GAP
     lines = -(-len(images) // columns)
     picture = Image.new("RGB", (columns * width + GAP, lines * height + GAP), PAPER)
     for place, (image, row, truth) in enumerate(zip(images, rows, truths, strict=True)):
         left, top = GAP + place % columns * width, GAP + place // columns * height
-        picture.paste(_square(image), (left, top))
         draw = ImageDraw.Draw(picture)
+        picture.paste(_square(image), (left, top))
+        _write_below(draw, left, top + SIDE, truth)
+        if beside:
+            second, caption = beside[place]
+            picture.paste(_square(second), (left + SIDE + PADDING, top))
+            _write_below(draw, left + SIDE + PADDING, top + SIDE, caption)
         if notes:
             middle, small = (left + SIDE // 2, top + SIDE + CAPTION + NOTE // 2 - 4), font(NOTE_SIZE)
             draw.text(middle, fitting(draw, notes[place], SIDE, small), PALE, small, anchor="mm")
-        _write_below(draw, left, top + SIDE, head, row, truth)
+        _draw_bars(draw, left, top + SIDE + head, room, row, truth)
     return picture
 
 
@@ -60,20 +68,23 @@ def _square(image: Image.Image) -> Image.Image:
     return ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), resampling)
 
 
-def _write_below(
-    draw: ImageDraw.ImageDraw, left: int, top: int, head: int, row: Sequence[tuple[str, float]], truth: str | None
+def _write_below(draw: ImageDraw.ImageDraw, left: int, top: int, text: str | None) -> None:
+    if text:
+        letters = font(CAPTION_SIZE)
+        draw.text((left + SIDE // 2, top + CAPTION // 2), fitting(draw, text, SIDE, letters), INK, letters, anchor="mm")
+
+
+def _draw_bars(
+    draw: ImageDraw.ImageDraw, left: int, top: int, width: int, row: Sequence[tuple[str, float]], truth: str | None
 ) -> None:
-    caption, small = font(CAPTION_SIZE), font(TEXT_SIZE)
-    if truth:
-        middle = (left + SIDE // 2, top + CAPTION // 2)
-        draw.text(middle, fitting(draw, truth, SIDE, caption), INK, caption, anchor="mm")
+    letters = font(TEXT_SIZE)
     for place, (name, probability) in enumerate(row):
-        upper = top + head + place * BAR
+        upper = top + place * BAR
         lower, centre = upper + BAR - 5, upper + (BAR - 4) // 2
-        draw.rectangle((left, upper, left + SIDE - 1, lower), TRACK)
-        if length := round(SIDE * probability):
+        draw.rectangle((left, upper, left + width - 1, lower), TRACK)
+        if length := round(width * probability):
             draw.rectangle((left, upper, left + length - 1, lower), RIGHT if name == truth else OTHER)
         percent = f"{probability:.1%}"
-        room = SIDE - 3 * PADDING - draw.textlength(percent, small)
-        draw.text((left + PADDING, centre), fitting(draw, name, room, small), INK, small, anchor="lm")
-        draw.text((left + SIDE - PADDING, centre), percent, INK, small, anchor="rm")
+        room = width - 3 * PADDING - draw.textlength(percent, letters)
+        draw.text((left + PADDING, centre), fitting(draw, name, room, letters), INK, letters, anchor="lm")
+        draw.text((left + width - PADDING, centre), percent, INK, letters, anchor="rm")

@@ -10,8 +10,13 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from alexnet_lab import files
+from alexnet_lab.config.advice import did_you_mean
+from alexnet_lab.data.imagenet_classes import names_by_wnid
+from alexnet_lab.data.sources.given import GivenImage
+from alexnet_lab.errors import UserError, names_of, printable
 
 SHOWN = 50
 """Number of images in the table on the terminal."""
@@ -29,6 +34,34 @@ class Prediction(NamedTuple):
     """Names and probabilities, most probable first."""
     rank: int | None
     """The number of classes that are more probable than the true one; None if the network lacks the true class."""
+
+
+def ranked(image: GivenImage, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:
+    """The `top` most probable classes of an image; `probabilities`: float [K]."""
+    values, places = (sorted_.tolist() for sorted_ in probabilities.sort(descending=True))
+    best = [(printable(classes[place]), value) for value, place in zip(values[:top], places[:top], strict=True)]
+    named = (names_by_wnid().get(folder) or (folder if folder in classes else None) for folder in image.folders)
+    truth = next(filter(None, named), None)
+    # Two of ImageNet's classes are named "crane".
+    rank = places.index(classes.index(truth)) if truth and classes.count(truth) == 1 else None
+    return Prediction(printable(image.path), printable(truth) if truth else None, best, rank)
+
+
+def index_of(given: str | int, classes: Sequence[str]) -> int:
+    """The index of the class of this name, or with this index if no class is named so; `explain_class=`.
+
+    Raises:
+        UserError: there is none, or several classes have the name.
+    """
+    places = [place for place, name in enumerate(classes) if name == str(given)]
+    if len(places) > 1:
+        raise UserError(f"explain_class={given}: {len(places)} classes have this name; choose an index: {places}")
+    if places:
+        return places[0]
+    if str(given).isdecimal() and int(given) < len(classes):
+        return int(given)
+    near = did_you_mean(str(given), classes) or f": the classes are {names_of(classes)}"
+    raise UserError(f"explain_class={given}: no class has this name, or this index from 0 to {len(classes) - 1}{near}")
 
 
 def show(predictions: Sequence[Prediction], title: str) -> None:

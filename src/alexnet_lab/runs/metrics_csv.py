@@ -33,6 +33,9 @@ class MetricsCsv(Logger):
     A metric that is not a standard column adds a column at the right. Raises RunFailed on a full disk.
     """
 
+    takes_layers = False
+    """The statistics of layers have a file of their own, see `callbacks/layer_statistics.py`."""
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexnet_lab.models.alexnet_original import alexnet_original
+from alexnet_lab.models.bvlc_alexnet import bvlc_alexnet
 from alexnet_lab.models.caffenet import caffenet
 from alexnet_lab.models.lrn import LocalResponseNorm
 from alexnet_lab.models.table import count_parameters, layer_table
@@ -89,12 +90,13 @@ def test_original_is_initialised_as_in_the_paper(original: nn.Sequential) -> Non
         assert_gaussian(original.get_submodule(name), std=0.01, bias=float(name in ones))
 
 
-def test_caffenet_initialises_fc6_and_fc7_with_smaller_std() -> None:
-    net = caffenet(num_classes=7, image_size=SIDE)
+@pytest.mark.parametrize(("factory", "one"), [(caffenet, 1.0), (bvlc_alexnet, 0.1)])
+def test_networks_of_caffe_initialise_fc6_and_fc7_with_smaller_std(factory, one: float) -> None:
+    net = factory(num_classes=7, image_size=SIDE)
     ones = {"conv2", "conv4", "conv5", "fc6", "fc7"}
     for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"):
         std = 0.005 if name in {"fc6", "fc7"} else 0.01
-        assert_gaussian(net.get_submodule(name), std=std, bias=float(name in ones))
+        assert_gaussian(net.get_submodule(name), std=std, bias=one * (name in ones))
 
 
 def test_lrn_constants_match_the_source_and_can_be_changed() -> None:
@@ -103,14 +105,15 @@ def test_lrn_constants_match_the_source_and_can_be_changed() -> None:
 
     assert norms(on_meta()) == [(5, 1e-4, 0.75, 2.0, 2)] * 2
     assert norms(on_meta(towers=1)) == [(5, 1e-4, 0.75, 2.0, 1)] * 2
-    assert norms(on_meta(caffenet)) == [(5, 1e-4, 0.75, 1.0, 1)] * 2
-    for factory in (alexnet_original, caffenet):
+    for factory in (caffenet, bvlc_alexnet):
+        assert norms(on_meta(factory)) == [(5, 1e-4, 0.75, 1.0, 1)] * 2
+    for factory in (alexnet_original, caffenet, bvlc_alexnet):
         changed = on_meta(factory, lrn_size=3, lrn_alpha=5e-4, lrn_beta=0.5, lrn_k=1.5)
         assert [norm[:4] for norm in norms(changed)] == [(3, 5e-4, 0.5, 1.5)] * 2
         assert norms(on_meta(factory, lrn=False)) == []
 
 
-@pytest.mark.parametrize("factory", [alexnet_original, caffenet])
+@pytest.mark.parametrize("factory", [alexnet_original, caffenet, bvlc_alexnet])
 def test_non_overlapping_pools_keep_every_size(factory) -> None:
     plain = {row.name: row for row in layer_table(on_meta(factory), 3, 227)}
     other = {row.name: row for row in layer_table(on_meta(factory, overlapping_pooling=False), 3, 227)}
@@ -127,7 +130,7 @@ def test_non_overlapping_pools_accept_images_from_36_pixels() -> None:
         on_meta(overlapping_pooling=False, image_size=35)
 
 
-@pytest.mark.parametrize("factory", [alexnet_original, caffenet])
+@pytest.mark.parametrize("factory", [alexnet_original, caffenet, bvlc_alexnet])
 def test_tanh_replaces_every_relu(factory) -> None:
     plain, other = on_meta(factory), on_meta(factory, activation="tanh")
     assert [type(m) for m in other] == [nn.Tanh if isinstance(m, nn.ReLU) else type(m) for m in plain]
@@ -143,7 +146,7 @@ def test_one_tower_equals_the_half_width_net_of_the_source() -> None:
     assert count_parameters(on_meta(towers=1)) == conv + 37_752_832 + 16_781_312 + 4_097_000
 
 
-@pytest.mark.parametrize("factory", [alexnet_original, caffenet])
+@pytest.mark.parametrize("factory", [alexnet_original, caffenet, bvlc_alexnet])
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -11,6 +11,7 @@ from alexnet_lab.models.alexnet_half import alexnet_half_v1, alexnet_half_v2
 from alexnet_lab.models.alexnet_original import alexnet_original
 from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
 from alexnet_lab.models.alexnet_ungrouped import alexnet_ungrouped
+from alexnet_lab.models.bvlc_alexnet import bvlc_alexnet
 from alexnet_lab.models.caffenet import caffenet
 from alexnet_lab.models.lenet import lenet
 from alexnet_lab.models.table import count_macs, count_parameters, layer_table
@@ -115,6 +116,7 @@ PUBLISHED = {
     "half_v1": (alexnet_half_v1, 3, 224, HALF_V1, 16_630_440, 311_191_824),
     "half_v2": (alexnet_half_v2, 3, 224, HALF_V2, 5_925_672, 300_490_000),
     "caffenet": (caffenet, 3, 227, ORIGINAL, 60_965_224, 724_406_816),
+    "bvlc_alexnet": (bvlc_alexnet, 3, 227, ORIGINAL, 60_965_224, 724_406_816),
     "lenet": (lenet, 1, 28, LENET, 61_706, 416_520),
 }
 
@@ -149,7 +151,7 @@ def test_other_class_counts(factory: Factory, classes: int, parameters: int) -> 
     assert count_parameters(on_meta(factory, num_classes=classes)) == parameters
 
 
-@pytest.mark.parametrize("name", ["original", "caffenet", "ungrouped", "half_v1"])
+@pytest.mark.parametrize("name", ["original", "caffenet", "bvlc_alexnet", "ungrouped", "half_v1"])
 def test_224_and_227_give_the_same_network(name: str) -> None:
     factory, channels, _, _, parameters, macs = PUBLISHED[name]
     for side in (224, 227):
@@ -171,6 +173,7 @@ ORDERS = {
     "drop6 fc6 act6 drop7 fc7 act7 fc8",
     "lenet": "conv1 act1 pool1 conv2 act2 pool2 flatten fc3 act3 drop3 fc4 act4 drop4 fc5",
 }
+ORDERS["bvlc_alexnet"] = ORDERS["original"]
 
 
 @pytest.mark.parametrize("name", ORDERS)
@@ -194,6 +197,7 @@ SMALLEST = {
     "half_v1": 64,
     "half_v2": 64,
     "caffenet": 64,
+    "bvlc_alexnet": 64,
     "lenet": 12,
 }
 

@@ -116,10 +116,12 @@ def test_missing_network_is_reported_with_the_file_to_download(cache, published,
 def test_damaged_file_in_the_cache_is_named(cache, published, monkeypatch) -> None:
     name, content = published
     cache.mkdir(parents=True)
-    (cache / name).write_bytes(content[:-1])
     at(nobody(name), monkeypatch)
-    with pytest.raises(UserError, match=rf"^checkpoint=torchvision: {cache}/{name}: the file is damaged or has the"):
-        read_checkpoint("torchvision")
+    other = small_file(cache / "other.pth", classes=3).read_bytes()
+    for damaged, reason in ((content[:-1], "truncated"), (other, "damaged or has the wrong name: its SHA-256 begins")):
+        (cache / name).write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"^checkpoint=torchvision: {cache}/{name}: the file is {reason}"):
+            read_checkpoint("torchvision")
 
 
 def test_cache_that_cannot_be_written_is_named(cache, published, serve) -> None:

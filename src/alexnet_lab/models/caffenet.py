@@ -18,8 +18,7 @@ Source: BVLC/caffe, models/bvlc_reference_caffenet.
 
 Differences:
 - From the paper: ReLU, pool, LRN instead of ReLU, LRN, pool; k = 1 instead of 2; the normalisation ignores the
-  towers; fc6 and fc7 start from N(0, 0.005). Caffe's other network, bvlc_alexnet, keeps the paper's order and starts
-  with biases of 0.1 where the paper and this one have 1.
+  towers; fc6 and fc7 start from N(0, 0.005). Caffe's other network, `bvlc_alexnet`, keeps the paper's order.
 - From Caffe: sides that the stride of conv1 does not divide are zero-padded, 224 to 227 (Caffe drops the rest there and
   rounds its pools up); nothing differs at Caffe's 227.
 """

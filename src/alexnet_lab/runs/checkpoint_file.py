@@ -28,6 +28,7 @@ KINDS = {
     rb"\x80[\x02-\x05]": "a pickle file, which could run any program, and is not loaded",
     rb".{257}ustar": "a tar archive",
     rb".{3}[\x00-\x7f]\x00{4}\{": "a safetensors file, which records no configuration",
+    rb"\s*(#[^\n]*\s+)*(name|input|layers?)\s*[:{]": "the text description of a network (.prototxt), without weights",
 }
 """The kind of a file by its first bytes."""
 
@@ -80,7 +81,7 @@ def _check_file(path: Path, named: str) -> None:
     if head.startswith(OLD_TORCH):
         return
     if not head.startswith(ZIP):
-        raise UserError(f"{named}: not an AlexNet Lab checkpoint{_kind(head)}")
+        raise UserError(f"{named}: not an AlexNet Lab checkpoint{_but(head)}")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{named}: the file is truncated")
     try:
@@ -96,7 +97,18 @@ def _check_file(path: Path, named: str) -> None:
         raise UserError(f"{named}: not an AlexNet Lab checkpoint, but {what}")
 
 
-def _kind(head: bytes) -> str:
+def check_caffe_file(path: Path, named: str) -> None:
+    """Raises UserError if the file is empty, or of a known kind that is not a file of Caffe's weights."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if not head:
+        raise UserError(f"{named}: the file is empty")
+    other = ", but a file of PyTorch" if head.startswith((ZIP, OLD_TORCH)) else _but(head)
+    if other:
+        raise UserError(f"{named}: not a file of Caffe's weights (.caffemodel){other}")
+
+
+def _but(head: bytes) -> str:
     kinds = (kind for begins, kind in KINDS.items() if re.match(begins, head, re.DOTALL | re.IGNORECASE))
     return next((f", but {kind}" for kind in kinds), "")
 

@@ -13,6 +13,7 @@ from alexnet_lab.config.advice import did_you_mean
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
 from alexnet_lab.published.as_checkpoint import as_checkpoint
+from alexnet_lab.published.caffe_networks import NETWORKS, caffe_checkpoint
 from alexnet_lab.published.torchvision_weights import (
     check_hash,
     published_file,
@@ -20,14 +21,15 @@ from alexnet_lab.published.torchvision_weights import (
     torchvision_state,
 )
 from alexnet_lab.runs import folders
-from alexnet_lab.runs.checkpoint_file import read_file
+from alexnet_lab.runs.checkpoint_file import check_caffe_file, read_file
 
 WANDB = "wandb:"
 ARTIFACTS = "logs/wandb_artifacts"
 """Downloaded checkpoints, below the home."""
 TORCHVISION = "torchvision"
-WORDS = (TORCHVISION, "wandb")
+WORDS = (TORCHVISION, *NETWORKS, "wandb")
 """What a reference may begin with that is not a path."""
+CAFFE_SUFFIX = ".caffemodel"
 OF_A_RUN = {"config", "state_dict", "global_step"}
 EXPORTED = {"state_dict", "model", "preprocessing"}
 
@@ -52,6 +54,10 @@ def find(reference: str, option: str) -> Found:
     if reference.startswith(WANDB):
         path = _downloaded(reference)
         return Found(_of_file(path, f"{option}={path}", path.name), None)
+    kind, colon, file = reference.partition(":")
+    if kind in NETWORKS and colon:
+        path = Path(file)
+        return Found(_of_caffe(kind, path, f"{option}={reference}"), path)
     path = Path(reference)
     if path.is_dir():
         path = _in_folder(path, named)
@@ -82,13 +88,25 @@ def _hint(reference: str) -> str:
     return hint or ", like logs/train/runs/NAME/checkpoints/best.ckpt"
 
 
+def _of_caffe(kind: str, path: Path, named: str) -> dict[str, Any]:
+    """The content of a `.caffemodel` of the network `kind`."""
+    if not path.is_file():
+        raise UserError(f"{named}: there is no such file, like {kind}:{kind}.caffemodel")
+    check_caffe_file(path, named)
+    return caffe_checkpoint(kind, path, named)
+
+
 def _of_file(path: Path, named: str, run: str) -> dict[str, Any]:
     """The content of a file that torch.save has written; messages begin with `named`.
 
     run: the name of the run if the file records none.
     """
-    check_hash(path, named)
+    if path.suffix == CAFFE_SUFFIX:
+        raise UserError(
+            f"{named}: a file of Caffe; name its network: {' or '.join(f'{kind}:FILE' for kind in NETWORKS)}"
+        )
     content = read_file(path, named)
+    check_hash(path, named)
     if isinstance(content, Mapping):
         if content.keys() >= OF_A_RUN:
             return {**content}

@@ -82,6 +82,11 @@ def test_classes_without_splits_are_all_evaluated_and_may_be_named_by_words(
     assert measured(composed, path, words) == pytest.approx(expected)
 
 
+def test_images_must_be_named(composed: Any, network: Any) -> None:
+    with pytest.raises(UserError, match=r"name the images: data\.dir=FOLDER, with a folder for each class, or a store"):
+        evaluate(composed("evaluate", f"checkpoint={network(['a', 'b'])}", "trainer=cpu"))
+
+
 def test_store_of_another_dataset_is_evaluated(composed: Any, network: Any, images: Path, tmp_path: Path) -> None:
     prepare_store(images, tmp_path / "store", name="imagenette", format="uint8", workers=1)
     path = network()

@@ -64,6 +64,9 @@ def as_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ("hydra.sweeper.storage=sqlite:///studies/x.db", f"sqlite:///{HERE}/studies/x.db"),
         ("hydra.sweeper.storage=journal:x.journal", f"journal:{HERE}/x.journal"),
         ("checkpoint=[a.ckpt,'b c.ckpt']", [f"{HERE}/a.ckpt", f"{HERE}/b c.ckpt"]),
+        ("checkpoint=caffenet:a.caffemodel", f"caffenet:{HERE}/a.caffemodel"),
+        ("checkpoint=[bvlc_alexnet:../a,torchvision,b]", [f"bvlc_alexnet:{HERE}/../a", "torchvision", f"{HERE}/b"]),
+        ("checkpoint=./torchvision", f"{HERE}/torchvision"),
         ("images=[2020,2021]", [f"{HERE}/2020", f"{HERE}/2021"]),
     ],
 )
@@ -79,6 +82,8 @@ def test_relative_path_starts_at_the_users_folder(typed: str, path: Any) -> None
         "images=/abs/photos",
         "images=[/abs/a,/abs/b]",
         "checkpoint=wandb:me/project/model:best",
+        "checkpoint=torchvision",
+        "checkpoint=caffenet:/abs/a.caffemodel",
         "data.dir=s3://bucket/folder",
         "stream=local:/buckets/x",
         "model.pretrained=true",

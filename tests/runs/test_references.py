@@ -4,12 +4,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.commands.export import export
+from alexnet_lab.data.imagenet_classes import imagenet_classes
+from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
 from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
 from alexnet_lab.published.torchvision_weights import PREPROCESSING
@@ -96,6 +100,21 @@ def test_preprocessing_of_torchvision_is_that_of_its_weights() -> None:
     theirs = AlexNet_Weights.IMAGENET1K_V1.transforms()
     assert (PREPROCESSING["mean"], PREPROCESSING["std"]) == (theirs.mean, theirs.std)
     assert str(theirs.interpolation) == "InterpolationMode.BILINEAR"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK"])
+@pytest.mark.parametrize("size", [(500, 375), (301, 299), (37, 900), (2, 3), (256, 256)])
+def test_input_is_bit_for_bit_that_of_torchvisions_transforms(mode: str, size: tuple[int, int], tmp_path: Path) -> None:
+    from torchvision.models import AlexNet_Weights
+
+    classes = [known.name for known in imagenet_classes()]
+    facts = Preprocessing.of({**PREPROCESSING, "classes": classes})
+    random = np.random.default_rng(size[0])
+    noise = Image.fromarray(random.integers(0, 256, (8, 8, 4), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    path = tmp_path / ("x.jpg" if mode in ("L", "CMYK") else "x.png")
+    (noise if mode == "RGBA" else noise.convert("RGB").convert(mode)).save(path)
+    theirs = AlexNet_Weights.IMAGENET1K_V1.transforms()(Image.open(path).convert("RGB"))
+    assert torch.equal(facts.inputs([facts.decode(path.read_bytes())])[0], theirs)
 
 
 def test_other_number_of_classes_is_read_and_the_classes_are_numbered(tmp_path: Path) -> None:

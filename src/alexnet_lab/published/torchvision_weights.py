@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alexnet_lab import distributed
 from alexnet_lab.errors import UserError
 from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
 from alexnet_lab.published.as_checkpoint import as_checkpoint, class_names, network_settings
@@ -39,6 +41,8 @@ def published_file(named: str) -> tuple[Path, str]:
     weights = AlexNet_Weights.IMAGENET1K_V1
     name = weights.url.rpartition("/")[2]
     path = Path(torch.hub.get_dir(), "checkpoints", name)
+    while distributed.local_rank() and not path.exists():
+        time.sleep(0.2)  # no time limit: if the first rank of this machine fails to download it, all ranks are ended
     try:
         if not path.exists():
             weights.get_state_dict(progress=True, check_hash=True, weights_only=True)

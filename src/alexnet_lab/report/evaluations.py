@@ -57,7 +57,8 @@ def _rows(
 ) -> Iterable[tuple[str, str]]:
     if networks == 1:
         yield "network", _network(first.checkpoint)
-        yield "trained for", f"{first.checkpoint.step:,} steps"
+        if first.checkpoint.step:
+            yield "trained for", f"{first.checkpoint.step:,} steps"
     yield "data", f"{first.checkpoint.settings['data']['name']}, {options['split']} split, {first.images:,} images"
     yield "protocol", options["protocol"]
     for name in ("top1", "top5", "loss"):

@@ -113,6 +113,8 @@ class Checkpoint:
         """
         if "_target_" not in self.settings["data"]:
             raise UserError("the file does not record its dataset; evaluate the checkpoint of the run instead")
+        if self.derived_data and changes.get("dir") is None and not Path(self.settings["data"]["dir"]).exists():
+            raise UserError("name the images: data.dir=FOLDER, with a folder for each class, or a store")
         changed = {key: value for key, value in changes.items() if value is not None}
         data: ImageDataModule = build({**self.settings["data"], **changed}, "data", ImageDataModule)
         if ("dir" in changed or self.derived_data) and self.preprocessing and isinstance(data.dataset, Photographs):

@@ -1,5 +1,7 @@
 """Which optimizers are fused, and that a fused one logs, clips, and continues as any other."""
 
+import inspect
+from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from alexnet_lab.config.optimizer import optimizer_factory, with_fused_kernel
+from alexnet_lab.config.trial import try_step
+from alexnet_lab.errors import UserError
 
 SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentum": 0.9}
 ADAMW = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.01}
@@ -144,3 +148,51 @@ def test_gradients_scaled_for_float16_are_unscaled_before_they_are_logged_and_cl
     trainer.fit(net, torch.utils.data.DataLoader([0]))
     assert net.norms == pytest.approx([6.0, 0.5], rel=1e-5)
     assert net.weight.max() < 1
+
+
+NOT_HERE = {"LBFGS": "several times per step", "Muon": "only supports 2D parameters", "SparseAdam": "dense gradients"}
+CLASSES = sorted(
+    name
+    for name, kind in vars(torch.optim).items()
+    if inspect.isclass(kind) and issubclass(kind, Optimizer) and kind is not Optimizer
+)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 3))
+
+
+def trained(net: nn.Module, optimizer: Optimizer, steps: Iterable[int]) -> None:
+    for step in steps:
+        optimizer.zero_grad()
+        images = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(step))
+        net(images).square().sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_any_optimizer_of_torch_continues_to_the_bit_or_is_refused_in_a_line(name: str, tmp_path: Path) -> None:
+    target = f"torch.optim.{name}"
+    factory = optimizer_factory({"_target_": target, "_partial_": True, "lr": 0.01}, on_gpu=False)
+    whole, first, second = network(), network(), network()
+
+    def made(net: nn.Module) -> Optimizer:
+        try_step(factory, target, torch.device("cpu"))
+        return factory(net.named_parameters())
+
+    if name in NOT_HERE:
+        with pytest.raises(UserError, match=NOT_HERE[name]):
+            made(whole)
+        return
+    trained(whole, made(whole), range(6))
+    optimizer = made(first)
+    trained(first, optimizer, range(3))
+    torch.save([first.state_dict(), optimizer.state_dict()], tmp_path / "state")
+    weights, state = torch.load(tmp_path / "state", weights_only=True)
+    optimizer = made(second)
+    second.load_state_dict(weights)
+    optimizer.load_state_dict(state)
+    trained(second, optimizer, range(3, 6))
+    assert all(map(torch.equal, whole.parameters(), second.parameters()))
+    assert not torch.equal(next(first.parameters()), next(second.parameters()))

@@ -155,6 +155,8 @@ def _unknown_key(full: str, key: str, parent: DictConfig, conf: str, command: st
     groups = _command_groups(conf, command)
     if full in groups:
         return f"{full} is missing\nchoose from: {', '.join(_options(full, conf))}"
+    if target := next((word for word in sys.argv if word.startswith(f"{group}._target_=")), None):
+        return f"there is no option {full!r} in the file of the chosen {group}; for one of {target}, type +{full}=..."
     hint = _other_choices_hint(group, key, parent, groups, conf)
     if not hint and (meant := _closest_option(full, key, parent, head, groups)):
         hint = f", did you mean {meant}?"

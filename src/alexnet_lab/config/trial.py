@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from alexnet_lab.callbacks.foreign import check_callbacks
 from alexnet_lab.classifier import ImageClassifier, OptimizerFactory
@@ -42,24 +43,36 @@ def check_parts(
     check_folders(parts)
     if settings["test_on"] != "none" and trainer.is_global_zero:
         check_test(trainer, data)
-    try_step(classifier.optimizer_factory, settings["optimizer"]["_target_"], strategy.root_device)
+    tried = try_step(classifier.optimizer_factory, settings["optimizer"]["_target_"], strategy.root_device)
+    if isinstance(strategy, TwoTowers):
+        strategy.check_optimizer(tried)
 
 
-def try_step(optimizer: OptimizerFactory, target: str, device: torch.device) -> None:
+def try_step(optimizer: OptimizerFactory, target: str, device: torch.device) -> Optimizer:
     """Make one optimizer step with a dummy parameter on `device`: some settings are rejected only then.
 
+    Returns the optimizer, with its state.
+
     Raises:
-        UserError: the optimizer, built by `target`, rejects its settings; or other processes use all of the memory.
+        UserError: the optimizer, built by `target`, rejects its settings, or computes the loss several times per step;
+            or other processes use all of the memory.
     """
     with remedies_when_full(UserError, f"fewer processes that use {device}, or another device"):
         parameter = nn.Parameter(torch.zeros(2, 2, device=device))
         parameter.grad = torch.zeros_like(parameter)
         try:
-            optimizer([("weight", parameter)]).step(lambda: 0.0)
+            made = optimizer([("weight", parameter)])
+            if isinstance(made, torch.optim.LBFGS):
+                raise UserError(
+                    f"optimizer: {target} computes the loss of a batch several times per step, which is not supported "
+                    "here; choose another optimizer"
+                )
+            made.step(lambda: 0.0)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             raise refusal("optimizer", target, error) from error
+    return made
 
 
 def check_monitored(callbacks: Mapping[str, pl.Callback], trainer: pl.Trainer) -> None:

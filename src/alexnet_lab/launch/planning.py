@@ -11,9 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from alexnet_lab import distributed
 from alexnet_lab.command_line import command, from_here, override
 from alexnet_lab.config.arguments import folder_flag, given, make_defaults_absolute
 from alexnet_lab.config.keys import check_choices
+from alexnet_lab.config.other_class import what_is_left_out, with_own_options
 from alexnet_lab.errors import UserError
 from alexnet_lab.launch import environment, naming, resume, slurm
 from alexnet_lab.runs import folders
@@ -103,7 +105,10 @@ def _resolved(config: DictConfig, folder: Path, overrides: list[str]) -> dict[st
     container |= {"overrides": overrides, "resume": None}
     container["logger"] = container.get("logger") or {}  # with logger=[] there is no key
     settings = {str(key): value for key, value in container.items() if key != "folder"}
-    return folders.portable(settings, str(folder))
+    own = with_own_options(settings, overrides)
+    if distributed.rank() == 0 and (line := what_is_left_out(settings, own)):
+        print(line)
+    return folders.portable(own, str(folder))
 
 
 def objective(folder: Path) -> float | None:

@@ -11,6 +11,7 @@ from alexnet_lab import places
 from alexnet_lab.command_line import override
 from alexnet_lab.config.arguments import PATHS, make_defaults_absolute, rewritten
 from alexnet_lab.config.by_device import values, with_values
+from alexnet_lab.config.other_class import with_own_options
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs.folders import portable
 
@@ -79,7 +80,8 @@ def _compose(overrides: list[str], recorded: list[str], sweep_name: str | None, 
     make_defaults_absolute(config)
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
-    return portable({str(key): value for key, value in container.items()}, folder)
+    settings = with_own_options({str(key): value for key, value in container.items()}, overrides)
+    return portable(settings, folder)
 
 
 def _keep_default_paths(recorded: dict[str, Any], composed: dict[str, Any], overridden: Iterable[str]) -> None:

@@ -44,6 +44,14 @@ class TwoTowers(DDPStrategy):
                 "trainer.precision=16-mixed scales the losses of the towers separately; choose bf16-mixed or 32-true"
             )
 
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        """Raises UserError if the state of `optimizer`, which has made a step, has no value for each weight."""
+        if not _is_of_each_weight(optimizer):
+            raise UserError(
+                f"trainer=two_towers cannot save the state of {type(optimizer).__name__}, which is not one value for "
+                "each weight; choose another optimizer"
+            )
+
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
         """The network has one copy, in all processes."""
@@ -76,10 +84,7 @@ class TwoTowers(DDPStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """The state as of a single process's optimizer; collective."""
         state: dict[str, Any] = super().optimizer_state(optimizer)
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for number, of_parameter in state["state"].items():
-            shapes = {value.shape for value in of_parameter.values() if isinstance(value, Tensor)}
-            assert shapes <= {parameters[number].shape, ()}, "state that is not one number for each weight"
+        assert _is_of_each_weight(optimizer), "see check_optimizer"
         return {**state, "state": _each_tensor(state["state"], whole_of)}
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -100,6 +105,16 @@ class TwoTowers(DDPStrategy):
         net = self._module.net
         assert isinstance(net, nn.Module)
         return net
+
+
+def _is_of_each_weight(optimizer: Optimizer) -> bool:
+    """Whether each tensor of the state has the shape of its parameter or is a scalar."""
+    return all(
+        value.shape in (parameter.shape, ())
+        for parameter, of_parameter in optimizer.state.items()
+        for value in of_parameter.values()
+        if isinstance(value, Tensor)
+    )
 
 
 def _each_tensor(state: Mapping[int, Any], change: Callable[[Tensor], Tensor]) -> dict[int, dict[str, Any]]:

@@ -166,12 +166,16 @@ def test_marks_are_those_that_were_agreed() -> None:
 
 @pytest.mark.parametrize(
     ("key", "absent", "other"),
-    [("data.transparency", "white", None), ("data.unreadable", "fail", "skip"), ("data.flip", None, 0.5)],
+    [
+        *(("data.transparency", "white", None), ("data.unreadable", "fail", "skip"), ("data.flip", None, 0.5)),
+        *(("data.mixup_alpha", 0.0, 0.2), ("loss.label_smoothing", 0.0, 0.1), ("loss.class_weights", None, "balanced")),
+    ],
 )
 def test_run_without_a_later_key_is_grouped_as_with_its_default(key: str, absent: Any, other: Any) -> None:
     older, (group, name) = recorded(recipe={"name": "r"}), key.split(".")
     with_default, with_other = recorded(recipe={"name": "r"}, seed=1), recorded(recipe={"name": "r"}, seed=2)
-    with_default[group][name], with_other[group][name] = absent, other
+    for config, value in ((with_default, absent), (with_other, other)):
+        config[group] = {**config.get(group, {}), name: value}
     runs = [
         Run(name, name, config, FINISHED) for name, config in zip("abc", (older, with_default, with_other), strict=True)
     ]

@@ -1,14 +1,19 @@
 import base64
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from alexnet_lab.commands.export import export
@@ -30,7 +35,7 @@ def test_export_agrees_with_the_checkpoint_for_any_number_of_images(composed, tr
     assert found.about == "validation images of synthetic"
     assert (found.images, found.same_top5) == (16, 16)
     assert found.difference <= 1e-4
-    assert os.listdir(tmp_path) == [out.name]
+    assert sorted(os.listdir(tmp_path)) == ["network.md"] * (form == "safetensors") + [out.name]
     net, exported = read_checkpoint(trained_run.last).network(), FORMS[form].read(out)
     for number in (1, 3, 20):
         images = torch.randn(number, 3, 28, 28, generator=torch.Generator().manual_seed(number))
@@ -52,10 +57,15 @@ def test_preprocessing_and_names_are_described_in_each_form(composed, trained_ru
         assert facts["classes"] == [f"class {number}" for number in range(10)]
         assert (facts["image_size"], facts["channels"], facts["mean"], facts["std"]) == (28, 3, [0.0], [1.0])
         assert facts["steps"][-1] == "resize to 28"
+        assert facts["output"] == "logits"
     assert [(one.name, one.type.tensor_type.shape.dim[0].dim_param) for one in model.graph.input] == [
         ("images", "batch")
     ]
     assert [one.name for one in model.graph.output] == ["logits"]
+    with safe_open(tmp_path / "safetensors.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["preprocessing"])["classes"] == [f"class {number}" for number in range(10)]
+    assert json.loads(metadata["model"])["_target_"] == "alexnet_lab.models.lenet.lenet"
     weights = torch.load(tmp_path / "state_dict.weights.pt", weights_only=True)
     assert weights.keys() == {"state_dict", "model", "preprocessing"}
     assert weights["preprocessing"] == torch.load(trained_run.last, weights_only=True)["preprocessing"]
@@ -68,7 +78,131 @@ def test_mean_image_is_stored_as_text(trained_run) -> None:
     sent = json.loads(json.dumps(described))["mean_image"]
     received = np.frombuffer(base64.b64decode(sent["float32_base64"]), "<f4").reshape(sent["shape"])
     assert np.array_equal(received, pixels.numpy())
+    assert Preprocessing.of_description(described).mean_image.equal(pixels)
     assert described["steps"][:3] == ["transparency over white", "RGB, shorter side to 256", "centre crop of 5"]
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch_export"])
+def test_probabilities_are_the_softmax_of_the_logits(composed, trained_run, tmp_path, capsys, form) -> None:
+    out = (tmp_path / "network").with_suffix(FORMS[form].suffix)
+    options = (f"checkpoint={trained_run.last}", f"format={form}", f"out={out}", "output=probabilities")
+    found = export(composed("export", *options))
+    assert found.agrees
+    assert found.tolerance < 1e-4  # of the largest probability
+    assert "largest difference of a probability" in capsys.readouterr().out
+    images = torch.randn(3, 3, 28, 28)
+    with torch.inference_mode():
+        expected = read_checkpoint(trained_run.last).network()(images).softmax(1)
+        torch.testing.assert_close(FORMS[form].read(out)(images), expected, atol=1e-6, rtol=0)
+    if form == "torch_export":
+        extra = {"preprocessing.json": ""}
+        torch.export.load(out, extra_files=extra)
+        assert json.loads(extra["preprocessing.json"])["output"] == "probabilities"
+    else:
+        graph = pytest.importorskip("onnx").load(out).graph
+        assert [one.name for one in graph.output] == ["probabilities"]
+
+
+def test_safetensors_file_is_read_as_a_checkpoint_with_all_of_its_preprocessing(
+    composed, trained_run, tmp_path
+) -> None:
+    content = torch.load(trained_run.last, weights_only=True)
+    whole = torch.rand(3, 256, 256)
+    content["preprocessing"] |= {
+        "stored_size": 256,
+        "crop_size": 28,
+        "transparency": "white",
+        "whole_mean_image": whole,
+    }
+    content["preprocessing"]["mean_image"] = whole[:, 114:142, 114:142].clone()
+    torch.save(content, tmp_path / "cropped.ckpt")
+    out = tmp_path / "network.safetensors"
+    export(composed("export", f"checkpoint={tmp_path}/cropped.ckpt", "format=safetensors", f"out={out}"))
+    first, second = read_checkpoint(tmp_path / "cropped.ckpt"), read_checkpoint(out)
+    one, other = first.preprocessing.facts(), second.preprocessing.facts()
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]) if isinstance(one[name], torch.Tensor) else one[name] == other[name]
+    assert first.settings["model"] == second.settings["model"]
+    assert all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
+    squares = [np.random.default_rng(0).integers(0, 256, (3, 256, 256), np.uint8)]
+    assert torch.equal(first.preprocessing.inputs(squares, True), second.preprocessing.inputs(squares, True))
+    with pytest.raises(UserError, match="is the checkpoint itself; name another file"):
+        export(composed("export", f"checkpoint={out}", "format=safetensors"))
+
+
+def test_safetensors_file_of_another_program_is_refused_in_a_line(composed, trained_run, tmp_path) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(UserError, match=r"net\.safetensors: it records no configuration; only"):
+        read_checkpoint(path)
+    save_file({"weight": torch.zeros(3)}, path, {"model": "[1]", "preprocessing": "{}"})
+    with pytest.raises(UserError, match="of another program: model and preprocessing are not JSON objects"):
+        read_checkpoint(path)
+    save_file({"weight": torch.zeros(3)}, path, {"model": "LeNet", "preprocessing": "{}"})
+    with pytest.raises(UserError, match="its metadata is not JSON"):
+        read_checkpoint(path)
+    export(composed("export", f"checkpoint={trained_run.last}", "format=safetensors", f"out={path}"))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"net\.safetensors: the file is damaged or truncated: "):
+        read_checkpoint(path)
+
+
+def front_matter(card: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(card.read_text().split("---\n")[1])
+    return content
+
+
+def test_card_has_the_metrics_that_the_run_recorded_for_these_weights(composed, trained_run, tmp_path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run.folder, folder)
+    result = json.loads((folder / "result.json").read_text())
+    for name in ("last", "best"):
+        checkpoint, out = folder / "checkpoints" / f"{name}.ckpt", tmp_path / f"{name}.safetensors"
+        export(composed("export", f"checkpoint={checkpoint}", "format=safetensors", f"out={out}"))
+    front, text = front_matter(tmp_path / "last.md"), (tmp_path / "last.md").read_text()
+    (one,) = front["model-index"]
+    found = {entry["dataset"]["split"]: {m["name"]: m["value"] for m in entry["metrics"]} for entry in one["results"]}
+    names = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "loss": "cross-entropy"}
+    assert found == {
+        split: {names[key]: result["final"][f"{split}/{key}"] for key in names} for split in ("val", "test")
+    }
+    assert front["license"] == "unknown"
+    assert "datasets" not in front  # synthetic images
+    assert "62,006 parameters" in text
+    assert f"| test | 100 | {result['final']['test/top1']:.4f} |" in text
+    assert "python src/train.py model=lenet data=synthetic data.train_size=128" in text
+    assert f"torch {torch.__version__.split('+')[0]}" in text
+    # The run tested its last weights.
+    results = front_matter(tmp_path / "best.md")["model-index"][0]["results"]
+    assert {entry["dataset"]["split"]: entry["metrics"][0]["value"] for entry in results} == {
+        "val": result["best"]["val/top1"]
+    }
+
+
+def test_card_says_less_without_the_record_of_the_run_and_is_not_replaced_once_changed(
+    composed, trained_run, tmp_path
+) -> None:
+    shutil.copy(trained_run.last, tmp_path / "last.ckpt")
+    options = (f"checkpoint={tmp_path}/last.ckpt", "format=safetensors")
+    export(composed("export", *options))
+    card = tmp_path / "last.md"
+    assert "model-index" not in front_matter(card)
+    assert "## Metrics" not in card.read_text()
+    assert "No metrics of these weights were recorded." in card.read_text()
+    export(composed("export", *options))  # as it was written
+    card.write_text(card.read_text().replace("license: unknown", "license: mit"))
+    before = (tmp_path / "last.safetensors").stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"last\.md, which was written or changed by somebody else; move it"):
+        export(composed("export", *options))
+    assert front_matter(card)["license"] == "mit"
+    assert (tmp_path / "last.safetensors").stat().st_mtime_ns == before
+    export(
+        composed(
+            "export", f"checkpoint={tmp_path}/last.safetensors", "format=safetensors", f"out={tmp_path}/b.safetensors"
+        )
+    )
+    assert "The file does not record how the network was trained." in (tmp_path / "b.md").read_text()
 
 
 def test_network_that_differs_keeps_the_existing_file(composed, trained_run, tmp_path, monkeypatch) -> None:
@@ -90,6 +224,9 @@ def test_missing_packages_are_named_with_the_remedy(composed, trained_run, monke
     monkeypatch.setattr(export_formats.importlib.util, "find_spec", lambda name: None if "onnx" in name else "there")
     with pytest.raises(UserError, match=r"needs onnx, onnxscript, onnxruntime: pip install -e '.\[export\]'"):
         export(composed("export", f"checkpoint={trained_run.last}", "format=onnx"))
+    monkeypatch.setattr(export_formats.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs safetensors: pip install -e '.\[safetensors\]'"):
+        export(composed("export", f"checkpoint={trained_run.last}", "format=safetensors"))
 
 
 def test_without_the_dataset_random_inputs_are_compared_and_reported(script, trained_run, tmp_path) -> None:
@@ -113,6 +250,8 @@ def test_without_the_dataset_random_inputs_are_compared_and_reported(script, tra
         ("out=network.pth", "out=network.pth: the name must end in .onnx"),
         ("out=nowhere/network.onnx", "there is no folder nowhere"),
         ("out=/proc/network.onnx", "no file can be written in /proc"),
+        ("output=logit", "output: 'logit' does not fit: Input should be 'logits' or 'probabilities'"),
+        ("output=null", "output: None does not fit"),
         ("format=[]", r"format=\[\]: there is no such format"),
         ("checkpoint=/", "checkpoint=/: the folder has neither checkpoints/best.ckpt nor checkpoints/last.ckpt"),
         ("images=nowhere", "images=nowhere: no such file or folder, and no file matches it as a pattern"),
@@ -123,6 +262,12 @@ def test_wrong_option_is_named_with_its_remedy(composed, trained_run, override, 
     options = (f"checkpoint={trained_run.last}", "format=onnx", override)
     with pytest.raises(UserError, match=message):
         export(composed("export", *options))
+
+
+@pytest.mark.parametrize("form", ["state_dict", "safetensors"])
+def test_probabilities_of_a_file_with_weights_are_refused(composed, trained_run, form) -> None:
+    with pytest.raises(UserError, match=f"a file of format={form} holds weights, .* choose format=onnx or torch_expo"):
+        export(composed("export", f"checkpoint={trained_run.last}", f"format={form}", "output=probabilities"))
 
 
 def checkpoint_of(model: str, folder: Path) -> Path:

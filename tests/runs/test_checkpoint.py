@@ -98,7 +98,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "web page": (b"\n<!DOCTYPE html><html>", f"{NOT_OURS}, but a web page: download the file itself"),
     "answer of a server": (b'{"message": "Not Found"}', NOT_OURS),
     "pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", f"{NOT_OURS}, but a pointer of Git LFS"),
-    "safetensors": (len(SAFETENSORS).to_bytes(8, "little") + SAFETENSORS + bytes(4), "but a safetensors file"),
+    "safetensors": (len(SAFETENSORS).to_bytes(8, "little") + SAFETENSORS + bytes(4), "it records no configuration"),
     "keras 3": (zipped(config_json=b"{}", model_h5=b""), f"{NOT_OURS}, but a zip archive of something else"),
     "keras 2": (b"\x89HDF\r\n\x1a\n" + bytes(99), f"{NOT_OURS}, but an HDF5 file, as Keras writes them"),
     "TorchScript": (zipped(m__data_pkl=b"", m__constants_pkl=b""), f"{NOT_OURS}, but a TorchScript archive"),

@@ -21,12 +21,14 @@ from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.data.store.images import read_image
 from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError, printable
+from alexnet_lab.report.model_card import check_card, write_card
 from alexnet_lab.runs.checkpoint import Checkpoint, Modules, read_checkpoint
-from alexnet_lab.runs.export_formats import FORMS, Exported, Form, Network
+from alexnet_lab.runs.export_formats import FORMS, Exported, Form, Network, Output
 
 KINDS = {
     "checkpoint": str,
-    "format": Literal["onnx", "torch_export", "state_dict"],
+    "format": Literal["onnx", "torch_export", "state_dict", "safetensors"],
+    "output": Output,
     "out": str | None,
     "images": str | list[str] | None,
     "modules": Modules,
@@ -46,7 +48,7 @@ class Comparison:
     about: str
     """Which images were compared."""
     difference: float
-    """Largest difference of a logit."""
+    """Largest difference of a logit, or of a probability."""
     tolerance: float
     same_top5: int
     """Images with the same five most probable classes in the same order, ignoring ties within the tolerance."""
@@ -70,26 +72,40 @@ def export(config: DictConfig) -> Comparison:
         raise UserError(f"name the file to write: out=NAME{form.suffix}")
     out = Path(options["out"] or checkpoint.file.with_suffix(form.suffix))  # type: ignore[union-attr]
     _check_out(str(out), form)
+    if checkpoint.file and out.resolve() == checkpoint.file.resolve():
+        raise UserError(f"out={out} is the checkpoint itself; name another file")
     preprocessing = checkpoint.needed_preprocessing()
-    net = checkpoint.network().to(memory_format=torch.contiguous_format)
+    card = out.with_suffix(".md") if options["format"] == "safetensors" else None
+    if card:
+        check_card(card)
+    net, output = checkpoint.network().to(memory_format=torch.contiguous_format), options["output"]
+    if output == "probabilities":
+        net = nn.Sequential(net, nn.Softmax(1)).eval()
     inputs, about = _inputs(checkpoint, preprocessing, options["images"])
     with files.replacing(out) as unfinished:
-        form.write(Exported(net, checkpoint.settings["model"], preprocessing), unfinished)
-        comparison = compare(net, form.read(unfinished), inputs, about)
+        form.write(Exported(net, checkpoint.settings["model"], preprocessing, output), unfinished)
+        comparison = compare(net, form.read(unfinished), inputs, about, output)
         if not comparison.agrees:
             raise UserError(f"the exported network differs from the checkpoint; no file was written: {comparison}")
-    _print(comparison, options["format"], out)
+    _print(comparison, options, out)
+    if card:
+        write_card(card, checkpoint, out)
+        files.print_written(card)
     return comparison
 
 
-def compare(net: nn.Module, exported: Network, inputs: Tensor, about: str) -> Comparison:
-    """Compare on float32 [N, C, S, S], with all images in one batch and with a single image: N must be free."""
+def compare(net: nn.Module, exported: Network, inputs: Tensor, about: str, output: Output = "logits") -> Comparison:
+    """Compare on float32 [N, C, S, S], with all images in one batch and with a single image: N must be free.
+
+    Both return `output`.
+    """
     with torch.inference_mode():
         expected, found = net(inputs), exported(inputs)
         alone = exported(inputs[:1])
     if found.shape != expected.shape or alone.shape != expected[:1].shape:
         raise UserError(f"the exported network returns {list(found.shape)}, the checkpoint {list(expected.shape)}")
-    tolerance = TOLERANCE * max(1.0, float(expected.abs().max()))
+    # Probabilities of many classes are small: there the largest one is the scale.
+    tolerance = TOLERANCE * max(1.0 if output == "logits" else 0.0, float(expected.abs().max()))
     difference = max(float((found - expected).abs().max()), float((alone - expected[:1]).abs().max()))
     best = min(5, expected.shape[1])
     ranked = expected.gather(1, found.topk(best).indices)
@@ -105,6 +121,11 @@ def _check_options(options: dict[str, Any]) -> Form:
         raise UserError(f"format={options['format']}: there is no such format; choose from: {', '.join(FORMS)}")
     form = FORMS[options["format"]]
     form.check_packages()
+    if options["output"] == "probabilities" and form.holds_weights:
+        raise UserError(
+            f"output=probabilities: a file of format={options['format']} holds weights, whose network returns logits; "
+            "choose format=onnx or torch_export, or apply a softmax to the logits"
+        )
     _check_out(options["out"], form)
     check_values(options, KINDS)
     return form
@@ -140,11 +161,14 @@ def _given_inputs(preprocessing: Preprocessing, places: list[Any]) -> tuple[Tens
     return preprocessing.inputs(squares), "those of images="
 
 
-def _print(comparison: Comparison, form: str, out: Path) -> None:
+def _print(comparison: Comparison, options: dict[str, Any], out: Path) -> None:
     console = Console()
-    table = Table(title=f"{form}, {out.stat().st_size / 1e6:.1f} MB", show_header=False, title_justify="left")
+    what = {"logits": "logit", "probabilities": "probability"}[options["output"]]
+    table = Table(
+        title=f"{options['format']}, {out.stat().st_size / 1e6:.1f} MB", show_header=False, title_justify="left"
+    )
     table.add_row("compared on", f"{comparison.images} images: {comparison.about}")
-    table.add_row("largest difference of a logit", f"{comparison.difference:.2g}, at most {comparison.tolerance:.2g}")
+    table.add_row(f"largest difference of a {what}", f"{comparison.difference:.2g}, at most {comparison.tolerance:.2g}")
     table.add_row("same top-5", f"{comparison.same_top5} of {comparison.images}")
     console.print(table)
     files.print_written(out)

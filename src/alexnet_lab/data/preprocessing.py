@@ -23,6 +23,9 @@ from alexnet_lab.errors import UserError
 
 CPU = torch.device("cpu")
 Size = Annotated[int, Field(ge=1, le=4096)]
+MEAN_IMAGES = ("mean_image", "whole_mean_image")
+FOR_READERS = ("layout", "steps", "output")
+"""What a description has in addition to the facts."""
 Pixels = TypeVar("Pixels", NDArray[np.uint8], Tensor)
 
 
@@ -108,20 +111,35 @@ class Preprocessing(BaseModel):
         mean_image = None if pixels is None else MeanImage(pixels, at_crop=self.whole_mean_image is not None)
         return InputPipeline(self.image_size, self.mean, self.std, mean_image=mean_image)
 
-    def described(self) -> dict[str, Any]:
-        """A description for people and other programs, as JSON; images as base64 of float32."""
-        facts = self.model_dump(exclude={"mean_image", "whole_mean_image"}, exclude_none=True)
+    def described(self, complete: bool = False) -> dict[str, Any]:
+        """A description for people and other programs, as JSON; images as base64 of float32.
+
+        complete: with `whole_mean_image`, so that `of_description` returns all of it.
+        """
+        facts = self.model_dump(exclude={*MEAN_IMAGES}, exclude_none=True)
         facts["layout"] = "images float32 [N, channels, image_size, image_size], RGB or grey"
-        facts["steps"] = self._steps()
-        if self.mean_image is not None:
-            pixels = self.mean_image.numpy().astype("<f4")
-            facts["mean_image"] = {
-                "shape": list(pixels.shape),
-                "float32_base64": base64.b64encode(pixels.tobytes()).decode(),
-            }
+        facts["steps"] = self.steps()
+        for name in MEAN_IMAGES if complete else MEAN_IMAGES[:1]:
+            if (image := getattr(self, name)) is not None:
+                pixels = image.numpy().astype("<f4")
+                content = base64.b64encode(pixels.tobytes()).decode()
+                facts[name] = {"shape": list(pixels.shape), "float32_base64": content}
         return facts
 
-    def _steps(self) -> list[str]:
+    @classmethod
+    def of_description(cls, description: Mapping[str, Any]) -> "Preprocessing":
+        """The reverse of `described`; raises UserError as `of`, and for an image that is damaged."""
+        facts = {name: value for name, value in description.items() if name not in FOR_READERS}
+        for name in facts.keys() & {*MEAN_IMAGES}:
+            try:
+                pixels = np.frombuffer(base64.b64decode(facts[name]["float32_base64"]), "<f4")
+                facts[name] = torch.from_numpy(pixels.astype(np.float32).reshape(facts[name]["shape"]))
+            except (TypeError, KeyError, ValueError) as error:
+                raise UserError(f"this file's preprocessing is damaged: {name}: {error}") from error
+        return cls.of(facts)
+
+    def steps(self) -> list[str]:
+        """What is done with an image file, for people."""
         if self.crop_size is None:
             first = ["centre square", *(["grey"] if self.channels == 1 else [])]
         else:

@@ -10,6 +10,7 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from alexnet_lab.errors import UserError
+from alexnet_lab.runs import safetensors_file
 
 ZIP = b"PK\x03\x04"
 OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
@@ -19,6 +20,8 @@ TENSORS = "data.pkl"
 SCRIPT = "constants.pkl"
 HEAD_BYTES = 512
 SHOWN_NAMES = 3
+SAFETENSORS = rb".{3}[\x00-\x7f]\x00{4}\{"
+"""The first bytes of such a file: the length of the JSON that follows."""
 KINDS = {
     rb"\s*<(!doctype|html|\?xml)": "a web page: download the file itself, not the page about it",
     rb"version https://git-lfs": "a pointer of Git LFS: fetch the file itself with `git lfs pull`",
@@ -27,7 +30,7 @@ KINDS = {
     rb"\x1f\x8b": "a gzip file",
     rb"\x80[\x02-\x05]": "a pickle file, which could run any program, and is not loaded",
     rb".{257}ustar": "a tar archive",
-    rb".{3}[\x00-\x7f]\x00{4}\{": "a safetensors file, which records no configuration",
+    SAFETENSORS: "a safetensors file",
     rb"\s*(#[^\n]*\s+)*(name|input|layers?)\s*[:{]": "the text description of a network (.prototxt), without weights",
 }
 """The kind of a file by its first bytes."""
@@ -43,6 +46,8 @@ def read_file(path: Path, named: str) -> Any:
         _check_file(path, named)
     except OSError as error:
         raise UserError(f"{named}: {error.strerror or error}") from error
+    if _is_safetensors(path):
+        return safetensors_file.read(path, named)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # any exception, as the file may hold anything
@@ -78,7 +83,7 @@ def _check_file(path: Path, named: str) -> None:
         head = file.read(HEAD_BYTES)
     if not head:
         raise UserError(f"{named}: the file is empty")
-    if head.startswith(OLD_TORCH):
+    if head.startswith(OLD_TORCH) or re.match(SAFETENSORS, head, re.DOTALL):
         return
     if not head.startswith(ZIP):
         raise UserError(f"{named}: not an AlexNet Lab checkpoint{_but(head)}")
@@ -106,6 +111,11 @@ def check_caffe_file(path: Path, named: str) -> None:
     other = ", but a file of PyTorch" if head.startswith((ZIP, OLD_TORCH)) else _but(head)
     if other:
         raise UserError(f"{named}: not a file of Caffe's weights (.caffemodel){other}")
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return re.match(SAFETENSORS, file.read(HEAD_BYTES), re.DOTALL) is not None
 
 
 def _but(head: bytes) -> str:

@@ -97,7 +97,7 @@ def _of_caffe(kind: str, path: Path, named: str) -> dict[str, Any]:
 
 
 def _of_file(path: Path, named: str, run: str) -> dict[str, Any]:
-    """The content of a file that torch.save has written; messages begin with `named`.
+    """The content of a file that torch.save or safetensors has written; messages begin with `named`.
 
     run: the name of the run if the file records none.
     """
@@ -121,7 +121,7 @@ def _of_file(path: Path, named: str, run: str) -> dict[str, Any]:
 
 
 def _exported(content: Mapping[str, Any], run: str, named: str) -> dict[str, Any]:
-    """The content of a file of `export format=state_dict`."""
+    """The content of a file of `export format=state_dict` or `safetensors`."""
     for key in EXPORTED:
         if not isinstance(content[key], Mapping):
             raise UserError(f"{named}: not a file of AlexNet Lab's export: {key} is not a dictionary")

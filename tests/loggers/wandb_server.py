@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import wandb
@@ -36,8 +36,31 @@ def wandb_processes() -> set[int]:
     return found
 
 
+class ServedRun(NamedTuple):
+    """A run that the server's project has; the values of its config and summary as W&B keeps them."""
+
+    id: str
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    history: list[dict[str, Any]]
+    state: str = "finished"
+
+    @property
+    def node(self) -> dict[str, Any]:
+        texts = {"description": "", "notes": "", "systemMetrics": "{}", "projectId": "1", "internalId": "1"}
+        nothing = dict.fromkeys(("sweepName", "group", "jobType", "commit"))
+        times = dict.fromkeys(("createdAt", "heartbeatAt"), "2026-01-01T00:00:00")
+        config = json.dumps({key: {"value": value} for key, value in self.config.items()})
+        known = {"id": self.id, "name": self.id, "displayName": f"run {self.id}", "state": self.state, "tags": []}
+        counts = {"historyLineCount": len(self.history), "readOnly": False, "user": {"name": "u", "username": "u"}}
+        return texts | nothing | times | known | counts | {"config": config, "summaryMetrics": json.dumps(self.summary)}
+
+
 class Server(ThreadingHTTPServer):
-    """The part of W&B's server that a run needs: it `answers`, `refuses` (403), is `silent` or `drops` connections."""
+    """The part of W&B's server that records a run, and that has a project with `runs` and saved `views`.
+
+    It `answers`, `refuses` (403), is `silent` or `drops` connections.
+    """
 
     daemon_threads = True
 
@@ -48,6 +71,8 @@ class Server(ThreadingHTTPServer):
         self.history: list[dict[str, Any]] = []
         self.exit_codes: list[int] = []
         self.run_names: set[str] = set()
+        self.runs: list[ServedRun] = []  # those of its project
+        self.views: list[dict[str, Any]] = []  # the variables of each one saved
 
     @property
     def url(self) -> str:
@@ -90,15 +115,39 @@ class Handler(BaseHTTPRequestHandler):
 
     def query(self, content: dict[str, Any]) -> dict[str, Any]:
         given = content.get("variables") or {}
-        if content["operationName"] == "UpsertBucket":
+        operation = content.get("operationName")
+        if answer := self.of_project(content["query"], given):
+            return {"data": answer}
+        if operation == "UpsertBucket":
             self.server.run_names.add(given["name"])
             project = {"id": "p", "name": "project", "entity": {"id": "e", "name": "entity"}}
             bucket = {"id": "b", "name": given["name"], "displayName": "run", "historyLineCount": 0, "project": project}
             return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
-        if content["operationName"] == "CreateRunFiles":
+        if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.server.url}/file"} for name in given["files"]]
             return {"data": {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}}
         return {"data": {"model": None, "viewer": {"id": "u", "entity": "entity", "username": "user", "flags": "{}"}}}
+
+    def of_project(self, query: str, given: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer to a request for the project's runs, or to save a view; None to any other."""
+        if "upsertView" in query:
+            self.server.views.append(given)
+            return {"upsertView": {"view": {"id": "v", "name": given["name"]}, "inserted": True}}
+        if "runs(" in query:
+            nodes = [{"node": run.node, "cursor": "c"} for run in self.server.runs]
+            page = {"edges": nodes, "totalCount": len(nodes), "pageInfo": {"endCursor": "c", "hasNextPage": False}}
+            return {"project": {"internalId": "1", "runCount": len(nodes), "readOnly": False, "runs": page}}
+        run = next(
+            (run for run in self.server.runs if run.id in (given.get("name"), given.get("runName"), given.get("run"))),
+            None,
+        )
+        if run is None:
+            return None
+        if "historyKeys" in query:
+            return {"project": {"run": {"historyKeys": {"keys": {}, "lastStep": len(run.history)}}}}
+        if "parquetHistory" in query:
+            return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": run.history}}}}
+        return {"project": {"run": {"history": [json.dumps(row) for row in run.history]}}}
 
     def reply(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()

@@ -22,6 +22,7 @@ KINDS: dict[str, Any] = {
     "runs": str | list | None,
     "wandb": str | None,
     "wandb_filters": dict | None,
+    "workspace": str | None,
     "sort": str,
     "baseline": str | None,
     "confidence": float | int,
@@ -55,6 +56,11 @@ def compare(config: DictConfig) -> None:
         except OSError as error:
             raise UserError(f"out={path}: {error.strerror}") from error
         files.print_written(path)
+    if settings["workspace"] is not None:
+        from alexnet_lab.report import wandb_workspace
+
+        filtered = bool(settings["wandb_filters"])
+        print(f"written: {wandb_workspace.save(settings['workspace'], settings['wandb'], comparison, filtered)}")
 
 
 def _read(settings: dict[str, Any]) -> list[Run]:
@@ -73,6 +79,10 @@ def _check(settings: dict[str, Any]) -> None:
         if not isinstance(settings[key], kind):
             names = " or ".join(dict.fromkeys(NAMES[one] for one in get_args(kind) or (kind,)))
             raise UserError(f"{key}={settings[key]}: {key} takes {names}")
+    if settings["workspace"] is not None:
+        from alexnet_lab.report import wandb_workspace
+
+        wandb_workspace.check(settings["workspace"], settings["wandb"])
 
 
 def _is_checked(out: Any) -> bool:

@@ -17,18 +17,16 @@ def read_project(path: str, filters: Mapping[str, Any] | None = None) -> list[Ru
     Raises:
         UserError: not logged in, no answer, no such project, or no matching run.
     """
-    import requests
     import wandb
 
     from alexnet_lab.loggers.wandb_service import service
 
-    refusals = (wandb.errors.Error, ValueError, requests.exceptions.RequestException, OSError)
     try:
         with service():
             # Iterating sends the requests: one per page, and one per run for its history.
             found = [_read(run) for run in wandb.Api(timeout=SECONDS).runs(path, filters=dict(filters or {}))]
-    except refusals as error:
-        raise UserError(f"wandb={path}: {_remedy(error)}") from error
+    except refusals() as error:
+        raise UserError(f"wandb={path}: {reason(error)}") from error
     if not found:
         matching = f" that matches {dict(filters)}" if filters else ""
         raise UserError(f"wandb={path}: the project has no run{matching}")
@@ -46,10 +44,21 @@ def _read(run: Any) -> Run:
     )
 
 
-def _remedy(error: Exception) -> str:
+def refusals() -> tuple[type[Exception], ...]:
+    """What W&B's library raises where the server does not do as asked."""
+    import requests
+    import wandb
+
+    return wandb.errors.Error, ValueError, requests.exceptions.RequestException, OSError
+
+
+def reason(error: Exception) -> str:
+    """One line for the user: why the server did not do as asked, and what helps."""
     message = (str(error).splitlines() or [type(error).__name__])[0]
     if any(word in message.lower() for word in ("api key", "api_key", "logged in", "login", "401", "unauthorized")):
         return f"not logged in; run `wandb login` first ({message})"
     if any(word in message.lower() for word in ("404", "not find", "not found")):
         return f"there is no such project, or this account has no access to it ({message})"
+    if any(word in message.lower() for word in ("403", "permission", "forbidden")):
+        return f"this account may not do that in the project ({message})"
     return f"W&B does not answer ({message})"

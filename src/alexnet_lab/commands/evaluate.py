@@ -21,7 +21,7 @@ from alexnet_lab.launch import environment, gpus, running, slurm
 from alexnet_lab.launch.command_ranks import rank_main, run_on_ranks
 from alexnet_lab.launch.rank import NOISE
 from alexnet_lab.launch.stopping import end_one_of_several
-from alexnet_lab.rows import FILE, Rows, read_rows
+from alexnet_lab.rows import FILE, Rows, read_rows, write_table
 
 if TYPE_CHECKING:
     from alexnet_lab.evaluation import Evaluation
@@ -101,6 +101,8 @@ def _evaluate(options: dict[str, Any]) -> dict[str, float]:
     read = read_all(names, options["modules"])
     recorded = _recorded_rows(against)
     read_too = [] if recorded else read_all(against, options["modules"])
+    if read_too and [one.file for one in read_too] == [one.file for one in read] and read[0].file:
+        raise UserError(f"against={options['against']} is the checkpoint itself; name another one")
     with_rows = bool(options["rows"] or against)
     measured = evaluate_all(names, read, options, with_rows)
     other = evaluate_all(against, read_too, options, with_rows).rows if read_too else recorded
@@ -117,23 +119,33 @@ def _recorded_rows(names: Sequence[str]) -> Rows | None:
 
 def _report(measured: "Evaluation", against: Rows | None, options: dict[str, Any]) -> dict[str, float]:
     """Print the metrics and write the files."""
-    from alexnet_lab.report import evaluations
+    from alexnet_lab.report import changes, evaluations
 
     split = options["split"]
     result = {f"{split}/{name}": value for name, value in measured.figures.items()}
     evaluations.show(measured, options, result)
-    about = evaluations.about(measured.members, options)
+    about, pixels = evaluations.about(measured.members, options), measured.members[0].data.dataset.split(split).image
     if options["rows"]:
         from alexnet_lab.report.row_files import write_folder
 
         assert measured.rows
-        pixels = measured.members[0].data.dataset.split(split).image
         for line in write_folder(Path(options["rows"]), measured.rows, pixels, about | result):
             print(line)
-    for out in _list(options["out"]):
-        content = json.dumps(about | result, indent=2) + "\n"
-        files.write(Path(out), content)
-        files.print_written(Path(out))
+    compared = None
+    if against:
+        assert measured.rows
+        names = (", ".join(_list(options["checkpoint"])), ", ".join(_list(options["against"])))
+        compared = changes.compare(names, measured.rows, against)
+        changes.show(compared)
+    for out in map(Path, _list(options["out"])):
+        if out.suffix.lower() == ".json":
+            differences = {"against": changes.facts(compared)} if compared else {}
+            files.write(out, json.dumps(about | result | differences, indent=2) + "\n")
+        elif compared and out.suffix.lower() == ".html":
+            files.write(out, changes.html(compared, pixels, about))
+        elif compared:
+            write_table(out, *changes.table(compared))
+        files.print_written(out)
     return result
 
 
@@ -150,7 +162,9 @@ def _check_options(options: dict[str, Any]) -> None:
     if options["trainer"].get(limit := f"limit_{options['split']}_batches") == 0:
         raise UserError(f"trainer.{limit}=0 leaves no image to evaluate")
     for out in _list(options["out"]):
-        check_output("out", out, [".json"])
+        if not options["against"] and str(out).lower().endswith((".html", ".csv")):
+            raise UserError(f"out={out}: against=CHECKPOINT is missing; the file would show the images that changed")
+        check_output("out", out, [".json", ".html", ".csv"] if options["against"] else [".json"])
     check_values(options, KINDS)
     if options["rows"]:
         from alexnet_lab.report.row_files import check_folder

@@ -40,22 +40,28 @@ def html(comparison: Comparison) -> str:
     require_plotly()
     from plotly.offline import get_plotlyjs
 
-    sections = [section for section in _sections(comparison) if section[3]]
     states = Counter(run.status for run in comparison.runs)
+    lead = f"{len(comparison.runs)} runs: " + ", ".join(f"{number} {state}" for state, number in states.items())
+    return filled("Comparison of runs", lead, _sections(comparison), get_plotlyjs())
+
+
+def filled(title: str, lead: str, sections: Iterable[Section], script: str = "") -> str:
+    """The text of a page with those `sections` that have content; `script` goes into its head."""
+    shown = [section for section in sections if section[3]]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title="Comparison of runs",
-        lead=f"{len(comparison.runs)} runs: " + ", ".join(f"{number} {state}" for state, number in states.items()),
-        plotly=get_plotlyjs(),
-        links=" ".join(f'<a href="#{name}">{title}</a>' for name, title, _, _ in sections),
+        title=title,
+        lead=lead,
+        plotly=script,
+        links=" ".join(f'<a href="#{name}">{title}</a>' for name, title, _, _ in shown),
         sections="\n".join(
             f'<section id="{name}"><h2>{title}</h2><p>{explanation}</p>{content}</section>'
-            for name, title, explanation, content in sections
+            for name, title, explanation, content in shown
         ),
     )
 
 
 def _sections(comparison: Comparison) -> Iterable[Section]:
-    explanation = "<br>".join(map(_text, ["Click a column header to sort.", *notes(comparison)]))
+    explanation = "<br>".join(map(escaped, ["Click a column header to sort.", *notes(comparison)]))
     yield "results", "Results", explanation, _results(comparison)
     curves = plots.learning_curves(comparison.groups)
     usage = "Click a legend entry to hide it, double-click to hide all others. Drag to zoom, double-click to reset."
@@ -81,26 +87,26 @@ def _results(comparison: Comparison) -> str:
         line = []
         for (title, right), cell in zip(titles, cells, strict=True):
             first, _, rest = cell.partition(" ") if right else (cell, "", "")
-            attributes = ' class="number"' if right else f' title="{_text(cell)}"'
+            attributes = ' class="number"' if right else f' title="{escaped(cell)}"'
             if right and first:
-                attributes += f' data-value="{_text(first.replace(",", ""))}"'
+                attributes += f' data-value="{escaped(first.replace(",", ""))}"'
             if title == "status":
                 content = f'<span class="status {group.status}">{group.status}</span>'
             elif title.startswith("difference") and rest:
-                content = f'<span class="{_direction(rest)}">{_text(first)}</span>{_soft(rest)}'
+                content = f'<span class="{_direction(rest)}">{escaped(first)}</span>{_soft(rest)}'
             else:
-                content = _text(first) + _soft(rest)
+                content = escaped(first) + _soft(rest)
             line.append(f"<td{attributes}>{content}</td>")
         lines.append(f"<tr>{''.join(line)}</tr>")
     heads = [
-        f'<th data-column="{column}"{" class=number" if right else ""}>{_text(title)}</th>'
+        f'<th data-column="{column}"{" class=number" if right else ""}>{escaped(title)}</th>'
         for column, (title, right) in enumerate(titles)
     ]
-    return _table(heads, lines)
+    return table(heads, lines)
 
 
 def _soft(text: str) -> str:
-    return f' <span class="spread">{_text(text)}</span>' if text else ""
+    return f' <span class="spread">{escaped(text)}</span>' if text else ""
 
 
 def _direction(interval: str) -> str:
@@ -117,17 +123,19 @@ def _settings(groups: Sequence[Group]) -> str:
     lines = []
     usual = {key: Counter(one.get(key, ABSENT) for one in known).most_common(1)[0] for key in keys}
     for group in groups:
-        cells = [f"<td>{_text(group.name)}</td>"]
+        cells = [f"<td>{escaped(group.name)}</td>"]
         for key in keys:
             text = group.settings.get(key, ABSENT)
             value, number = usual[key]
             marked = ' class="other"' if 2 * number > len(groups) and text != value else ""
-            cells.append(f"<td{marked}>{_text(text)}</td>")
+            cells.append(f"<td{marked}>{escaped(text)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    heads = ["<th>run</th>", *(f"<th>{_text(key.removesuffix('._target_'))}</th>" for key in keys)]
+    heads = ["<th>run</th>", *(f"<th>{escaped(key.removesuffix('._target_'))}</th>" for key in keys)]
     common = [f"{key}: {value}" for key, value in known[0].items() if key not in keys] if known else []
-    shared = f"<details><summary>{len(common)} settings shared by all</summary><pre>{_text(chr(10).join(common))}</pre>"
-    return (_table(heads, lines) if keys else "<p>None.</p>") + (f"{shared}</details>" if common else "")
+    shared = (
+        f"<details><summary>{len(common)} settings shared by all</summary><pre>{escaped(chr(10).join(common))}</pre>"
+    )
+    return (table(heads, lines) if keys else "<p>None.</p>") + (f"{shared}</details>" if common else "")
 
 
 def _pictures(runs: Sequence[Run]) -> tuple[str, int]:
@@ -145,23 +153,23 @@ def _pictures(runs: Sequence[Run]) -> tuple[str, int]:
                 continue
             embedded += len(content)
             data = base64.b64encode(content).decode("ascii")
-            image = f'<img alt="{_text(path.stem)}" src="data:image/png;base64,{data}">'
+            image = f'<img alt="{escaped(path.stem)}" src="data:image/png;base64,{data}">'
             by_name.setdefault(path.stem, []).append(
-                f"<figure>{image}<figcaption>{_text(run.name)}</figcaption></figure>"
+                f"<figure>{image}<figcaption>{escaped(run.name)}</figcaption></figure>"
             )
     return "".join(
-        f'<h3>{_text(name.replace("_", " "))}</h3><div class="pictures">{"".join(found)}</div>'
+        f'<h3>{escaped(name.replace("_", " "))}</h3><div class="pictures">{"".join(found)}</div>'
         for name, found in sorted(by_name.items())
     ), left_out
 
 
 def _broken(runs: Sequence[Run]) -> str:
     lines = [
-        f'<tr><td>{_text(run.name)}</td><td><span class="status {run.status}">{run.status}</span></td>'
-        f"<td><pre>{_text(run.error or 'no end is recorded: still running, or killed')}</pre></td></tr>"
+        f'<tr><td>{escaped(run.name)}</td><td><span class="status {run.status}">{run.status}</span></td>'
+        f"<td><pre>{escaped(run.error or 'no end is recorded: still running, or killed')}</pre></td></tr>"
         for run in broken(runs)
     ]
-    return _table(["<th>run</th>", "<th>status</th>", "<th>reason</th>"], lines) if lines else ""
+    return table(["<th>run</th>", "<th>status</th>", "<th>reason</th>"], lines) if lines else ""
 
 
 def _plot(plot: dict[str, Any] | None, name: str) -> str:
@@ -173,10 +181,10 @@ def _plot(plot: dict[str, Any] | None, name: str) -> str:
     return str(to_html(plot, CONFIG, include_plotlyjs=False, full_html=False, div_id=name, validate=False))
 
 
-def _table(heads: Sequence[str], lines: Sequence[str]) -> str:
+def table(heads: Sequence[str], lines: Sequence[str]) -> str:
     table = f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     return f'<div class="scroll">{table}</div>'
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     return markup.escape(text)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from alexnet_lab import files
 from alexnet_lab.errors import UserError
 
-FILE = "rows.csv"
+FILE, SUMMARY = "rows.csv", "summary.json"
 FIRST_COLUMNS = ("sample", "path", "label", "class", "top1", "top5", "loss")
 DIGITS = 6
 """The last bits of a float32 network depend on the machine; six digits are what it determines."""

@@ -1,17 +1,22 @@
 """`compare` from the command line to the written files, on synthetic runs and on a real one."""
 
 import csv
+import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import binomtest
 from tests.counting import calls
 from tests.runs.recorded_runs import rows, settings, write_run
 
 from alexnet_lab.commands.compare import compare
 from alexnet_lab.errors import UserError
+from alexnet_lab.rows import Rows
+from alexnet_lab.rows import write_rows as save_rows
 
 ACCURACIES = {"lenet": (0.80, 0.82, 0.81), "caffenet": (0.90, 0.88)}
 
@@ -99,6 +104,36 @@ def test_differences_to_a_baseline_have_an_interval(
     markdown = (tmp_path / "x.md").read_text()
     assert f"| +0.0800 \\[{low:+.4f}, {high:+.4f}] w |" in markdown
     assert "| 0.8100 ± 0.0100 | 0.803 ± 0.016 | baseline |" in markdown
+
+
+def test_single_runs_with_rows_of_the_same_images_are_compared_image_by_image(
+    compared: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    numbers = np.arange(100)
+    right = {"lenet-s0": numbers < 80, "caffenet-s0": (numbers >= 4) & (numbers < 94)}
+    for name, hits in right.items():
+        (folder / name / "rows").mkdir()
+        best = np.stack([np.where(hits, 0, 9), *(np.full(100, label) for label in range(1, 5))], 1)
+        best[np.flatnonzero(~hits)[:10], 1] = 0  # top-5 is 0.1 higher than top-1, as recorded
+        known = Rows(numbers, None, 0 * numbers, best, best * 0.1, best[:, 0] * 0.1, dict(enumerate("abcdefghij")))
+        save_rows(folder / name / "rows/rows.csv", known)
+        (folder / name / "rows/summary.json").write_text(json.dumps({"split": "test", "protocol": "center"}))
+    options = ("group_seeds=false", "baseline=lenet-s0", f"out={tmp_path}/x.csv")
+    said = compared(*options)
+    p = binomtest(4, 18).pvalue
+    assert f"paired, p {p:.3g}" in said
+    assert "paired: single runs image by image" in said
+    found = table(tmp_path / "x.csv")["caffenet-s0"]
+    assert found["test/top1 difference method"] == "paired"
+    assert float(found["test/top1 difference p"]) == pytest.approx(p)
+    assert float(found["test/top1 difference value"]) == pytest.approx(0.1)
+    assert table(tmp_path / "x.csv")["lenet-s1"]["test/top1 difference method"] == "images"
+    # Rows of another checkpoint or split do not count.
+    for part in ({"split": "val"}, {"protocol": "ten_crop"}):
+        summary = {"split": "test", "protocol": "center", **part}
+        (folder / "lenet-s0/rows/summary.json").write_text(json.dumps(summary))
+        compared(*options)
+        assert table(tmp_path / "x.csv")["caffenet-s0"]["test/top1 difference method"] == "images"
 
 
 def test_confidence_level_is_printed_as_given(compared: Callable[..., str]) -> None:

@@ -1,7 +1,9 @@
 """A network of ImageNet's classes is evaluated on folders that have some of them."""
 
+import csv
 import math
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,3 +111,26 @@ def test_numbered_classes_are_those_of_the_folder_in_order(composed: Any, networ
     assert measured(composed, network(names), images) == numbered
     with pytest.raises(UserError, match=r"has images of tench, English springer, parachute; the network has 2 classes"):
         measured(composed, network(["class 0", "class 1"]), images)
+
+
+def test_rows_name_each_file_and_its_class_among_all(composed: Any, network: Any, images: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "packed.tar", "w") as archive:
+        archive.add(images, "part")
+    found = {}
+    for name, place in (("folder", images), ("archive", tmp_path / "packed.tar")):
+        options = (f"checkpoint={network()}", f"data.dir={place}", f"rows={tmp_path / name}", "trainer=cpu")
+        evaluate(composed("evaluate", *options))
+        found[name] = (tmp_path / name / "rows.csv").read_text()
+    rows = list(csv.DictReader(found["folder"].splitlines()))
+    assert sorted(row["path"] for row in rows) == sorted(
+        str(path.relative_to(images)) for path in images.glob("val/*/*")
+    )
+    known = imagenet_classes()
+    for row in rows:
+        assert known[int(row["label"])].wnid == row["path"].split("/")[1]
+        assert known[int(row["label"])].name == row["class"]
+    assert found["archive"] == found["folder"]
+    with (tmp_path / "folder/classes.csv").open() as file:
+        counted = {row["label"]: row["images"] for row in csv.DictReader(file)}
+    assert len(counted) == 1000
+    assert {label for label, number in counted.items() if number != "0"} == {str(label) for label in CHOSEN}

@@ -125,3 +125,15 @@ def test_held_out_rows_partition_the_samples_and_depend_only_on_the_split_seed()
 def test_split_without_training_images_is_refused(val_size):
     with pytest.raises(UserError, match=r"data.val_size must be in \[1, 99\]"):
         held_out_rows(100, val_size, split_seed=0)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_whole_batches_are_dealt_to_the_ranks_in_turns_composed_as_on_one_rank(ranks: int) -> None:
+    order = EpochOrder(50, chunks=np.arange(50) % 7)
+    alone = list(GlobalBatchSampler(order, 8).micro_batches())
+    of_ranks = [list(GlobalBatchSampler(order, 8, rank, ranks, whole=True).micro_batches()) for rank in range(ranks)]
+    for step, expected in enumerate(alone):
+        for rank, parts in enumerate(of_ranks):
+            part = parts[step]
+            assert part.global_size == expected.global_size
+            assert part.samples.tolist() == (expected.samples.tolist() if step % ranks == rank else [])

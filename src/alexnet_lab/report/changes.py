@@ -13,6 +13,7 @@ from rich.table import Table
 
 from alexnet_lab.errors import UserError, printable
 from alexnet_lab.report import page
+from alexnet_lab.report.intervals import p_text
 from alexnet_lab.report.paired import Paired, paired
 from alexnet_lab.report.row_files import Pixels, name_of, picture
 from alexnet_lab.rows import Rows, different_images
@@ -88,7 +89,7 @@ def _numbers(changes: Changes) -> list[tuple[str, str, str]]:
     lines |= {
         "difference": [f"{one.value:+.4f}" for one in found],
         f"{CONFIDENCE:.0%} interval": [f"[{one.low:+.4f}, {one.high:+.4f}]" for one in found],
-        "p (McNemar)": [f"{one.p:.3g}" if one.p else "< 1e-300" for one in found],
+        "p (McNemar)": [p_text(one.p) for one in found],
         "right only in this one": [f"{one.only_first:,}" for one in found],
         "right only in the other": [f"{one.only_second:,}" for one in found],
     }
@@ -136,7 +137,7 @@ def html(changes: Changes, pixels: Pixels, about: Mapping[str, Any]) -> str:
         number = f"{len(rows):,} images" + (f"; the {SHOWN} whose losses differ most" if len(rows) > SHOWN else "")
         figures = "".join(_figure(changes, row, pixels) for row in rows[:SHOWN])
         sections.append((name, title, number, f'<div class="pictures wrapped">{figures}</div>'))
-    lead = f"{about['images']:,} images of {about['split']}, {about['protocol']}"
+    lead = f"{about['images']:,} images of the {about['split']} split, protocol {about['protocol']}"
     return page.filled("Images that changed", lead, sections)
 
 

@@ -10,6 +10,7 @@ r"""Confidence intervals of the difference between two groups of runs.
   covers only the choice of the test images. Method 10 (hybrid of two Wilson score intervals) of R. G. Newcombe,
   "Interval estimation for the difference between independent proportions", Statistics in Medicine 17 (1998). The
   interval assumes independent samples. Two networks are mostly right on the same images, so it is wider than necessary.
+- **paired**, if both single runs have rows of the same images: see `alexnet_lab.report.paired`.
 """
 
 import math
@@ -22,17 +23,21 @@ from typing import Literal
 from alexnet_lab.command_line import install
 from alexnet_lab.errors import UserError
 
-Method = Literal["Welch", "Student", "images"]
+Method = Literal["Welch", "Student", "images", "paired"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference and its interval; `method`, `low`, `high` are None if no interval can be computed."""
+    """A difference and its interval; `method`, `low`, `high` are None if no interval can be computed.
+
+    `p` is that of McNemar's test; None if the method is not `paired`.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
     method: Method | None = None
+    p: float | None = None
 
 
 def difference(
@@ -84,3 +89,8 @@ def wilson(p: float, n: int, confidence: float) -> tuple[float, float]:
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return (centre - half) / scale, (centre + half) / scale
+
+
+def p_text(p: float) -> str:
+    """A p-value with three digits."""
+    return f"{p:.3g}" if p else "< 1e-300"

@@ -24,11 +24,10 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.pictures.reliability import reliability_picture
 from alexnet_lab.pictures.sheet import sheet
 from alexnet_lab.report.calibration import Bin, calibration, expected_error
-from alexnet_lab.rows import FILE, Rows, write_rows, write_table
+from alexnet_lab.rows import FILE, SUMMARY, Rows, write_rows, write_table
 
-CLASSES, CONFUSIONS, WORST, BINS, RELIABILITY, SUMMARY = (
-    *("classes.csv", "confusions.csv", "worst.png", "calibration.csv", "calibration.png", "summary.json"),
-)
+CLASSES, CONFUSIONS, WORST = "classes.csv", "confusions.csv", "worst.png"
+BINS, RELIABILITY = "calibration.csv", "calibration.png"
 WORST_IMAGES, SHEET_COLUMNS = 32, 8
 
 Pixels = Callable[[int], NDArray[np.uint8]]

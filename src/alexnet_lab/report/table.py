@@ -8,6 +8,7 @@ from typing import Any
 from alexnet_lab.config.advice import did_you_mean
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.intervals import Difference, difference
+from alexnet_lab.runs import folders
 from alexnet_lab.runs.groups import DATASET, SEED, Group, group_runs, short_names, telling
 from alexnet_lab.runs.run import FIGURES, Figure, Run
 
@@ -120,7 +121,8 @@ def _differences(group: Group, base: Group, level: float) -> dict[str, Differenc
     if group is base or group.status != "finished" or len(names) > 1:
         return {}
     return {
-        key: difference(
+        key: _paired(group, base, key, level)
+        or difference(
             group.samples[key].values,
             base.samples[key].values,
             level,
@@ -129,3 +131,13 @@ def _differences(group: Group, base: Group, level: float) -> dict[str, Differenc
         for key in (TESTED if TESTED[0] in base.samples else VALIDATED)
         if key in group.samples and key in base.samples
     }
+
+
+def _paired(group: Group, base: Group, key: str, level: float) -> Difference | None:
+    """The difference of two single runs image by image; None if there are no rows of the same images."""
+    folders_of_rows = [Path(one.runs[0].source, folders.ROWS) for one in (group, base)]
+    if len(group.runs) > 1 or len(base.runs) > 1 or not all(folder.is_dir() for folder in folders_of_rows):
+        return None
+    from alexnet_lab.report.recorded_rows import difference_by_image  # here, since it loads numpy
+
+    return difference_by_image(group.runs[0], base.runs[0], key, level)

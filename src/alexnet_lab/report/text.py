@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from alexnet_lab.report.intervals import Difference
+from alexnet_lab.report.intervals import Difference, p_text
 from alexnet_lab.report.table import Comparison
 from alexnet_lab.runs.groups import Group, Sample
 from alexnet_lab.runs.recipe import published_text
@@ -20,6 +20,7 @@ METHODS = {
     "Welch": "w: Welch's t over the seeds of both groups",
     "Student": "s: Student's t with the standard deviation of the group that has several seeds",
     "images": "i: single runs; covers the choice of the test images, not the seeds",
+    "paired": "paired: single runs image by image, p of McNemar's test; covers the choice of the images, not the seeds",
 }
 AS_WIDE_AS_NEEDED = 10_000
 
@@ -69,7 +70,7 @@ def sample_text(sample: Sample | None, text: str, joint: str = " ") -> str:
 
 
 def difference_text(comparison: Comparison, group: Group, key: str, joint: str = " ") -> str:
-    """`+0.0121 [-0.0030, +0.0272] w`: the difference, its interval and the letter of the method."""
+    """`+0.0121 [-0.0030, +0.0272] w`: the difference, its interval and the name of the method."""
     if group is comparison.baseline:
         return "baseline"
     found: Difference | None = comparison.differences[group.name].get(key)
@@ -77,7 +78,9 @@ def difference_text(comparison: Comparison, group: Group, key: str, joint: str =
         return ""
     if found.low is None or found.high is None or found.method is None:
         return f"{found.value:+.4f}"
-    return f"{found.value:+.4f}{joint}[{found.low:+.4f}, {found.high:+.4f}] {METHODS[found.method][0]}"
+    chance = "" if found.p is None else f", p {p_text(found.p)}"
+    label = METHODS[found.method].partition(":")[0]
+    return f"{found.value:+.4f}{joint}[{found.low:+.4f}, {found.high:+.4f}] {label}{chance}"
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -166,7 +169,7 @@ def _record(comparison: Comparison, group: Group) -> Iterator[tuple[str, Any]]:
             yield f"{figure.key} published", stated.get("value", "")
         if figure.key in comparison.compared:
             found = comparison.differences[group.name].get(figure.key)
-            for part in ("value", "low", "high", "method"):
+            for part in ("value", "low", "high", "method", "p"):
                 value = getattr(found, part, None)
                 yield f"{figure.key} difference {part}", "" if value is None else value
     yield "error", "; ".join(run.error for run in group.runs if run.error)

@@ -81,7 +81,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "hostile object": (saved(Hostile()), f"{NOT_OURS}; it holds Python objects (posix.mkdir), which could run any"),
     "hostile object among others": (saved(CONTENT | {"x": Hostile()}), "it holds Python objects (posix.mkdir)"),
     "harmless object": (saved(CONTENT | {"x": argparse.Namespace()}), "it holds Python objects (argparse.Namespace)"),
-    "module": (saved(nn.Linear(1, 1)), "it holds Python objects (torch.nn.modules.linear.Linear)"),
+    "module": (saved(nn.Linear(1, 1)), "modules.linear.Linear), which could run any program; save its state_dict()"),
     "hostile pickle": (pickle.dumps(Hostile()), f"{NOT_OURS}, but a pickle file, which could run any program"),
     "hostile object of old PyTorch": (
         saved(Hostile(), _use_new_zipfile_serialization=False),

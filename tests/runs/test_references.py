@@ -40,6 +40,7 @@ def test_folder_of_a_run_means_its_best_checkpoint_or_its_last(trained_run: Any,
         read_checkpoint(tmp_path)
     shutil.copy(trained_run.last, tmp_path / "checkpoints")
     assert read_checkpoint(tmp_path).file == tmp_path / "checkpoints/last.ckpt"
+    assert read_checkpoint(tmp_path / "checkpoints").file == tmp_path / "checkpoints/last.ckpt"
 
 
 def test_exported_file_is_the_same_network_with_the_same_preprocessing(

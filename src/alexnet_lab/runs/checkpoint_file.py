@@ -131,4 +131,5 @@ def _unsafe(path: Path) -> str:
     if not names:
         return "its content cannot be read: it is damaged or truncated, or holds more than tensors"
     more = ", ..." if len(names) > SHOWN_NAMES else ""
-    return f"it holds Python objects ({', '.join(names[:SHOWN_NAMES])}{more}), which could run any program"
+    remedy = "; save its state_dict() instead" if any(name.startswith("torch.nn.") for name in names) else ""
+    return f"it holds Python objects ({', '.join(names[:SHOWN_NAMES])}{more}), which could run any program{remedy}"

@@ -73,8 +73,8 @@ def _downloaded(reference: str) -> Path:
 
 
 def _in_folder(folder: Path, named: str) -> Path:
-    """The best checkpoint of the run in `folder`, or its last one."""
-    for name in (folders.BEST, folders.LAST):
+    """The best checkpoint of the run in `folder`, or its last one; `folder` may be that of its checkpoints."""
+    for name in (folders.BEST, folders.LAST, Path(folders.BEST).name, Path(folders.LAST).name):
         if (folder / name).is_file():
             return folder / name
     raise UserError(f"{named}: the folder has neither {folders.BEST} nor {folders.LAST}; name the folder of a run")
@@ -92,8 +92,11 @@ def _of_caffe(kind: str, path: Path, named: str) -> dict[str, Any]:
     """The content of a `.caffemodel` of the network `kind`."""
     if not path.is_file():
         raise UserError(f"{named}: there is no such file, like {kind}:{kind}.caffemodel")
-    check_caffe_file(path, named)
-    return caffe_checkpoint(kind, path, named)
+    try:
+        check_caffe_file(path, named)
+        return caffe_checkpoint(kind, path, named)
+    except OSError as error:
+        raise UserError(f"{named}: {error.filename}: {error.strerror}") from error
 
 
 def _of_file(path: Path, named: str, run: str) -> dict[str, Any]:

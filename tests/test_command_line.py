@@ -153,8 +153,8 @@ QUICK = {
 # own help took 16.4 and 9.0, most of them for copies of the plugins' settings. Then --help listed the keys with their
 # meanings (from 1.71 to 1.85), and the comments in conf with these meanings took each composition .04 more to read.
 MOST_CALLS = {
-    "all extras": dict(zip(QUICK, (1.86, 3.92, 5.93, 3.34, 2.9, 3.6), strict=True)),
-    "no extras": dict(zip(QUICK, (1.86, 3.71, 5.69, 3.09, 2.69, 3.6), strict=True)),
+    "all extras": dict(zip(QUICK, (1.97, 4.0, 6.1, 3.42, 2.98, 3.7), strict=True)),
+    "no extras": dict(zip(QUICK, (1.97, 3.83, 5.9, 3.22, 2.78, 3.7), strict=True)),
 }
 
 

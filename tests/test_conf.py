@@ -183,9 +183,13 @@ def test_debug_overfit_reaches_a_loss_near_zero(settings: Settings, tmp_path: Pa
     assert read_rows(tmp_path / "metrics.csv")[-1]["train/loss"] < 0.1
 
 
+CLASSES = {"finetune": ("data.num_classes=7",)}
+"""Where the images decide their number."""
+
+
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_experiment_has_no_stray_key_and_all_its_factories_can_be_called(experiment: str, settings: Settings) -> None:
-    found = settings(f"experiment={experiment}")
+    found = settings(f"experiment={experiment}", *CLASSES.get(experiment, ()))
     check_run_settings(found)
     data = build(found["data"], "data")
     # To save memory, recipes for large images build the layers without weights.
@@ -205,7 +209,12 @@ def test_experiment_has_no_stray_key_and_all_its_factories_can_be_called(experim
 
 
 # Overrides that make a recipe small enough for two images and one processor.
-SMALL_DATA = {"imagenet": ("data.name=imagenette", "data.num_classes=10"), "imagenette": (), "fashion_mnist": ()}
+SMALL_DATA = {
+    "imagenet": ("data.name=imagenette", "data.num_classes=10"),
+    "image_folder": ("data.name=imagenette", "init=null"),
+    "imagenette": (),
+    "fashion_mnist": (),
+}
 
 
 @pytest.mark.usefixtures("as_in_a_rank")

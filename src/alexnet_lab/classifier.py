@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 OptimizerFactory = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
 SchedulerFactory = Callable[[Optimizer, int, int], LRScheduler]
+LR_FACTOR = "lr_factor"
+"""Key of a parameter group whose learning rate is this factor times the optimizer's; without it the factor is 1."""
 
 
 class ImageClassifier(pl.LightningModule):
@@ -120,7 +122,8 @@ class ImageClassifier(pl.LightningModule):
         total = self.train_metrics.sums()[[0, 3]]
         loss, count = self._over_ranks(total - self._logged).tolist()
         self._logged = total
-        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        group = self.optimizers().param_groups[0]  # type: ignore[union-attr]
+        rate = group["lr"] / (group.get(LR_FACTOR) or 1)
         self._to_loggers({"train/loss_step": loss / count, "lr": rate, **self._gradient_norm()}, step)
 
     def _gradient_norm(self) -> dict[str, float]:

@@ -27,6 +27,7 @@ from alexnet_lab.config.agreement import agreeing_layers
 from alexnet_lab.config.blame import blamed
 from alexnet_lab.config.build import build, build_factory
 from alexnet_lab.config.by_device import device_of, set_matmul_precision
+from alexnet_lab.config.layer_patterns import factors_by_name, freeze, last_layer
 from alexnet_lab.config.memory import training_remedies
 from alexnet_lab.config.optimizer import optimizer_factory
 from alexnet_lab.config.schema import check_run_settings
@@ -40,6 +41,8 @@ from alexnet_lab.loggers.others import finish_loggers, log_config
 from alexnet_lab.loss import TrainingLoss
 from alexnet_lab.runs import folders, metric_rows, result_file, run_facts
 from alexnet_lab.runs.checkpoint_file import steps_done
+from alexnet_lab.runs.found_settings import with_found
+from alexnet_lab.runs.initial_weights import take_weights, without_weights
 from alexnet_lab.runs.left_out import leave_out_unreadable
 from alexnet_lab.runs.metrics_csv import make_loggers
 from alexnet_lab.runs.summary import print_summary
@@ -72,7 +75,8 @@ def train(
     step = steps_done(checkpoint, settings["trainer"]) if checkpoint else 0
     pl.seed_everything(settings["seed"], verbose=False)
     data: ImageDataModule = build(settings["data"], "data", ImageDataModule)
-    classifier, facts = _classifier(settings, data)
+    settings = with_found(settings, data, folder)
+    classifier, facts = _classifier(settings, data, is_new=checkpoint is None)
     here = folders.placed(settings, folder)
     callbacks = {
         name: build(node, f"callbacks.{name}", pl.Callback) for name, node in here["callbacks"].items() if node
@@ -144,14 +148,20 @@ def train(
             _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts)
 
 
-def _classifier(settings: dict[str, Any], data: ImageDataModule) -> tuple[ImageClassifier, dict[str, Any]]:
+def _classifier(
+    settings: dict[str, Any], data: ImageDataModule, is_new: bool
+) -> tuple[ImageClassifier, dict[str, Any]]:
     """The network that the data fits, with its optimizer and schedule; and what is known of it before training."""
-    net: nn.Module = build(settings["model"], "model", nn.Module)
+    net: nn.Module = build(without_weights(settings["model"]), "model", nn.Module)
     layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
-    facts = run_facts.known_before(net, layers)
+    facts, last = run_facts.known_before(net, layers), last_layer(layers)
+    if is_new:
+        take_weights(net, settings, data, last)
+    freeze(net, settings.get("freeze", []), last)
+    factors = factors_by_name(net, settings.get("layers", []), last)
     if settings["channels_last"]:
         net.to(memory_format=torch.channels_last)
-    optimizer = optimizer_factory(settings["optimizer"], device_of(settings["trainer"]).kind == "cuda")
+    optimizer = optimizer_factory(settings["optimizer"], device_of(settings["trainer"]).kind == "cuda", factors)
     optimizer(net.named_parameters())  # an invalid learning rate is reported now, not when training has begun
     scheduler = build_factory(settings["scheduler"], "scheduler", SCHEDULE, LRScheduler)
     objective = settings.get("loss") or {}  # older runs have none

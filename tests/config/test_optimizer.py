@@ -12,10 +12,15 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from alexnet_lab.classifier import LR_FACTOR
+from alexnet_lab.config.build import build_factory
+from alexnet_lab.config.layer_patterns import Factors
 from alexnet_lab.config.optimizer import optimizer_factory, with_fused_kernel
 from alexnet_lab.config.trial import try_step
 from alexnet_lab.errors import UserError
+from alexnet_lab.optim.plateau import Plateau2012
 
 SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentum": 0.9}
 ADAMW = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.01}
@@ -196,3 +201,74 @@ def test_any_optimizer_of_torch_continues_to_the_bit_or_is_refused_in_a_line(nam
     trained(second, optimizer, range(3, 6))
     assert all(map(torch.equal, whole.parameters(), second.parameters()))
     assert not torch.equal(next(first.parameters()), next(second.parameters()))
+
+
+PAPER, SOURCE, CAFFE = (OURS | {"convention": name, "weight_decay": 0.5} for name in ("paper", "source", "caffe"))
+OPTIMIZERS = {"sgd": SGD | {"weight_decay": 0.5}, "adamw": ADAMW, "paper": PAPER, "source": SOURCE, "caffe": CAFFE}
+SCHEDULES = {
+    "constant": {},
+    "step": {"epochs": 1},
+    "cosine": {"warmup_epochs": 0.5},
+    "one_cycle": {},
+    "plateau": {"patience": 1},
+}
+LAYERS = {"0.weight": Factors(10.0, 0.0), "0.bias": Factors(0.0, 2.0), "1.weight": Factors(0.5, 3.0)}
+
+
+def rates_by_name(optimizer: Optimizer, named: list[tuple[str, nn.Parameter]]) -> dict[str, tuple[float, float]]:
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+    return {name: (groups[value]["lr"], groups[value]["weight_decay"]) for name, value in named}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_factors_of_layers_hold_under_every_schedule_and_convention(name: str, schedule: str) -> None:
+    named = parameters()
+    plain = optimizer_factory(OPTIMIZERS[name], on_gpu=False)(named)
+    scaled = optimizer_factory(OPTIMIZERS[name], on_gpu=False, factors=LAYERS)(named)
+    target = "plateau.plateau_2012" if schedule == "plateau" else f"schedules.{schedule}"
+    settings = {"_target_": f"alexnet_lab.optim.{target}", "_partial_": True, **SCHEDULES[schedule]}
+    make = build_factory(settings, "scheduler", ("optimizer", "steps_per_epoch", "total_steps"), LRScheduler)
+    schedules = [make(optimizer, 4, 12) for optimizer in (plain, scaled)]
+    seen = set()
+    for step in range(12):
+        expected, found = rates_by_name(plain, named), rates_by_name(scaled, named)
+        seen.add(expected["1.weight"][0])
+        for key, (rate, decay) in expected.items():
+            factors = LAYERS.get(key, Factors())
+            assert found[key] == pytest.approx((rate * factors.lr, decay * factors.weight_decay), rel=1e-12)
+        for optimizer, one in zip((plain, scaled), schedules, strict=True):
+            optimizer.step()
+            one.step()
+            if isinstance(one, Plateau2012) and step % 4 == 3:
+                one.validated(0.5)
+    assert (len(seen) > 1) == (schedule != "constant")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_factors_of_one_change_nothing_and_all_groups_are_saved(name: str) -> None:
+    one, other = parameters(), parameters()
+    settings = OPTIMIZERS[name]
+    stepped(optimizer_factory(settings, on_gpu=False)(one))
+    optimizer = stepped(optimizer_factory(settings, on_gpu=False, factors={"0.bias": Factors()})(other))
+    assert all(torch.equal(mine, theirs) for (_, mine), (_, theirs) in zip(one, other, strict=True))
+    continued = optimizer_factory(settings, on_gpu=False, factors={"0.bias": Factors()})(parameters())
+    continued.load_state_dict(deepcopy(optimizer.state_dict()))
+    assert str(continued.state_dict()) == str(optimizer.state_dict())
+
+
+def test_frozen_parameters_are_not_in_the_optimizer() -> None:
+    named = parameters()
+    named[0][1].requires_grad_(False)
+    optimizer = optimizer_factory(SGD, on_gpu=True, factors={"1.bias": Factors(lr=3.0)})(named)
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert len(held) == 3
+    assert all(parameter is not named[0][1] for parameter in held)
+    assert all(group["fused"] and len(group["params"]) == len(group["param_names"]) for group in optimizer.param_groups)
+    assert [group[LR_FACTOR] for group in optimizer.param_groups] == [1.0, 3.0]
+
+
+def test_optimizer_without_a_decay_refuses_a_factor_of_it() -> None:
+    rprop = {"_target_": "torch.optim.Rprop", "_partial_": True}
+    with pytest.raises(UserError, match="layers: this optimizer has no weight_decay"):
+        optimizer_factory(rprop, on_gpu=False, factors={"0.bias": Factors(1.0, 0.0)})(parameters())

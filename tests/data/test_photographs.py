@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import slow_reference as slow
 import torch
-from photographs_for_tests import TRAIN, VAL, WITHOUT_STATISTICS, module
+from photographs_for_tests import TRAIN, VAL, WITHOUT_STATISTICS, WNIDS, module, write_tree
 from PIL import Image
 from torchvision.transforms.v2.functional import resized_crop
 
@@ -278,16 +278,27 @@ def test_checkpoint_records_images_and_contents(stores):
         ({"crop": "random_resized"}, "data.mean=image_centre cannot be combined with data.crop=random_resized"),
         ({"workers": -1}, "data.workers must not be negative"),
         ({"val_size": -1}, "data.val_size must not be negative"),
-        (
-            {"num_classes": None},
-            r"has images of 3 classes \(tench, .*\), data.num_classes is None: set data.num_classes=3",
-        ),
         ({"flip": 2.0}, "data.flip must be in"),
     ],
 )
 def test_wrong_values_are_reported_before_reading(stores, changes, message):
     with pytest.raises(UserError, match=message):
         module(stores["uint8"], **changes)
+
+
+def test_number_of_classes_and_size_of_the_held_out_part_are_found_in_the_images(stores, tmp_path):
+    open_settings = {"num_classes": None, "val_size": None}
+    assert module(stores["uint8"], **open_settings).dataset.found() == {"num_classes": 3, "val_size": 0}
+    assert module(stores["uint8"]).dataset.found() == {}
+    write_tree(tmp_path)
+    (tmp_path / "train").rename(tmp_path / "only_train")
+    data = module(tmp_path / "only_train", **open_settings, **WITHOUT_STATISTICS)
+    assert data.dataset.found() == {"num_classes": 3, "val_size": 3}  # of 23, at least one per class
+    assert [len(data.dataset.split(name).rows) for name in ("train", "val", "test")] == [20, 3, 3]
+    (tmp_path / "one" / "train").mkdir(parents=True)
+    (tmp_path / "only_train" / WNIDS[0]).rename(tmp_path / "one" / "train" / WNIDS[0])
+    with pytest.raises(UserError, match=r"has images of one class only \(tench\): a network needs two or more"):
+        module(tmp_path / "one", **open_settings, **WITHOUT_STATISTICS).dataset.found()
 
 
 @pytest.mark.parametrize(

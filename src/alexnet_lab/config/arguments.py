@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PATHS = frozenset({
     *("images", "out", "sheet", "source", "stream", "checkpoint", "runs", "baseline", "add", "resume", "data.dir"),
-    *("model.pretrained", "logger.mlflow.tracking_uri", "hydra.run.dir", "hydra.sweep.dir"),
+    *("init", "model.pretrained", "logger.mlflow.tracking_uri", "hydra.run.dir", "hydra.sweep.dir"),
     *("hydra.sweeper.storage", "rows", "against"),
 })  # fmt: skip
 """The options that are paths, or lists of paths."""
@@ -35,8 +35,11 @@ PATTERNS = frozenset({"images", "runs", "source"})
 OR_NAMES = frozenset({"baseline"})
 """Options that can also be a name: their value is a path only if that path exists."""
 WORDS = {"resume": ("auto",), "checkpoint": ("torchvision",), "against": ("torchvision",), "init": ("torchvision",)}
+OR_RUNS = frozenset({"init"})
+"""Options that can also be the name of a run."""
 NAMES = frozenset({"run"})
 """Options that are text even if Hydra would read a number: run=12."""
+RUNS = "logs/train/runs"
 FOLDER_FLAGS = ("--config-dir", "-cd")
 FOLDER_OF_FLAG = re.compile(r"^(?:--config-dir|-cd)=")
 ASSIGNMENT = re.compile(r"(?P<head>\+{0,2}(?P<key>[\w./@$-]+)=)(?P<text>.*)", re.DOTALL)
@@ -178,6 +181,8 @@ def absolute(text: str, key: str, caller: Path) -> str:
     exists = _exists(path, key)
     if os.path.isabs(typed) or (key in OR_NAMES and not exists):
         return typed
+    if key in OR_RUNS and not exists and (run := places.home() / RUNS / typed).is_dir():
+        return _literal(str(run))
     if "${" in typed:
         return os.path.join(_literal(str(caller)), typed)
     if key in PATTERNS and glob.has_magic(typed) and not exists:

@@ -7,15 +7,23 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from alexnet_lab.classifier import OptimizerFactory
+from alexnet_lab.classifier import LR_FACTOR, OptimizerFactory
 from alexnet_lab.config.build import build_factory
+from alexnet_lab.config.layer_patterns import Factors
+from alexnet_lab.errors import UserError
 
+OF_EACH = ("params", "param_names")
+"""What a parameter group lists for each of its parameters."""
 FUSED = ("SGD", "Adam", "AdamW")
 """Classes of torch.optim that have a fused kernel on a GPU."""
 
 
-def optimizer_factory(settings: Mapping[str, Any], on_gpu: bool) -> OptimizerFactory:
-    """Makes the optimizer from a network's named parameters.
+def optimizer_factory(
+    settings: Mapping[str, Any], on_gpu: bool, factors: Mapping[str, Factors] | None = None
+) -> OptimizerFactory:
+    """Makes the optimizer from a network's named parameters, without the frozen ones.
+
+    `factors`: by name of a parameter; of others they are 1.
 
     Raises:
         UserError: see `build`; the factory raises it as well.
@@ -23,9 +31,39 @@ def optimizer_factory(settings: Mapping[str, Any], on_gpu: bool) -> OptimizerFac
     make = build_factory(with_fused_kernel(settings, on_gpu), "optimizer", ("params",), Optimizer)
 
     def factory(params: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
-        return _prepared(make(params))
+        trained = [(name, parameter) for name, parameter in params if parameter.requires_grad]
+        optimizer = make(trained)
+        if factors:
+            _apply(optimizer, {parameter: factors.get(name, Factors()) for name, parameter in trained})
+        return _prepared(optimizer)
 
     return factory
+
+
+def _apply(optimizer: Optimizer, factors: Mapping[nn.Parameter, Factors]) -> None:
+    """Split each parameter group by the factors of its parameters.
+
+    A schedule scales the learning rate that a group begins with, so the factors stay. A group with the factors 1 comes
+    first.
+
+    Raises:
+        UserError: the optimizer has no such groups.
+    """
+    groups = []
+    for group in optimizer.param_groups:
+        parts: dict[Factors, list[int]] = {}
+        for place, parameter in enumerate(group["params"]):
+            parts.setdefault(factors[parameter], []).append(place)
+        for part in sorted(parts, key=lambda one: (one != Factors(), one.lr == 0)):
+            listed = {key: [group[key][place] for place in parts[part]] for key in OF_EACH if key in group}
+            new = {**group, **listed, LR_FACTOR: part.lr}
+            for key, factor in zip(Factors._fields, part, strict=True):
+                if key in group:
+                    new[key] = group[key] * factor
+                elif factor != 1:
+                    raise UserError(f"layers: this optimizer has no {key} for a group of parameters")
+            groups.append(new)
+    optimizer.param_groups[:] = groups
 
 
 def with_fused_kernel(settings: Mapping[str, Any], on_gpu: bool) -> dict[str, Any]:

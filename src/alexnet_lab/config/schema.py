@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from alexnet_lab.config.advice import did_you_mean
+from alexnet_lab.config.layer_settings import Layers, Patterns
 from alexnet_lab.config.objective import LossSettings
 from alexnet_lab.config.published import Recipe
 from alexnet_lab.errors import UserError
@@ -144,6 +145,11 @@ class RunSettings(BaseModel):
     matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
     """See `by_device.set_matmul_precision`; `torch` is that of older runs on a GPU."""
     hang_timeout: Annotated[Annotated[float, Field(gt=0)] | None, Effect.NONE] = None
+    init: str | None = None
+    """See `initial_weights`."""
+    freeze: Patterns = []
+    layers: Layers = []
+    """See `layer_patterns`."""
     folder: Annotated[str | None, Effect.NONE] = None
     """Recorded by older versions only."""
     sweep_name: Annotated[str | None, Effect.NONE] = None

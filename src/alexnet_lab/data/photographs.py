@@ -44,6 +44,7 @@ class Photographs:
         self.prepare = images.prepare
         self.split = images.split
         self.contents = images.contents
+        self.found = images.found
 
     @property
     def spec(self) -> DataSpec:
@@ -87,7 +88,7 @@ def photographs(
     image_size: int,
     batch_size: int,
     eval_batch_size: int,
-    val_size: int,
+    val_size: int | None,
     split_seed: int,
     seed: int,
     crop: Crop,
@@ -111,7 +112,7 @@ def photographs(
 ) -> ImageDataModule:
     """The data module of `conf/data/imagenet.yaml`, where each argument is explained.
 
-    Unless `num_classes` is None, the images need not exist yet; `prepare_data`, `spec` and `preprocessing` read them.
+    The images need not exist yet; `prepare_data`, `spec` and `preprocessing` read them.
 
     Raises:
         UserError: a value is out of range, or contradicts another.
@@ -120,8 +121,6 @@ def photographs(
     amount = 0 if colour == "off" else colour_std
     augmentation = Augmentation(crop, crop_size, flip, rotation, scaling, jitter, amount, colour_until_epoch)
     images = StoredImages(dir, name, num_classes, val_size, split_seed, transparency, unreadable)
-    if num_classes is None:
-        images.prepare()  # raises, naming the true number
     dataset = Photographs(images, mean, std)
 
     def pipeline() -> InputPipeline:

@@ -30,8 +30,9 @@ class StoredImages:
     """The splits of a source, which is opened at first use.
 
     Args:
-        num_classes: as configured; None is refused with the true number.
+        num_classes: as configured; None: as many as the source has.
         val_size: 0 validates on the source's `val`; otherwise this many training images are held out by `split_seed`.
+            None: 0 if there is a `val`, otherwise see `suggested_val_size`.
             `test` is the source's `test`, or its `val`, since ImageNet publishes no labels of its test images, or the
             held-out ones.
         transparency: see `open_source`.
@@ -47,17 +48,17 @@ class StoredImages:
         folder: str,
         name: str,
         num_classes: int | None,
-        val_size: int,
+        val_size: int | None,
         split_seed: int,
         transparency: Transparency | None = None,
         unreadable: OnUnreadable = "fail",
     ) -> None:
-        if val_size < 0:
+        if val_size is not None and val_size < 0:
             raise UserError(f"data.val_size must not be negative, got {val_size}")
         self.folder = folder
         self.name = name
         self._num_classes = num_classes
-        self._val_size = val_size
+        self._given_val_size = val_size
         self._split_seed = split_seed
         self._transparency = transparency
         self._unreadable = unreadable
@@ -89,23 +90,42 @@ class StoredImages:
         if self._network_classes is not None:
             return open_source(self.folder, None, self._transparency)
         source = open_source(self.folder, self.name, self._transparency)
-        if len(source.classes) != self._num_classes:
+        if self._num_classes is None and len(source.classes) == 1:
+            raise UserError(
+                f"{self.folder} has images of one class only ({names_of(source.classes)}): a network needs two or more "
+                "to tell apart; the images of each class are in a folder of their own"
+            )
+        if self._num_classes not in (None, len(source.classes)):
             raise UserError(
                 f"{self.folder} has images of {len(source.classes)} classes ({names_of(source.classes)}), "
                 f"data.num_classes is {self._num_classes}: set data.num_classes={len(source.classes)}"
             )
-        if not self._val_size and "val" not in source.counts:
+        if self._given_val_size == 0 and "val" not in source.counts:
             size = suggested_val_size(source.counts["train"], len(source.classes))
             raise UserError(
                 f"{self.folder} has no val images: hold out training images, for example data.val_size={size}"
             )
-        if self._val_size and "val" in source.counts:
+        if self._given_val_size and "val" in source.counts:
             log.info(
                 "%s: not used, since data.val_size holds out training images: %s val images",
                 self.folder,
                 f"{source.counts['val']:,}",
             )
         return source
+
+    @cached_property
+    def _val_size(self) -> int:
+        """The number of training images that are held out."""
+        if self._given_val_size is not None:
+            return self._given_val_size
+        counts = self.source.counts
+        return 0 if "val" in counts else suggested_val_size(counts["train"], len(self.source.classes))
+
+    def found(self) -> dict[str, int]:
+        """The settings that are None, with their values for these images."""
+        values = {"num_classes": lambda: len(self.source.classes), "val_size": lambda: self._val_size}
+        given = {"num_classes": self._num_classes, "val_size": self._given_val_size}
+        return {key: values[key]() for key in given if given[key] is None}
 
     def find_unreadable(self) -> list[Unread]:
         """The images of a folder that cannot be decoded, by decoding those that the cache does not have."""

@@ -16,6 +16,7 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.runs.folders import portable
 
 OF_THE_COMMAND_LINE = ("run", "resume", "folder", "overrides", "sweep_name")
+FOUND = ("num_classes", "val_size")
 MISSING = "nothing"
 
 
@@ -40,6 +41,7 @@ def continued(recorded: dict[str, Any], overrides: list[str], folder: str) -> di
     kept = [text for text in before if _key(text) not in replaced and _key(text) not in OF_THE_COMMAND_LINE]
     composed = _compose([*kept, *new, override("run", recorded["run"])], kept, recorded.get("sweep_name"), folder)
     composed = with_values(composed, values(recorded))  # those of the device on which the run began
+    _keep_found(recorded, composed)
     _keep_default_paths(recorded, composed, {_key(text) for text in (*kept, *new)})
     heads = {_key(text).split(".")[0] for text in new}
     if not all(map(_may_change, heads)):
@@ -82,6 +84,13 @@ def _compose(overrides: list[str], recorded: list[str], sweep_name: str | None, 
     assert isinstance(container, dict)
     settings = with_own_options({str(key): value for key, value in container.items()}, overrides)
     return portable(settings, folder)
+
+
+def _keep_found(recorded: dict[str, Any], composed: dict[str, Any]) -> None:
+    """Set what is null as recorded, where the images decided it when the run began."""
+    for group in ("data", "model"):
+        now, before = _node(composed, [group]), _node(recorded, [group])
+        now |= {key: before[key] for key in FOUND if key in now and now[key] is None and key in before}
 
 
 def _keep_default_paths(recorded: dict[str, Any], composed: dict[str, Any], overridden: Iterable[str]) -> None:

@@ -138,8 +138,8 @@ def _cut(layer: nn.Module, tower: int) -> None:
     """Remove the other tower's part from the layer."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         assert layer.bias is not None
-        layer.weight = nn.Parameter(part_of(layer.weight.detach(), tower))
-        layer.bias = nn.Parameter(part_of(layer.bias.detach(), tower))
+        layer.weight = nn.Parameter(part_of(layer.weight.detach(), tower), layer.weight.requires_grad)
+        layer.bias = nn.Parameter(part_of(layer.bias.detach(), tower), layer.bias.requires_grad)
     match layer:
         case nn.Conv2d():
             layer.in_channels //= layer.groups

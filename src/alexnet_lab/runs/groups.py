@@ -197,5 +197,7 @@ def _plain(value: Any) -> Any:
     """0 and 0.0 are the same setting, and W&B writes one for the other."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
     return int(value) if whole else value

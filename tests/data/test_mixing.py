@@ -157,16 +157,21 @@ class AsTrainer:
         self.precision_plugin = type("Precision", (), {"convert_input": staticmethod(lambda images: images)})
 
 
-def epoch(rank=0, world_size=1, accumulate=1, step=0, **changes) -> list[Batch]:
-    """A rank's batches of an epoch, ready for the network, from optimizer step `step` on."""
+def made(rank=0, world_size=1, accumulate=1, **changes):
+    """The data module of a rank."""
     settings = {"name": "s", "num_classes": CLASSES, "channels": 3, "mean": [0.4], "std": [0.2], "stored_size": 8}
     settings |= {"train_size": 23, "val_size": 4, "test_size": 4, "image_size": SIZE, "batch_size": 6}
     settings |= {"eval_batch_size": 4, "split_seed": 0, "seed": 0, "mixup_alpha": 0.4, "cutmix_alpha": 1.0}
     data = synthetic(**settings | changes)
     data.trainer = AsTrainer(rank, world_size, accumulate)
+    return data
+
+
+def epoch(rank=0, world_size=1, accumulate=1, step=0, **changes) -> list[Batch]:
+    """A rank's batches of an epoch, ready for the network, from optimizer step `step` on."""
+    data = made(rank, world_size, accumulate, **changes)
     data._start = {"epoch": 0, "step": step}
-    loader = data.train_dataloader()
-    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
+    return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
 
 
 def by_sample(batches):
@@ -200,6 +205,15 @@ def test_mixed_images_after_a_restart_in_mid_epoch_are_the_same():
     rest = by_sample(epoch(rank=0, accumulate=2, step=2))
     assert len(rest) == 23 - 2 * 6
     assert rest == {sample: whole[sample] for sample in rest}
+
+
+def test_prefetched_batch_is_mixed_once():
+    """The prefetching thread prepares it, and Lightning then offers it for preparation again."""
+    data, (batch, *_) = made(), made().train_dataloader()
+    once = data.prepared(batch)
+    assert data.on_after_batch_transfer(once, 0) is once
+    assert torch.equal(once.images, epoch()[0].images)
+    assert not torch.equal(once.images, data.on_after_batch_transfer(batch._replace(mixture=None), 0).images)
 
 
 def test_evaluation_is_not_mixed():

@@ -17,16 +17,20 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = sorted(path.stem for path in (ROOT / "conf/model").glob("*.yaml"))
+OBJECTIVE = (
+    *("data.mixup_alpha=0.2", "data.cutmix_alpha=1.0"),
+    *("loss.label_smoothing=0.1", "loss.class_weights=balanced"),
+)
 PIPELINES = {
     "krizhevsky_2012": ("experiment=krizhevsky_2012_imagenette",),
     "caffenet_2014": ("experiment=caffenet_2014_imagenette",),
     "one_weird_trick_2014": ("experiment=one_weird_trick_2014_imagenette",),
     "article": (
         *("experiment=ungrouped_imagenette", "data.crop=random"),
-        *("data.rotation=10", "data.scaling=0.1", "data.jitter=0.4"),
+        *("data.rotation=10", "data.scaling=0.1", "data.jitter=0.4", *OBJECTIVE),
     ),
 }
-"""One recipe for each input pipeline; the last with the transforms of the article."""
+"""One recipe for each input pipeline; the last with the transforms of the article, and `OBJECTIVE`."""
 CLASSES, IMAGES, BATCH = 2, 164, 4
 """Of the photographs: 41 steps."""
 FIRST, WATCHED = 5, 30
@@ -137,10 +141,10 @@ class Runs:
 
     def _exact(self) -> tuple[str, ...]:
         whole = f"data.train_size={self.batch * self.steps}"
-        return (*self._small(), whole, "model.dropout=0", "trainer.precision=64-true")
+        return (*self._small(), *OBJECTIVE, whole, "model.dropout=0", "trainer.precision=64-true")
 
     def _deterministic(self) -> tuple[str, ...]:
-        return (*self._small(), "trainer.deterministic=true", "trainer.max_epochs=2")
+        return (*self._small(), *OBJECTIVE, "trainer.deterministic=true", "trainer.max_epochs=2")
 
     def _of_network(self, name: str) -> tuple[str, ...]:
         few = (f"data.batch_size={self.batch}", f"data.train_size={2 * self.batch}", "model.image_size=67")

@@ -13,7 +13,6 @@ from alexnet_lab.config.advice import did_you_mean
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
 from alexnet_lab.published.as_checkpoint import as_checkpoint
-from alexnet_lab.published.caffe_networks import NETWORKS, caffe_checkpoint
 from alexnet_lab.published.torchvision_weights import (
     check_hash,
     published_file,
@@ -27,7 +26,8 @@ WANDB = "wandb:"
 ARTIFACTS = "logs/wandb_artifacts"
 """Downloaded checkpoints, below the home."""
 TORCHVISION = "torchvision"
-WORDS = (TORCHVISION, *NETWORKS, "wandb")
+OF_CAFFE = ("bvlc_alexnet", "caffenet")
+WORDS = (TORCHVISION, *OF_CAFFE, "wandb")
 """What a reference may begin with that is not a path."""
 CAFFE_SUFFIX = ".caffemodel"
 OF_A_RUN = {"config", "state_dict", "global_step"}
@@ -55,7 +55,7 @@ def find(reference: str, option: str) -> Found:
         path = _downloaded(reference)
         return Found(_of_file(path, f"{option}={path}", path.name), None)
     kind, colon, file = reference.partition(":")
-    if kind in NETWORKS and colon:
+    if kind in OF_CAFFE and colon:
         path = Path(file)
         return Found(_of_caffe(kind, path, f"{option}={reference}"), path)
     path = Path(reference)
@@ -90,6 +90,8 @@ def _hint(reference: str) -> str:
 
 def _of_caffe(kind: str, path: Path, named: str) -> dict[str, Any]:
     """The content of a `.caffemodel` of the network `kind`."""
+    from alexnet_lab.published.caffe_networks import caffe_checkpoint  # not needed by others
+
     if not path.is_file():
         raise UserError(f"{named}: there is no such file, like {kind}:{kind}.caffemodel")
     try:
@@ -106,7 +108,7 @@ def _of_file(path: Path, named: str, run: str) -> dict[str, Any]:
     """
     if path.suffix == CAFFE_SUFFIX:
         raise UserError(
-            f"{named}: a file of Caffe; name its network: {' or '.join(f'{kind}:FILE' for kind in NETWORKS)}"
+            f"{named}: a file of Caffe; name its network: {' or '.join(f'{kind}:FILE' for kind in OF_CAFFE)}"
         )
     content = read_file(path, named)
     check_hash(path, named)

@@ -28,9 +28,9 @@ Differences:
 import torch
 from torch import Tensor, nn
 
+from alexnet_lab.errors import UserError
 from alexnet_lab.models.checks import check_common
 from alexnet_lab.models.layers import StridedConv2d, max_pool, sequence
-from alexnet_lab.models.pretrained import load_pretrained
 
 
 class MeanOverBins(nn.AdaptiveAvgPool2d):
@@ -70,10 +70,11 @@ def alexnet_torchvision(
 ) -> nn.Sequential:
     """torchvision's network, float [N, C, S, S] -> logits float [N, num_classes].
 
-    dropout: on the inputs of the first two linear layers. pretrained: True loads torchvision's IMAGENET1K_V1, a path
-    the state dict in that file (see `load_pretrained`).
-    Raises UserError for values out of range and for weights that do not load.
+    dropout: on the inputs of the first two linear layers. pretrained: an older name of the setting `init`, which a run
+    reads; the network itself loads no weights. Raises UserError for values out of range.
     """
+    if pretrained:
+        raise UserError(f"pretrained={pretrained}: the network loads no weights; a run does, with init=torchvision")
     check_common(in_channels, num_classes, image_size, 63, dropout)
     features = nn.Sequential(
         StridedConv2d(in_channels, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), max_pool(),
@@ -87,12 +88,9 @@ def alexnet_torchvision(
         nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU(inplace=True),
         nn.Linear(4096, num_classes),
     )  # fmt: skip
-    net = sequence(
+    return sequence(
         ("features", features),
         ("avgpool", MeanOverBins()),
         ("flatten", nn.Flatten()),
         ("classifier", classifier),
     )
-    if pretrained:
-        load_pretrained(net, pretrained)
-    return net

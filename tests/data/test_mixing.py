@@ -8,9 +8,10 @@ import torch
 from torchvision.transforms import v2
 
 from alexnet_lab.data.mixing import WORDS_OF_GAMMA, Mixing, beta, mixed
-from alexnet_lab.data.spec import MIXTURE_UNITS, Batch
+from alexnet_lab.data.spec import MIXTURE_UNITS, Batch, Mixture
 from alexnet_lab.data.synthetic import synthetic
 from alexnet_lab.errors import UserError
+from alexnet_lab.pictures.callback import _words
 
 SIZE, CLASSES = 11, 4
 SAMPLES = np.array([17, 3, 8, 21, 30, 5, 12])  # three pairs and one without a partner
@@ -137,6 +138,14 @@ def test_the_label_with_the_larger_share_counts():
     most = probabilities(mixture).argmax(1)
     tied = mixture.shares * 2 == MIXTURE_UNITS
     assert torch.equal(mixture.largest(torch.from_numpy(LABELS))[~tied], most[~tied])
+
+
+def test_picture_of_the_batch_names_the_larger_share():
+    shares = torch.tensor([0.25, 0.25, 0.5, 0.5, 1.0]).mul(MIXTURE_UNITS).int()
+    labels, partners = torch.tensor([0, 1, 2, 3, 0]), torch.tensor([1, 0, 3, 2, 0])
+    batch = Batch(torch.empty(5), labels, labels, 5, mixture=Mixture(partners, shares))
+    assert _words(batch, "abcd") == ["75% b", "75% a", "50% c", "50% d", "a"]
+    assert _words(batch._replace(mixture=None), "abcd") == ["a", "b", "c", "d", "a"]
 
 
 @pytest.mark.parametrize("key", ["mixup_alpha", "cutmix_alpha"])

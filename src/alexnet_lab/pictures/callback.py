@@ -63,8 +63,8 @@ class Pictures(pl.Callback):
         if trainer.global_step == 0 and batch_idx == 0 and self._wanted(trainer) and len(batch.labels):
             with self._harmless("batch"):
                 facts, shown = _preprocessing(trainer), batch.images[:IN_BATCH]
-                images, labels = _pixels(shown, *_normalisation(facts, shown)).cpu(), batch.labels[:IN_BATCH].cpu()
-                self._show(trainer, "batch", batch_picture(images, [facts.classes[label] for label in labels.tolist()]))
+                images = _pixels(shown, *_normalisation(facts, shown)).cpu()
+                self._show(trainer, "batch", batch_picture(images, _words(batch, facts.classes)))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._kept.clear()
@@ -194,6 +194,18 @@ class Pictures(pl.Callback):
 def _preprocessing(trainer: pl.Trainer) -> Preprocessing:
     facts: Preprocessing = trainer.datamodule.preprocessing  # type: ignore[attr-defined]
     return facts
+
+
+def _words(batch: Batch, classes: Sequence[str]) -> list[str]:
+    """The class of each of the first images; of mixed ones, the class with the larger share, and this share."""
+    if batch.mixture is None:
+        return [classes[label] for label in batch.labels[:IN_BATCH].tolist()]
+    labels, share = batch.mixture.largest(batch.labels), batch.mixture.share(torch.float32)
+    shares = torch.maximum(share, 1 - share)[:IN_BATCH].tolist()
+    return [
+        classes[label] if share == 1 else f"{share:.0%} {classes[label]}"
+        for label, share in zip(labels[:IN_BATCH].tolist(), shares, strict=True)
+    ]
 
 
 def _normalisation(facts: Preprocessing, images: Tensor) -> tuple[Tensor, Tensor]:

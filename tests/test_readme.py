@@ -1,4 +1,7 @@
-"""Every command of the README and of the training guide runs as typed; limits shorten the trainings."""
+"""Every command of the README and of the training guide runs as typed; limits shorten the trainings.
+
+FOLDER is made by the test, and a file with random weights stands in for the download of torchvision's.
+"""
 
 import re
 import shlex
@@ -6,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+
+from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = [
@@ -17,6 +24,7 @@ SHORT = [
     "data.eval_batch_size=4",
 ]
 PAGES = ("README.md", "docs/training.md")
+WEIGHTS = "alexnet.pth"
 MAKE_TRAIN = "python src/train.py experiment=quickstart"
 """The command that `make train` runs if `.venv` is complete."""
 
@@ -29,8 +37,13 @@ def commands() -> list[str]:
     return [line for line in lines if line]
 
 
+def tasks() -> list[str]:
+    """The commands of the README's table "I want to ..."."""
+    return re.findall(r"^\| .+ \| `(python src/.+)` \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+
+
 def python_commands() -> list[str]:
-    lines = [MAKE_TRAIN if line == "make train" else line.removeprefix(".venv/bin/") for line in commands()]
+    lines = tasks() + [MAKE_TRAIN if line == "make train" else line.removeprefix(".venv/bin/") for line in commands()]
     return [line for line in lines if line.startswith("python ")]
 
 
@@ -39,6 +52,9 @@ def shortened(words: list[str]) -> list[str]:
     trains = words[0] == "src/train.py" and not {"--help", "--cfg"} & set(words)
     if words[0] == "src/evaluate.py":
         return [*words, "data.eval_batch_size=500"]
+    words = [word.replace("checkpoint=torchvision", f"checkpoint={WEIGHTS}") for word in words]
+    if "experiment=finetune" in words and not any(word.startswith("init=") for word in words):
+        words = [*words, f"init={WEIGHTS}"]
     if not trains or any(word.startswith("resume=logs") for word in words):
         return words
     given = {word.split("=")[0] for word in words}
@@ -48,13 +64,19 @@ def shortened(words: list[str]) -> list[str]:
 
 def test_readme_shows_python_and_make_commands_only() -> None:
     assert {line.split()[0] for line in commands()} <= {"python", ".venv/bin/python", "make"}
-    assert len(python_commands()) >= 15
+    assert len(tasks()) >= 18
+    assert len(python_commands()) >= len(tasks()) + 7
     assert f"{MAKE_TRAIN} $(ARGS)" in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.system
 def test_readme_commands_run_in_order(script: Any, project: Path) -> None:
     """In order, because later commands continue and evaluate the run of an earlier one."""
+    for number in range(12):
+        path = project / "FOLDER" / f"class{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((300, 260), number + 1).save(path)
+    torch.save(alexnet_torchvision().state_dict(), project / WEIGHTS)
     for line in python_commands():
         program, *arguments = shortened(shlex.split(line)[1:])
         done = script.finish(script.start(*arguments, program=(program,), cwd=project))

@@ -230,15 +230,15 @@ def peers(device: str, sizes: Sizes) -> Iterator[Measured]:
 
 
 PARTS: dict[str, tuple[Callable[[str, Sizes], Iterator[Measured]], int]] = {
-    "limits": (limits, 20),
+    "limits": (limits, 15),
     "lrn": (lrn, 25),
     "steps": (steps, 80),
-    "platform": (platform, 60),
+    "platform": (platform, 90),
     "synchronisations": (synchronisations, 60),
-    "compiled": (compiled, 120),
+    "compiled": (compiled, 100),
     "feed": (feed, 20),
     "checkpoint": (checkpoint, 45),
-    "peers": (peers, 50),
+    "peers": (peers, 45),
 }
 """Each part with its limit in s; 8 minutes in all."""
 

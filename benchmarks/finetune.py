@@ -2,8 +2,9 @@
 
 A network is trained on one half of the classes (the first half, sorted by name). Then the other half is learned from
 few images: from nothing, and from that network's weights. All runs of the second part see the same images for the same
-number of steps and are validated on the same images; the figure is the last `val/top1`, over several seeds. Every run
-is the real command in a process of its own, several at once.
+number of steps and are tested on the same images, those in `val`; the figure is `test/top1` of the last weights, over
+several seeds. Every run is the real command in a process of its own, several at once. `--keep` keeps the runs, which
+`src/results.py add=RUN` records.
 
     from nothing         as experiment=imagenette_short trains: a learning rate of 0.015, one cycle
     same recipe          the same, from the weights of the first network: only the start differs
@@ -33,12 +34,13 @@ from _report import ROOT, report
 ONE_CYCLE = ("scheduler=one_cycle", "optimizer.lr=0.015", "layers=[]")
 VARIANTS = {
     "from nothing": ("init=null", *ONE_CYCLE),
-    "same recipe": ("init=SOURCE", *ONE_CYCLE),
-    "fine-tuned": ("init=SOURCE",),
-    "fine-tuned, frozen": ("init=SOURCE", "freeze=[features]"),
+    "same recipe": ("init=source", *ONE_CYCLE),
+    "fine-tuned": ("init=source",),
+    "fine-tuned, frozen": ("init=source", "freeze=[features]"),
 }
+RUNS = Path("logs/train/runs")
 NOTHING, TUNED = "from nothing", "fine-tuned"
-RUN = ("logger=none", "callbacks.pictures=null", "test_on=none")
+RUN = ("logger=none", "callbacks.pictures=null", "test_on=last")
 
 
 def main() -> None:
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--source-epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--at-once", type=int, help="runs at once; default: one for each three cores")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs below it")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the figures there")
     given = parser.parse_args()
     if given.images is None:
@@ -60,7 +63,10 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     given.at_once = given.at_once or max(1, cores // 3)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["ALEXNET_LAB_HOME"] = folder
         measure(Path(folder), given, threads=max(1, cores // given.at_once))
+        if given.keep:
+            shutil.copytree(Path(folder, RUNS), given.keep / RUNS, ignore=shutil.ignore_patterns("*.ckpt"))
 
 
 def measure(folder: Path, given: argparse.Namespace, threads: int) -> None:
@@ -82,22 +88,29 @@ def measure(folder: Path, given: argparse.Namespace, threads: int) -> None:
         *("experiment=finetune", f"data.dir={stores['first']}", *VARIANTS[NOTHING], *common),
         f"trainer.max_epochs={given.source_epochs}",
     )
-    command("train", threads, *source, f"hydra.run.dir={folder}/source")
+    command("train", threads, *source, "run=source")
     second = ("experiment=finetune", f"data.dir={stores['second']}", *common, "checkpoints=none")
     second += (f"trainer.max_epochs={given.epochs}", f"trainer.check_val_every_n_epoch={min(10, given.epochs)}")
     runs = {
-        (name, seed): (*second, *variant, f"seed={seed}", f"hydra.run.dir={folder}/{number}-{seed}")
-        for number, (name, variant) in enumerate(VARIANTS.items())
+        (name, seed): (*second, *variant, f"seed={seed}", f"run={name.replace(', ', '-').replace(' ', '-')}-{seed}")
+        for name, variant in VARIANTS.items()
         for seed in range(given.seeds)
     }
     begun = time.perf_counter()
     with ThreadPoolExecutor(given.at_once) as pool:
-        options = {key: [word.replace("SOURCE", f"{folder}/source") for word in run] for key, run in runs.items()}
-        done = {key: pool.submit(command, "train", threads, *words) for key, words in options.items()}
-        for one in done.values():
+        done = [pool.submit(command, "train", threads, *words) for words in runs.values()]
+        for one in done:
             one.result()
-    found = {key: result(Path(words[-1].partition("=")[2])) for key, words in options.items()}
-    write(found, result(folder / "source"), runs, source, folder, given, [begun - started, time.perf_counter() - begun])
+    found = {key: result(folder / RUNS / words[-1].removeprefix("run=")) for key, words in runs.items()}
+    write(
+        found,
+        result(folder / RUNS / "source"),
+        runs,
+        source,
+        folder,
+        given,
+        [begun - started, time.perf_counter() - begun],
+    )
 
 
 def unpacked(images: Path, folder: Path) -> Path:
@@ -145,7 +158,7 @@ def write(
     """Print the table, the commands and the figures, and write them to `--out`."""
     rows, figures = [], {"source_top1": source["final"]["val/top1"], "seeds": given.seeds}
     for name in VARIANTS:
-        top1 = [found[name, seed]["final"]["val/top1"] for seed in range(given.seeds)]
+        top1 = [found[name, seed]["final"]["test/top1"] for seed in range(given.seeds)]
         spread = statistics.stdev(top1) if len(top1) > 1 else 0.0
         took = statistics.fmean(found[name, seed]["seconds"] for seed in range(given.seeds))
         figures |= {f"{name}, top-1": statistics.fmean(top1), f"{name}, std": spread, f"{name}, s": took}
@@ -161,7 +174,7 @@ def write(
     for name, line in lines.items():
         print(f"{name}: {line}")
     print(f"\n{any_run['hardware']['device']}, torch {any_run['versions']['torch']}")
-    report("finetune", ("variant", "val/top1", "std", "by seed"), rows, ratios, figures)
+    report("finetune", ("variant", "test/top1", "std", "by seed"), rows, ratios, figures)
     if given.out:
         content = {"benchmark": "finetune", "commands": lines, "rows": rows, "ratios": ratios, "figures": figures}
         content |= {key: any_run[key] for key in ("hardware", "versions", "git")}
@@ -170,7 +183,7 @@ def write(
 
 def readable(words: tuple, folder: Path) -> str:
     """The command line without the benchmark's own folders."""
-    line = " ".join(word for word in words if not word.startswith(("hydra.run.dir", "seed=", "data.workers")))
+    line = " ".join(word for word in words if not word.startswith(("run=", "seed=", "data.workers")))
     return f"python src/train.py {re.sub(re.escape(str(folder)) + '/', '', line)}"
 
 

@@ -72,6 +72,18 @@ def test_feed_of_a_device_is_measured() -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.skipif("ALEXNET_LAB_IMAGES" not in os.environ, reason="ALEXNET_LAB_IMAGES names no folder of real images")
+def test_fine_tuning_is_compared_with_training_from_nothing(tmp_path: Path) -> None:
+    images, out = os.environ["ALEXNET_LAB_IMAGES"], tmp_path / "figures.json"
+    ended = run("finetune", "--quick", "--out", str(out), ALEXNET_LAB_IMAGES=images)
+    assert ended.returncode == 0, ended.stderr
+    measured = json.loads(out.read_text())
+    assert [row[0] for row in measured["rows"]] == ["from nothing", "same recipe", "fine-tuned", "fine-tuned, frozen"]
+    assert measured["figures"]["val_images"] == 40
+    assert not any(images in line or "/tmp" in line for line in measured["commands"].values())
+
+
+@pytest.mark.alone
 def test_sweep_is_compared_with_single_and_sequential_jobs() -> None:
     ratios = measured("sweep_overhead")["ratios"]
     assert set(ratios) == {"sweep_vs_single_runs", "two_at_once_vs_sequential"}

@@ -1,7 +1,9 @@
 """Runs that start with another run's weights, that freeze layers, and that train them at different learning rates."""
 
 import logging
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from alexnet_lab.runs.folders import read_config
 from alexnet_lab.runs.metric_rows import read_rows
 from alexnet_lab.training import train
 
@@ -51,7 +55,13 @@ def source(settings: Settings, tmp_path: Path) -> Path:
     return folder
 
 
-TUNED = ("layers=[{pattern:last,lr:10}]", "freeze=[conv*]", "trainer.log_every_n_steps=1", "scheduler=cosine")
+TUNED = (
+    "scheduler=step",
+    "scheduler.epochs=1",
+    "layers=[{pattern:last,lr:10}]",
+    "freeze=[conv*]",
+    "trainer.log_every_n_steps=1",
+)
 
 
 def test_run_starts_with_another_runs_layers_freezes_some_and_continues_without_it(
@@ -71,9 +81,8 @@ def test_run_starts_with_another_runs_layers_freezes_some_and_continues_without_
     first = trained({**found, "trainer": {**found["trainer"], "max_epochs": 1}}, tmp_path / "half")
     assert equal(first, whole) == {"conv1", "conv2"}
     shutil.rmtree(source)
-    last = tmp_path / "half/checkpoints/last.ckpt"
-    # The schedule's length follows from the epochs, so the continued run only has the same frozen layers.
-    assert equal(trained(found, tmp_path / "half", last), start) == {"conv1", "conv2"}
+    continued = trained(found, tmp_path / "half", tmp_path / "half/checkpoints/last.ckpt")
+    assert equal(continued, whole) == {"conv1", "conv2", "fc3", "fc4", "fc5"}
 
 
 def test_layers_without_a_source_are_initialised_as_ever(source: Path, settings: Settings, tmp_path: Path) -> None:
@@ -107,3 +116,106 @@ def test_wrong_pattern_is_refused_in_a_line(settings: Settings, refusal: Any) ->
     assert "freeze=[features]: no layer has such a name; the layers: conv1, conv2, fc3, fc4, fc5" in refusal(
         settings(*LENET, "freeze=[features]")
     )
+
+
+@pytest.mark.parametrize("more", [("callbacks=layer_statistics",), ("trainer.gradient_clip_val=0.1",)], ids="-".join)
+def test_frozen_layers_pass_through_everything_that_looks_at_gradients(
+    more: tuple[str, ...], settings: Settings, tmp_path: Path
+) -> None:
+    found = settings(*LENET, "freeze=[conv*]", "trainer.max_epochs=1", "trainer.log_every_n_steps=1", *more)
+    first = trained({**found, "optimizer": {**found["optimizer"], "lr": 0.0}}, tmp_path / "still")
+    assert equal(trained(found, tmp_path / "tuned"), first) == {"conv1", "conv2"}
+    norms = [row["train/grad_norm"] for row in read_rows(tmp_path / "tuned/metrics.csv") if "train/grad_norm" in row]
+    assert len(norms) == 5
+    assert all(norm > 0 for norm in norms)
+
+
+def test_model_pretrained_is_an_older_name_of_init(source: Path, settings: Settings, refusal: Any) -> None:
+    net = ("model=alexnet_torchvision", "model.image_size=63", *SMALL)
+    assert f"model.pretrained={source}: no layer of lenet" in refusal(settings(*net, f"model.pretrained={source}"))
+    both = settings(*net, f"model.pretrained={source}", f"init={source}")
+    assert "init and model.pretrained both name weights to start with" in refusal(both)
+
+
+def images(folder: Path, classes: str, count: int = 4) -> Path:
+    for place, name in enumerate(classes):
+        for number in range(count):
+            path = folder / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 30), (60 * place, 50 * number, 9)).save(path)
+    return folder
+
+
+SMALLEST = ("model=lenet", "model.image_size=28", "data.crop_size=224", "data.batch_size=4", "init=null", "trainer=cpu")
+QUIET = ("logger=none", "callbacks.pictures=null", "trainer.max_epochs=1")
+
+
+def test_recipe_takes_the_classes_from_the_folder_and_records_them(settings: Settings, tmp_path: Path) -> None:
+    found = settings("experiment=finetune", f"data.dir={images(tmp_path / 'images', 'abc')}", *SMALLEST, *QUIET)
+    assert found["data"]["num_classes"] is found["model"]["num_classes"] is found["data"]["val_size"] is None
+    trained(found, tmp_path / "run")
+    config = read_config(tmp_path / "run")
+    assert (config["data"]["num_classes"], config["model"]["num_classes"], config["data"]["val_size"]) == (3, 3, 3)
+    content = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert content["config"]["model"] == config["model"]
+    assert content["preprocessing"]["classes"] == ["a", "b", "c"]
+
+
+def run(script: Any, folder: Path, *arguments: str) -> Path:
+    ended = script.run(*arguments, f"hydra.run.dir={folder}")
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+EXACT = ("trainer.precision=64-true", "trainer.log_every_n_steps=1", "checkpoints.every_minutes=0.0001")
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("model", "trainer", "frozen"),
+    [
+        (("model=lenet", "freeze=[conv1,fc4]"), "ddp_cpu", {"conv1", "fc4"}),
+        (
+            ("model=alexnet_original", "model.image_size=67", "freeze=[conv*]", "optimizer.lr=0.0003"),
+            "two_towers_cpu",
+            {"conv1", "conv2", "conv3", "conv4", "conv5"},
+        ),
+    ],
+    ids=["ddp", "two towers"],
+)
+def test_two_ranks_train_like_one(
+    model: tuple[str, ...], trainer: str, frozen: set[str], script: Any, tmp_path: Path
+) -> None:
+    options = (
+        *model,
+        "model.dropout=0",
+        *SMALL,
+        *EXACT,
+        "layers=[{pattern:last,lr:3},{pattern:*.bias,weight_decay:0}]",
+    )
+    start = run(script, tmp_path / "start", *options, "data.num_classes=7", "trainer.max_epochs=1", "seed=5")
+    options += (f"init={start}", "trainer.max_epochs=2")
+    one, two = (run(script, tmp_path / name, *options, f"trainer={name}") for name in ("cpu", trainer))
+    ours, theirs = weights(two), weights(one)
+    assert equal(ours, theirs) >= frozen
+    assert equal(ours, weights(start, "best")) == frozen
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-7, atol=1e-10)
+    rows = [[row["lr"] for row in read_rows(folder / "metrics.csv") if "lr" in row] for folder in (one, two)]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.system
+def test_killed_run_continues_to_the_bit_without_its_source(script: Any, tmp_path: Path) -> None:
+    options = (*LENET, *EXACT, *TUNED, "trainer.max_epochs=40", "trainer=ddp_cpu")
+    start = run(script, tmp_path / "start", *LENET, "data.num_classes=7", "trainer.max_epochs=1")
+    options += (f"init={start}",)
+    whole = weights(run(script, tmp_path / "whole", *options))
+    process = script.start(*options, f"hydra.run.dir={tmp_path / 'killed'}")
+    script.wait(process, (tmp_path / "killed/checkpoints/last.ckpt").exists, "its first checkpoint")
+    os.killpg(process.pid, signal.SIGKILL)
+    script.finish(process)
+    shutil.rmtree(start)
+    ended = script.run(f"resume={tmp_path / 'killed'}")
+    assert ended.returncode == 0, ended.stderr
+    assert equal(weights(tmp_path / "killed"), whole) == {"conv1", "conv2", "fc3", "fc4", "fc5"}

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from alexnet_lab import places
 from alexnet_lab.command_line import HEAD
 from alexnet_lab.commands.entry import register_resolvers
 from alexnet_lab.config import arguments
@@ -67,6 +68,8 @@ def as_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ("checkpoint=caffenet:a.caffemodel", f"caffenet:{HERE}/a.caffemodel"),
         ("checkpoint=[bvlc_alexnet:../a,torchvision,b]", [f"bvlc_alexnet:{HERE}/../a", "torchvision", f"{HERE}/b"]),
         ("checkpoint=./torchvision", f"{HERE}/torchvision"),
+        ("init=runs/mine", f"{HERE}/runs/mine"),
+        ("init=bvlc_alexnet:a.caffemodel", f"bvlc_alexnet:{HERE}/a.caffemodel"),
         ("images=[2020,2021]", [f"{HERE}/2020", f"{HERE}/2021"]),
     ],
 )
@@ -83,6 +86,8 @@ def test_relative_path_starts_at_the_users_folder(typed: str, path: Any) -> None
         "images=[/abs/a,/abs/b]",
         "checkpoint=wandb:me/project/model:best",
         "checkpoint=torchvision",
+        "init=torchvision",
+        "init=null",
         "checkpoint=caffenet:/abs/a.caffemodel",
         "data.dir=s3://bucket/folder",
         "stream=local:/buckets/x",
@@ -103,6 +108,16 @@ def test_relative_path_starts_at_the_users_folder(typed: str, path: Any) -> None
 )
 def test_other_arguments_are_unchanged(typed: str) -> None:
     assert rewritten(typed) == [typed]
+
+
+def test_init_also_takes_the_name_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(places.HOME, str(tmp_path / "home"))
+    run = tmp_path / "home" / "logs/train/runs/mine"
+    run.mkdir(parents=True)
+    assert rewritten("init=mine", here=tmp_path) == [f"init={run}"]
+    assert arguments.rewritten(["-m", "init=mine,null,other"], tmp_path) == ["-m", f"init={run},null,{tmp_path}/other"]
+    (tmp_path / "mine").touch()
+    assert rewritten("init=mine", here=tmp_path) == [f"init={tmp_path}/mine"]
 
 
 def test_baseline_is_a_path_if_that_path_exists(tmp_path: Path) -> None:

@@ -360,7 +360,7 @@ def test_a_stored_jpeg_of_another_size_is_named(stores, tmp_path):
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("nope", r"there is no folder .*nope \(data\.dir\)\nto make a store in it: "),
+        ("nope", r"there is no folder .*nope \(data\.dir\); data\.dir=FOLDER names one .*\nto make a store in it: "),
         ("empty", r"the folder .*empty \(data\.dir\) is empty\nto make a store in it: "),
         ("a.tar.gz", r"a\.tar\.gz \(data\.dir\) is a file, but not an archive that can be read \(\.tar or \.zip\)"),
         ("texts", r"(?s)there is no store in .*\nleft out \(by their names, not opened\): 1 \.txt$"),

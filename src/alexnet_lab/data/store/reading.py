@@ -140,7 +140,7 @@ def _missing(folder: Path) -> str:
     if Path(f"{folder.resolve()}.partial").exists():
         return f"there is no store in {place}; {folder}.partial is unfinished; repeat the command that started it"
     if not folder.is_dir():
-        return f"there is no folder {place}"
+        return f"there is no folder {place}; data.dir=FOLDER names one of images, sorted by class"
     if (folder / MEAN_IMAGE).exists():
         return f"the store in {place} has no {META}; delete it and make it again"
     if not any(folder.iterdir()):

@@ -26,7 +26,8 @@ class Outputs(pl.Callback):
 
     def __init__(self, keep: Keep | None) -> None:
         self._keep = keep
-        self._parts: list[dict[str, Tensor]] = []
+        self._room: dict[str, Tensor] = {}
+        self._filled = 0
         self.kept: dict[str, Tensor] = {}
         """Tensors [N, ...] by name."""
 
@@ -39,18 +40,28 @@ class Outputs(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self._keep:
-            part = {"samples": batch.samples, "labels": batch.labels, **self._keep(outputs, batch.labels)}
-            self._parts.append({name: values.cpu() for name, values in part.items()})
+        if not self._keep:
+            return
+        part = {"samples": batch.samples, "labels": batch.labels, **self._keep(outputs, batch.labels)}
+        if not self._room:
+            # One allocation: small tensors of every batch would keep the large ones between them from being reused.
+            batches = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
+            size = int(batches[0]) * batch.global_size
+            self._room = {name: torch.empty(size, *one.shape[1:], dtype=one.dtype) for name, one in part.items()}
+        end = self._filled + len(batch.labels)
+        for name, values in part.items():
+            self._room[name][self._filled : end] = values
+        self._filled = end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self._parts:
+        if not self._room:
             return
         rank, replicas = replica(trainer)
-        mine = {name: torch.cat([part[name] for part in self._parts]) for name in self._parts[0]}
-        self._parts.clear()
+        mine = {name: values[: self._filled] for name, values in self._room.items()}
+        self._room, self._filled = {}, 0
         parts: list[Any] = [mine]
         if replicas > 1:
+            mine = {name: values.clone() for name, values in mine.items()}  # of a view, all of it would be sent
             parts = [None] * replicas
             torch.distributed.gather_object(mine, None if rank else parts)
         if rank == 0:

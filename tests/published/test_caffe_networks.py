@@ -196,6 +196,10 @@ def test_every_layer_and_the_probabilities_of_a_picture_are_those_of_caffe(
     expected = caffe_forward(kind, arrays, caffe_input(picture, mean.astype(np.float32)))
 
     found = read_checkpoint(f"{kind}:{path}")
+    for name, (weight, bias) in arrays.items():
+        in_rgb = torch.from_numpy(weight).flip(1) if name == "conv1" else torch.from_numpy(weight)
+        assert torch.equal(found.weights[f"{name}.weight"], in_rgb)
+        assert torch.equal(found.weights[f"{name}.bias"], torch.from_numpy(bias))
     net, preprocessing = found.network(), found.needed_preprocessing()
     met: dict[str, Tensor] = {}
     for name in expected:

@@ -12,6 +12,7 @@ import torch
 from test_references import small_file
 
 from alexnet_lab.errors import UserError
+from alexnet_lab.published import torchvision_weights
 from alexnet_lab.runs.checkpoint import read_checkpoint
 
 
@@ -95,6 +96,23 @@ def test_file_with_another_hash_is_refused_and_not_kept(cache, published, serve)
         read_checkpoint("torchvision")
     assert f"put it into {cache}, or name it: checkpoint=FOLDER/{name}" in str(caught.value)
     assert list(cache.iterdir()) == []
+
+
+def test_other_ranks_wait_for_the_first_one_to_download(cache, published, serve, monkeypatch) -> None:
+    name, content = published
+    requests = serve(name, content)
+    cache.mkdir(parents=True)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:  # the other rank has finished
+            (cache / name).write_bytes(content)
+
+    monkeypatch.setattr(torchvision_weights.time, "sleep", sleep)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert read_checkpoint("torchvision").step == 0
+    assert (len(waits), requests) == (3, [])
 
 
 def test_answer_without_the_file_is_reported(cache, published, serve) -> None:

@@ -124,9 +124,10 @@ def test_other_number_of_classes_is_read_and_the_classes_are_numbered(tmp_path: 
     assert found.network()(torch.zeros(1, 3, 224, 224)).shape == (1, 3)
 
 
-@pytest.mark.parametrize("prefix", ["module.", ""])
+@pytest.mark.parametrize("prefix", ["module.", "", "model.net."])
 def test_file_of_a_training_script_is_read(prefix: str, tmp_path: Path) -> None:
-    state = {prefix + name.replace("features.", "features.module."): tensor for name, tensor in state_of(2).items()}
+    inner = "features." if "net" in prefix else "features.module."
+    state = {prefix + name.replace("features.", inner): tensor for name, tensor in state_of(2).items()}
     torch.save({"epoch": 3, "arch": "alexnet", "state_dict": state, "optimizer": {}}, tmp_path / "checkpoint.pth.tar")
     found = read_checkpoint(tmp_path / "checkpoint.pth.tar")
     assert list(found.weights) == list(state_of(2))

@@ -18,6 +18,7 @@ from alexnet_lab.published.as_checkpoint import as_checkpoint, class_names, netw
 
 HASH = re.compile(r"-([0-9a-f]{8})\.pth$")
 """The end of the name of a file that torchvision publishes: the first digits of its SHA-256."""
+LAST = "classifier.6.bias"
 PREPROCESSING = {
     "image_size": 224,
     "resize": "bilinear",
@@ -75,14 +76,16 @@ def check_hash(path: Path, named: str) -> None:
 def torchvision_state(content: Any) -> dict[str, Tensor] | None:
     """The state dict of torchvision's AlexNet in the content of a file; None if there is none.
 
-    It may be an entry `state_dict`, and its names may have a part `module`: torchvision's training scripts and
-    pytorch/examples write such files.
+    It may be an entry `state_dict`, and its names may have a part `module`, as in files of pytorch/examples, or all begin
+    with the name of an attribute, as in those of Lightning.
     """
     inner = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
         return None
     state = {re.sub(r"(^|\.)module\.", r"\1", str(name)): tensor for name, tensor in inner.items()}
-    last = state.get("classifier.6.bias")
+    prefix = next((name.removesuffix(LAST) for name in state if name.endswith(LAST)), "")
+    state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    last = state.get(LAST)
     if last is None or last.dim() != 1 or not len(last):
         return None
     with torch.device("meta"):
@@ -93,6 +96,6 @@ def torchvision_state(content: Any) -> dict[str, Tensor] | None:
 
 def torchvision_checkpoint(state: Mapping[str, Tensor], run: str) -> dict[str, Any]:
     """The content of a checkpoint with these weights and torchvision's preprocessing; see `class_names`."""
-    classes = class_names(len(state["classifier.6.bias"]))
+    classes = class_names(len(state[LAST]))
     model = network_settings("alexnet_torchvision", len(classes))
     return as_checkpoint(run, model, {**PREPROCESSING, "classes": classes}, state)

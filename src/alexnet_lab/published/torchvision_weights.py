@@ -76,8 +76,8 @@ def check_hash(path: Path, named: str) -> None:
 def torchvision_state(content: Any) -> dict[str, Tensor] | None:
     """The state dict of torchvision's AlexNet in the content of a file; None if there is none.
 
-    It may be an entry `state_dict`, and its names may have a part `module`, as in files of pytorch/examples, or all begin
-    with the name of an attribute, as in those of Lightning.
+    It may be an entry `state_dict`. Its names may have a part `module`, as in files of pytorch/examples, or begin with
+    the name of an attribute, as in those of Lightning.
     """
     inner = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):

@@ -146,6 +146,15 @@ def test_suggested_choice_is_very_close(typed: str, hint: str) -> None:
     assert message_for(typed).splitlines()[0] == f"{typed}: there is no such {group}{hint}"
 
 
+def test_other_optimizers_of_torch_are_named_by_their_class() -> None:
+    assert message_for("optimizer=nadam").endswith("; any other of torch: optimizer._target_=torch.optim.NAME")
+
+
+def test_option_of_another_class_of_the_optimizer_needs_a_plus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", "optimizer._target_=torch.optim.Adagrad", "optimizer.lr_decay=1"])
+    assert message_for("optimizer.lr_decay=1").endswith("type +optimizer.lr_decay=...")
+
+
 @pytest.mark.parametrize(
     ("typed", "option"),
     [

@@ -110,7 +110,8 @@ def _unknown_option(group: str, option: str, conf: str, command: str) -> str:
     default = re.search(rf"^  - {re.escape(group)}: (\w+)", Path(conf, f"{command}.yaml").read_text(), re.MULTILINE)
     meant = close[0] if len(close) == 1 else default[1] if default and default[1] in close else None
     hint = f", did you mean {meant}?" if meant else ""
-    return f"{group}={option}: there is no such {group}{hint}\nchoose from: {', '.join(options)}"
+    more = "; any other of torch: optimizer._target_=torch.optim.NAME" if group == "optimizer" else ""
+    return f"{group}={option}: there is no such {group}{hint}\nchoose from: {', '.join(options)}{more}"
 
 
 def _close_choices(option: str, options: Iterable[str]) -> list[str]:

@@ -20,6 +20,7 @@ from alexnet_lab.loggers.wandb_service import end_service
 
 WANDB = Path(sys.executable).with_name("wandb")
 KEY = "0123456789" * 4
+ARTIFACT_FILES = "/artifact/"
 
 
 def wandb_processes() -> set[int]:
@@ -55,6 +56,13 @@ class ServedRun(NamedTuple):
         counts = {"historyLineCount": len(self.history), "readOnly": False, "user": {"name": "u", "username": "u"}}
         return texts | nothing | times | known | counts | {"config": config, "summaryMetrics": json.dumps(self.summary)}
 
+    @property
+    def resumed(self) -> dict[str, Any]:
+        """What is sent to a client that continues the run."""
+        tail = json.dumps([json.dumps(self.history[-1])])
+        lines = {"logLineCount": 0, "eventsLineCount": 0, "eventsTail": "[]", "historyTail": tail}
+        return self.node | lines | {"tags": ["tag"], "wandbConfig": json.dumps({"t": 1})}
+
 
 class Server(ThreadingHTTPServer):
     """The part of W&B's server that records a run, and that has a project with `runs` and saved `views`.
@@ -73,6 +81,8 @@ class Server(ThreadingHTTPServer):
         self.run_names: set[str] = set()
         self.runs: list[ServedRun] = []  # those of its project
         self.views: list[dict[str, Any]] = []  # the variables of each one saved
+        self.tables: dict[str, dict[str, Any]] = {}  # by the name of their file in an artifact
+        self.changes: list[dict[str, Any]] = []  # the variables of each request to create or change a run
 
     @property
     def url(self) -> str:
@@ -103,7 +113,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.manner == "drops":
             self.close_connection = True
             return
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path.startswith(ARTIFACT_FILES):
+            self.server.tables[self.path.removeprefix(ARTIFACT_FILES)] = json.loads(body)
         self.reply(200, {})
 
     def stream(self, content: dict[str, Any]) -> dict[str, Any]:
@@ -116,17 +128,41 @@ class Handler(BaseHTTPRequestHandler):
     def query(self, content: dict[str, Any]) -> dict[str, Any]:
         given = content.get("variables") or {}
         operation = content.get("operationName")
-        if answer := self.of_project(content["query"], given):
+        if answer := self.of_artifact(operation, given) or self.of_project(content["query"], given):
             return {"data": answer}
         if operation == "UpsertBucket":
             self.server.run_names.add(given["name"])
+            self.server.changes.append(given)
             project = {"id": "p", "name": "project", "entity": {"id": "e", "name": "entity"}}
+            known = any(run.id == given["name"] for run in self.server.runs)
             bucket = {"id": "b", "name": given["name"], "displayName": "run", "historyLineCount": 0, "project": project}
-            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
+            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": not known}}}
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.server.url}/file"} for name in given["files"]]
             return {"data": {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}}
         return {"data": {"model": None, "viewer": {"id": "u", "entity": "entity", "username": "user", "flags": "{}"}}}
+
+    def of_artifact(self, operation: str | None, given: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer to a request of an upload; None to any other."""
+        address = {"uploadUrl": f"{self.server.url}/file", "uploadHeaders": []}
+        match operation:
+            case "CreateArtifact":
+                sequence = {"id": "s", "latestArtifact": None}
+                return {"createArtifact": {"artifact": {"id": "a", "state": "PENDING", "artifactSequence": sequence}}}
+            case "CreateArtifactManifest":
+                manifest = {"id": "m", "file": {"id": "f", "name": "n", "displayName": "d", **address}}
+                return {"createArtifactManifest": {"artifactManifest": manifest}}
+            case "CreateArtifactFiles":
+                files = [
+                    {"id": "f", "name": name, "displayName": name, "storagePath": "", "artifact": {"id": "a"}}
+                    | {"uploadUrl": self.server.url + ARTIFACT_FILES + name, "uploadHeaders": []}
+                    | {"uploadMultipartUrls": None}
+                    for name in (file["name"] for file in given["input"]["artifactFiles"])
+                ]
+                return {"createArtifactFiles": {"files": {"edges": [{"node": file} for file in files]}}}
+            case "CommitArtifact":
+                return {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}}
+        return None
 
     def of_project(self, query: str, given: dict[str, Any]) -> dict[str, Any] | None:
         """The answer to a request for the project's runs, or to save a view; None to any other."""
@@ -137,16 +173,22 @@ class Handler(BaseHTTPRequestHandler):
             nodes = [{"node": run.node, "cursor": "c"} for run in self.server.runs]
             page = {"edges": nodes, "totalCount": len(nodes), "pageInfo": {"endCursor": "c", "hasNextPage": False}}
             return {"project": {"internalId": "1", "runCount": len(nodes), "readOnly": False, "runs": page}}
+        if "mutation" in query:
+            return None
         run = next(
             (run for run in self.server.runs if run.id in (given.get("name"), given.get("runName"), given.get("run"))),
             None,
         )
         if run is None:
-            return None
-        if "historyKeys" in query:
+            return {"project": {"artifact": None, "run": None}} if "project(" in query else None
+        if "RunResumeStatus" in query:
+            return {"model": {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}, "bucket": run.resumed}}
+        if "historyKeys" in query and "summaryMetrics" not in query:
             return {"project": {"run": {"historyKeys": {"keys": {}, "lastStep": len(run.history)}}}}
         if "parquetHistory" in query:
             return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": run.history}}}}
+        if "summaryMetrics" in query:
+            return {"project": {"internalId": "1", "run": run.node}}
         return {"project": {"run": {"history": [json.dumps(row) for row in run.history]}}}
 
     def reply(self, status: int, content: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ Protocol = Literal["center", "ten_crop"]
 SPLITS, PROTOCOLS = get_args(Split), get_args(Protocol)
 Names = str | list[str]
 KINDS = {"checkpoint": Names, "against": Names | None, "split": Split, "protocol": Protocol, "out": Names | None}
-KINDS |= {"rows": str | None, "modules": Names}
+KINDS |= {"rows": str | None, "wandb": bool, "modules": Names}
 """The types of the command's own options."""
 OTHERS_SECONDS = 5.0
 """Under torchrun, the time in which rank 0 reports an error that all ranks have."""
@@ -104,11 +104,22 @@ def _evaluate(options: dict[str, Any]) -> dict[str, float]:
     if read_too and [one.file for one in read_too] == [one.file for one in read] and read[0].file:
         raise UserError(f"against={options['against']} is the checkpoint itself; name another one")
     with_rows = bool(options["rows"] or against)
+    run = None
+    if options["wandb"] and not distributed.rank():
+        from alexnet_lab.loggers.wandb_rows import recorded_run
+
+        run = recorded_run(names[0], read[0].file, read[0].settings)
     measured = evaluate_all(names, read, options, with_rows)
     other = evaluate_all(against, read_too, options, with_rows).rows if read_too else recorded
     if distributed.rank():
         return {}
-    return _report(measured, other, options)
+    result = _report(measured, other, options)
+    if run:
+        from alexnet_lab.loggers.wandb_rows import send
+
+        assert measured.rows
+        send(measured.rows, run, f"rows/{options['split']}" + "_ten_crop" * (options["protocol"] == "ten_crop"))
+    return result
 
 
 def _recorded_rows(names: Sequence[str]) -> Rows | None:
@@ -170,6 +181,10 @@ def _check_options(options: dict[str, Any]) -> None:
         from alexnet_lab.report.row_files import check_folder
 
         check_folder(Path(options["rows"]), "rows")
+    if options["wandb"] and (not options["rows"] or len(_list(options["checkpoint"])) > 1):
+        raise UserError(
+            "wandb=true adds the rows of one checkpoint to its W&B run; name one checkpoint, and rows=FOLDER"
+        )
 
 
 def _check_strategy(strategy: Any, count: int) -> None:

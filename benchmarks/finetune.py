@@ -31,7 +31,7 @@ from pathlib import Path
 
 from _report import ROOT, report
 
-ONE_CYCLE = ("scheduler=one_cycle", "optimizer.lr=0.015", "layers=[]")
+ONE_CYCLE = ("scheduler=one_cycle", "optimizer.lr=0.015", "layers=null")
 VARIANTS = {
     "from nothing": ("init=null", *ONE_CYCLE),
     "same recipe": ("init=source", *ONE_CYCLE),

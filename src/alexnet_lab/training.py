@@ -158,7 +158,7 @@ def _classifier(
     if is_new:
         take_weights(net, settings, data, last)
     freeze(net, settings.get("freeze", []), last)
-    factors = factors_by_name(net, settings.get("layers", []), last)
+    factors = factors_by_name(net, settings.get("layers") or [], last)
     if settings["channels_last"]:
         net.to(memory_format=torch.channels_last)
     optimizer = optimizer_factory(settings["optimizer"], device_of(settings["trainer"]).kind == "cuda", factors)

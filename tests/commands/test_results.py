@@ -11,7 +11,6 @@ from alexnet_lab.commands.results import add, recorded_runs, results
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.ablations import read_jobs
 from alexnet_lab.report.ensembles import add_ensemble, read_ensembles
-from alexnet_lab.report.fine_tuning import read_fine_tuning
 from alexnet_lab.report.results_page import page, read_recipes
 from alexnet_lab.runs.groups import recipe_groups
 from alexnet_lab.runs.metric_rows import learning_rates
@@ -62,33 +61,9 @@ def change(folder: Path, **entries) -> None:
 
 
 def test_committed_page_matches_the_recorded_runs() -> None:
-    folder = ROOT / "docs" / "runs"
     assert (ROOT / "docs" / "results.md").read_text() == page(
-        recorded_runs(folder), read_recipes(ROOT / "conf"), read_ensembles(folder), read_fine_tuning(folder)
+        recorded_runs(ROOT / "docs" / "runs"), read_recipes(ROOT / "conf"), read_ensembles(ROOT / "docs" / "runs")
     )
-
-
-def test_comparison_of_fine_tuning_is_a_section_of_the_page(tmp_path) -> None:
-    assert "## Fine-tuning" not in page([], {}, (), read_fine_tuning(tmp_path))
-    figures = {
-        "source_epochs": 20,
-        "source_top1": 0.9,
-        "train_images": 250,
-        "epochs": 40,
-        "val_images": 996,
-        "seeds": 3,
-    }
-    measured = {
-        "figures": {**figures, "at_once": 5, "from nothing, s": 30.4},
-        "rows": [["from nothing", "0.7000", "0.0100", "0.6900 0.7000 0.7100"]],
-        "commands": {"from nothing": "python src/train.py init=null"},
-        "hardware": {"device": "a GPU", "cores": 16},
-        "versions": {"python": "3.12", "torch": "2.11", "lightning": "2.6"},
-    }
-    (tmp_path / "fine_tuning.json").write_text(json.dumps(measured))
-    text = page([], {}, (), read_fine_tuning(tmp_path))
-    assert "| from nothing | 0.7000 | 0.0100 | 0.6900 0.7000 0.7100 | 30 |" in text.splitlines()
-    assert "- from nothing: `python src/train.py init=null`" in text.splitlines()
 
 
 def test_recorded_runs_contain_no_absolute_path() -> None:

@@ -17,7 +17,6 @@ from alexnet_lab import files, places
 from alexnet_lab.config.values import check_values
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.ensembles import add_ensemble, check_ensemble, read_ensembles
-from alexnet_lab.report.fine_tuning import read_fine_tuning
 from alexnet_lab.report.results_page import page, read_recipes
 from alexnet_lab.runs import folders
 from alexnet_lab.runs.groups import recipe_key
@@ -50,7 +49,7 @@ def results(config: DictConfig) -> None:
         files.print_written(record_it(one, recorded))
     runs, averaged = recorded_runs(recorded), read_ensembles(recorded)
     recorded.mkdir(parents=True, exist_ok=True)
-    files.write(page_file, page(runs, read_recipes(places.CONF), averaged, read_fine_tuning(recorded)))
+    files.write(page_file, page(runs, read_recipes(places.CONF), averaged))
     print(f"{len(runs)} runs, {len(averaged)} ensembles")
     files.print_written(page_file)
 

@@ -23,10 +23,11 @@ def _patterns(value: Any) -> Any:
 
 
 def _layers(value: Any) -> Any:
-    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+    is_list = isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
+    if value is not None and not is_list:
         raise ValueError("it takes a list such as [{pattern: fc8, lr: 10}]")
     return value
 
 
 Patterns = Annotated[list[str | int], BeforeValidator(_patterns)]
-Layers = Annotated[list[LayerSettings], BeforeValidator(_layers)]
+Layers = Annotated[list[LayerSettings] | None, BeforeValidator(_layers)]

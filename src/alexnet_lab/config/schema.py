@@ -148,7 +148,7 @@ class RunSettings(BaseModel):
     init: str | None = None
     """See `initial_weights`."""
     freeze: Patterns = []
-    layers: Layers = []
+    layers: Layers = None
     """See `layer_patterns`."""
     folder: Annotated[str | None, Effect.NONE] = None
     """Recorded by older versions only."""

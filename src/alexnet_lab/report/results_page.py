@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 from alexnet_lab.command_line import usual_command
 from alexnet_lab.report.ablations import ablations
 from alexnet_lab.report.ensembles import ensembles
-from alexnet_lab.report.fine_tuning import fine_tuning
 from alexnet_lab.runs.groups import recipe_groups
 from alexnet_lab.runs.metric_rows import learning_rates
 from alexnet_lab.runs.recipe import ACCURACIES, NOT_MEASURED, changes, command, mean, published_text
@@ -45,15 +44,12 @@ def read_recipes(conf: Path) -> dict[str, dict[str, Any]]:
 
 
 def page(
-    runs: Sequence[Run],
-    recipes: Mapping[str, Mapping[str, Any]],
-    averaged: Sequence[Mapping[str, Any]] = (),
-    tuned: Mapping[str, Any] | None = None,
+    runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]], averaged: Sequence[Mapping[str, Any]] = ()
 ) -> str:
-    """The page: a table of all recipes, the ensembles, the ablations, fine-tuning, a section per measured recipe.
+    """The page: a table of all recipes, the ensembles, the ablations, then a section per measured recipe.
 
     `recipes` come from `read_recipes`; a recipe without a run has a row that says so. `averaged` are the recorded
-    ensembles, `tuned` is the recorded comparison of fine-tuning.
+    ensembles.
     """
     groups = list(recipe_groups(runs).values())
     heading = "| experiment | network | data | views | seeds | top-1, published | top-1 | top-5, published | top-5 |"
@@ -64,7 +60,7 @@ def page(
     published = [ensemble for recipe in recipes.values() for ensemble in recipe.get("ensembles", [])]
     introduction = INTRODUCTION.replace("COMMAND", usual_command("results"))
     lines = [introduction, heading, "|---|---|---|---|---|---|---|---|---|", *table]
-    lines += [*ensembles(averaged, published), *ablations(runs, recipes), *fine_tuning(tuned)]
+    lines += [*ensembles(averaged, published), *ablations(runs, recipes)]
     for group in groups:
         lines += ["", *_section(group)]
     return "\n".join(lines) + "\n"

@@ -161,6 +161,7 @@ def test_marks_are_those_that_were_agreed() -> None:
         *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy", "accumulate_grad_batches")),
     }
     assert effect("callbacks.progress") is effect("callbacks.pictures") is Effect.NONE
+    assert effect("callbacks.layer_statistics.every_n_steps") is Effect.NONE
     assert effect("trainer.precision") is effect("callbacks.ema") is effect("optimizer.lr") is Effect.RESULT
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 import alexnet_lab
 from alexnet_lab.commands.predict import predict
 from alexnet_lab.errors import UserError
+from alexnet_lab.models.gradcam import grad_cam
 from alexnet_lab.runs.checkpoint import read_checkpoint
 from alexnet_lab.runs.trained_network import TrainedNetwork
 
@@ -78,6 +79,12 @@ def test_network_is_that_of_the_best_checkpoint_in_evaluation_mode(model, traine
     assert torch.equal(model.network(images), read_checkpoint(trained_run.best).network()(images))
     assert model.classes == [f"class {number}" for number in range(10)]
     assert model.preprocessing.image_size == 28
+
+
+def test_grad_cam_explains_what_preprocess_returns(model, photographs) -> None:
+    found = grad_cam(model.network, model.preprocess(photographs))
+    assert found.maps.shape == (len(photographs), 10, 10)
+    assert torch.equal(found.classes, model.network(model.preprocess(photographs)).argmax(1))
 
 
 @pytest.mark.parametrize(

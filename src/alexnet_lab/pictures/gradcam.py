@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from alexnet_lab.pictures.sheet import SIDE
+from alexnet_lab.pictures.sheet import SIDE, square
 from alexnet_lab.pictures.tiles import picture_of
 
 STOPS = np.linspace(0, 1, 5)
@@ -30,7 +30,6 @@ def heat_picture(pixels: NDArray[np.uint8], values: Tensor) -> Image.Image:
     heat = np.asarray(Image.fromarray(values.numpy()).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     heat = np.clip(heat / largest, 0, 1) if largest > 0 else np.zeros_like(heat)
     colours = np.stack([np.interp(heat, STOPS, COLOURS[:, channel]) for channel in range(3)], 2)
-    image = picture_of(torch.tensor(pixels)).convert("L").convert("RGB")
-    grey = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
+    grey = np.asarray(square(picture_of(torch.tensor(pixels)).convert("L")), np.float32)
     opacity = STRENGTH * np.sqrt(heat)[..., None]
     return Image.fromarray(np.rint(grey * (1 - opacity) + colours * opacity).astype(np.uint8))

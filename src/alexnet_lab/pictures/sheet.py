@@ -48,11 +48,11 @@ def sheet(
     for place, (image, row, truth) in enumerate(zip(images, rows, truths, strict=True)):
         left, top = GAP + place % columns * width, GAP + place // columns * height
         draw = ImageDraw.Draw(picture)
-        picture.paste(_square(image), (left, top))
+        picture.paste(square(image), (left, top))
         _write_below(draw, left, top + SIDE, truth)
         if beside:
             second, caption = beside[place]
-            picture.paste(_square(second), (left + SIDE + PADDING, top))
+            picture.paste(square(second), (left + SIDE + PADDING, top))
             _write_below(draw, left + SIDE + PADDING, top + SIDE, caption)
         if notes:
             middle, small = (left + SIDE // 2, top + SIDE + CAPTION + NOTE // 2 - 4), font(NOTE_SIZE)
@@ -61,8 +61,8 @@ def sheet(
     return picture
 
 
-def _square(image: Image.Image) -> Image.Image:
-    """The centre square; small images are enlarged without blurring, so that pixels stay visible."""
+def square(image: Image.Image) -> Image.Image:
+    """The centre square, RGB with sides of `SIDE`; small images keep sharp pixels."""
     small = max(image.size) <= SIDE // 4
     resampling = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
     return ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), resampling)

@@ -180,6 +180,26 @@ def test_card_has_the_metrics_that_the_run_recorded_for_these_weights(composed, 
     }
 
 
+def test_card_of_averaged_weights_has_no_metrics_for_the_others(composed, trained_run, tmp_path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run.folder, folder)
+    average = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
+    for name in ("last", "best"):
+        checkpoint = folder / "checkpoints" / f"{name}.ckpt"
+        content = torch.load(checkpoint, weights_only=True)
+        content["config"]["callbacks"]["ema"], content["config"]["test_on"] = average, "best"
+        torch.save(content, checkpoint)
+        out = tmp_path / f"{name}.safetensors"
+        export(composed("export", f"checkpoint={checkpoint}", "format=safetensors", f"out={out}"))
+        assert (
+            "- callback ema: `lightning.pytorch.callbacks.EMAWeightAveraging(decay=0.9)`"
+            in out.with_suffix(".md").read_text()
+        )
+    assert "model-index" not in front_matter(tmp_path / "last.md")
+    results = front_matter(tmp_path / "best.md")["model-index"][0]["results"]
+    assert [entry["dataset"]["split"] for entry in results] == ["val", "test"]
+
+
 def test_card_says_less_without_the_record_of_the_run_and_is_not_replaced_once_changed(
     composed, trained_run, tmp_path
 ) -> None:

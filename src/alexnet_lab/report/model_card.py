@@ -85,7 +85,7 @@ def _metrics(checkpoint: Checkpoint, run: Path, result: Mapping[str, Any]) -> di
     assert checkpoint.file
     is_best, settings = checkpoint.file.name == Path(folders.BEST).name, checkpoint.settings
     found = {}
-    if is_best or not _changes_training(settings.get("callbacks") or {}):
+    if is_best or not _changing(settings.get("callbacks")):
         found["val"] = [row for row in rows if row.get("step") == checkpoint.step and "val/top1" in row]
     if settings.get("test_on") == ("best" if is_best else "last"):
         found["test"] = [row for row in rows if "test/top1" in row] if result.get("status") == "finished" else []
@@ -96,8 +96,10 @@ def _metrics(checkpoint: Checkpoint, run: Path, result: Mapping[str, Any]) -> di
     }
 
 
-def _changes_training(callbacks: Mapping[str, Any]) -> bool:
-    return any(node and effect(f"callbacks.{name}") is not Effect.NONE for name, node in callbacks.items())
+def _changing(callbacks: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    """The callbacks that change the training, or which weights are validated and saved as the best."""
+    present = {name: node for name, node in (callbacks or {}).items() if node}
+    return {name: node for name, node in present.items() if effect(f"callbacks.{name}") is not Effect.NONE}
 
 
 def _front(checkpoint: Checkpoint, name: str, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
@@ -167,8 +169,11 @@ def _training(checkpoint: Checkpoint, result: Mapping[str, Any]) -> Iterator[str
         yield f"- {group}: `{_call(settings[group])}`"
     if loss := settings.get("loss"):
         yield f"- loss: `{_arguments(loss)}`"
-    if settings.get("init"):
-        yield f"- initialised from {printable(str(settings['init']))}"
+    for name, node in _changing(settings.get("callbacks")).items():
+        yield f"- callback {name}: `{_call(node)}`"
+    for key in ("init", "freeze"):
+        if settings.get(key):
+            yield f"- {key}: {printable(str(settings[key]))}"
     if recipe := (settings.get("recipe") or {}).get("name"):
         yield f"- recipe: {printable(recipe)}"
     precision = settings["trainer"].get("precision")

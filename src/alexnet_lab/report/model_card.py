@@ -171,7 +171,7 @@ def _training(checkpoint: Checkpoint, result: Mapping[str, Any]) -> Iterator[str
         yield f"- loss: `{_arguments(loss)}`"
     for name, node in _changing(settings.get("callbacks")).items():
         yield f"- callback {name}: `{_call(node)}`"
-    for key in ("init", "freeze"):
+    for key in ("init", "freeze", "layers"):
         if settings.get(key):
             yield f"- {key}: {printable(str(settings[key]))}"
     if recipe := (settings.get("recipe") or {}).get("name"):

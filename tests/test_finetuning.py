@@ -161,6 +161,42 @@ def test_recipe_takes_the_classes_from_the_folder_and_records_them(settings: Set
     assert content["preprocessing"]["classes"] == ["a", "b", "c"]
 
 
+def test_last_layer_for_other_classes_is_left_and_another_normalisation_is_printed(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def settings_of(classes: str, *more: str) -> dict[str, Any]:
+        place = images(tmp_path / classes, classes)
+        return settings("experiment=finetune", f"data.dir={place}", *SMALLEST, *QUIET, "optimizer.lr=0", *more)
+
+    start = trained(settings_of("abc", "seed=4"), tmp_path / "source")
+    init = f"init={tmp_path / 'source'}"
+    with caplog.at_level(logging.INFO):
+        same = trained(settings_of("abc", init), tmp_path / "same")
+        assert "the source was trained with" not in caplog.text
+        other = trained(settings_of("abd", init, "data.mean=[0.5]"), tmp_path / "other")
+    assert equal(same, start) == {"conv1", "conv2", "fc3", "fc4", "fc5"}
+    assert equal(other, start) == {"conv1", "conv2", "fc3", "fc4"}
+    assert "init: initialised: fc5 (for other classes: a, b and 1 more)" in caplog.text
+    assert "init: the source was trained with data.mean=[0.485, 0.456, 0.406], here [0.5]" in caplog.text
+
+
+def test_network_of_the_user_starts_with_its_own_run(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\n\n\n"
+        "def mynet(in_channels, num_classes, image_size):\n"
+        "    return nn.Sequential(nn.Conv2d(in_channels, 2, 5), nn.Flatten(), nn.Linear(2 * 24 * 24, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = settings(*LENET, "optimizer.lr=0", "trainer.max_epochs=1")
+    own = {key: found["model"][key] for key in ("in_channels", "num_classes", "image_size")}
+    found["model"] = {"_target_": "mynet.mynet", **own}
+    start = trained({**found, "seed": 3}, tmp_path / "source")
+    tuned = {**found, "init": str(tmp_path / "source"), "freeze": [0]}
+    assert equal(trained(tuned, tmp_path / "tuned"), start) == {"0", "2"}
+
+
 def run(script: Any, folder: Path, *arguments: str) -> Path:
     ended = script.run(*arguments, f"hydra.run.dir={folder}")
     assert ended.returncode == 0, ended.stderr
@@ -219,3 +255,12 @@ def test_killed_run_continues_to_the_bit_without_its_source(script: Any, tmp_pat
     ended = script.run(f"resume={tmp_path / 'killed'}")
     assert ended.returncode == 0, ended.stderr
     assert equal(weights(tmp_path / "killed"), whole) == {"conv1", "conv2", "fc3", "fc4", "fc5"}
+
+
+@pytest.mark.system
+def test_classes_of_the_folder_are_found_by_all_ranks_and_kept_in_a_continued_run(script: Any, tmp_path: Path) -> None:
+    options = ("experiment=finetune", f"data.dir={images(tmp_path / 'images', 'abc')}", *SMALLEST, *QUIET)
+    run(script, tmp_path / "run", *options, "trainer=ddp_cpu")
+    ended = script.run(*options, f"resume={tmp_path / 'run'}", "seed=0", "trainer=cpu", "trainer.max_epochs=2")
+    assert ended.returncode == 0, ended.stderr
+    assert read_config(tmp_path / "run")["model"]["num_classes"] == 3

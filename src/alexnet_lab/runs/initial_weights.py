@@ -2,19 +2,21 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError, names_of
 from alexnet_lab.published.torchvision_weights import check_hash
-from alexnet_lab.runs.checkpoint import read_checkpoint
+from alexnet_lab.runs import references
+from alexnet_lab.runs.checkpoint import Content
 from alexnet_lab.runs.checkpoint_file import read_file
 
 TORCHVISION = "alexnet_lab.models.alexnet_torchvision.alexnet_torchvision"
@@ -63,8 +65,7 @@ def take_weights(net: nn.Module, settings: Mapping[str, Any], data: ImageDataMod
         option, reference = "model.pretrained", "torchvision" if pretrained is True else str(pretrained)
     if not reference:
         return
-    module, _, name = model["_target_"].rpartition(".")
-    source = read_source(reference, option, [module])
+    source, name = read_source(reference, option), model["_target_"].rpartition(".")[2]
     ours, theirs = _by_layer(net.state_dict()), _by_layer(source.weights)
     reasons = {layer: _misfit(tensors, theirs.get(layer)) for layer, tensors in ours.items()}
     if source.classes not in ([], [*data.spec.classes]) and last in ours and not reasons[last]:
@@ -83,19 +84,26 @@ def take_weights(net: nn.Module, settings: Mapping[str, Any], data: ImageDataMod
         log.info("%s: %s", option, line)
 
 
-def read_source(reference: str, option: str = "init", modules: Sequence[str] = ()) -> Source:
-    """The network that `OPTION=REFERENCE` names: all that `read_checkpoint` reads, or a file with a plain state dict.
+def read_source(reference: str, option: str = "init") -> Source:
+    """The network that `OPTION=REFERENCE` names: all that `checkpoint=` may name, or a file with a plain state dict.
+
+    Nothing that the file names is imported, so it may be a network of the user's.
 
     Raises:
         UserError: nothing is there, or it has no weights.
     """
     try:
-        found = read_checkpoint(reference, [*modules], option)
+        content = references.find(reference, option).content
     except UserError:
         if weights := _plain(Path(reference)):
             return Source(weights, "")
         raise
-    return Source(found.weights, found.settings["model"]["_target_"].rpartition(".")[2], found.preprocessing)
+    try:
+        found = Content.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{option}={reference}: not an AlexNet Lab checkpoint") from error
+    name = str(found.config.model.get("_target_", "")).rpartition(".")[2]
+    return Source(found.state_dict, name, Preprocessing.of(found.preprocessing) if found.preprocessing else None)
 
 
 def _plain(path: Path) -> dict[str, Tensor]:
@@ -106,7 +114,7 @@ def _plain(path: Path) -> dict[str, Tensor]:
     try:
         check_hash(path, "init")
         content = read_file(path, "init")
-    except (UserError, OSError):  # `read_checkpoint` has reported it
+    except (UserError, OSError):  # `references.find` has reported it
         return {}
     state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
     is_state = isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values())

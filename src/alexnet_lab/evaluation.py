@@ -21,6 +21,7 @@ from alexnet_lab.config.memory import remedies_when_full
 from alexnet_lab.config.schema import check_trainer
 from alexnet_lab.config.trainer import check_ranks, without_signal_handlers
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.spec import different_class
 from alexnet_lab.errors import UserError
 from alexnet_lab.metrics import by_image, figures_of_mean, mean_prediction
 from alexnet_lab.rows import Rows, rounded
@@ -69,6 +70,13 @@ def read_all(references: Sequence[str], modules: Modules) -> list[Checkpoint]:
                 f"{references[0]} is from {names[0]}, {reference} from {name}; averaging requires the same images"
             )
     return read
+
+
+def different_classes(one: Checkpoint, other: Checkpoint) -> str:
+    """The first class that differs; '' if there is none, or if an old checkpoint does not record its classes."""
+    if one.preprocessing is None or other.preprocessing is None:
+        return ""
+    return different_class(one.preprocessing.classes, other.preprocessing.classes) or ""
 
 
 def evaluate_all(
@@ -171,13 +179,15 @@ def _trainer(options: dict[str, Any], checkpoint: Checkpoint, outputs: Outputs) 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # hides lines about devices, ranks and tips
     check_trainer(options)
+    # Given, since Lightning would take variables of Slurm and of other launchers for several ranks.
+    ranks = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
+    ranks.teardown = lambda: None  # type: ignore[method-assign]  # Lightning's forgets the number of ranks
     trainer: pl.Trainer = build(
         use_recorded(options, checkpoint.settings, "trainer.precision", "trainer=cpu"),
         "trainer",
         pl.Trainer,
         callbacks=[Progress(), outputs],
-        # Given, since Lightning would take variables of Slurm and of other launchers for several ranks.
-        plugins=[TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()],
+        plugins=[ranks],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -117,6 +117,7 @@ def mean_prediction(logits: Sequence[Tensor]) -> Tensor:
 def figures_of_mean(mean: Tensor, labels: Tensor) -> dict[str, float]:
     """`loss`, `top1`, `top5` of a `mean_prediction`."""
     metrics = ClassificationMetrics()
+    metrics.distributed_available_fn = lambda: False  # the images of all ranks are here already
     metrics.update(nll_loss(mean, labels, reduction="sum"), mean, labels)
     return {name: value for name, value in metrics.compute().items() if name != "count"}
 

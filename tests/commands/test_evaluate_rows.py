@@ -208,12 +208,15 @@ def test_written_rows_are_read_back_unchanged(tmp_path: Path) -> None:
 @pytest.mark.system
 def test_three_ranks_write_the_same_files_as_one_process(script: Any, networks: Any, tmp_path: Path) -> None:
     for name, options in (("one", ["trainer=cpu"]), ("three", ["trainer=ddp_cpu", "trainer.devices=3"])):
-        given = (f"checkpoint={networks[0]}", f"rows={tmp_path / name}", f"out={tmp_path}/{name}.json")
-        ended = script.run(*given, *options, program=("src/evaluate.py",))
+        outs = ",".join(f"{tmp_path}/{name}.{suffix}" for suffix in ("json", "csv", "html"))
+        given = (f"checkpoint={networks[0]}", f"against=[{networks[1]},{networks[0]}]")
+        written = (f"rows={tmp_path / name}", f"out=[{outs}]")
+        ended = script.run(*given, *written, *options, program=("src/evaluate.py",))
         assert (ended.returncode, ended.stderr) == (0, "")
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "three").iterdir())
     assert len(names) == 7
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "three" / name).read_bytes()
-    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "three.json").read_bytes()
+    for suffix in ("json", "csv", "html"):
+        assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"three.{suffix}").read_bytes()

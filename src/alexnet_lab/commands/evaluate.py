@@ -91,7 +91,7 @@ def _as_rank_of_torchrun(options: dict[str, Any], variables: Mapping[str, str]) 
 
 def _evaluate(options: dict[str, Any]) -> dict[str, float]:
     """Evaluate on this rank; rank 0 prints, writes and returns the metrics."""
-    from alexnet_lab.evaluation import evaluate_all, read_all
+    from alexnet_lab.evaluation import different_classes, evaluate_all, read_all
 
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
@@ -103,6 +103,10 @@ def _evaluate(options: dict[str, Any]) -> dict[str, float]:
     read_too = [] if recorded else read_all(against, options["modules"])
     if read_too and [one.file for one in read_too] == [one.file for one in read] and read[0].file:
         raise UserError(f"against={options['against']} is the checkpoint itself; name another one")
+    if read_too and (difference := different_classes(read[0], read_too[0])):
+        raise UserError(
+            f"against={options['against']} has other classes: {difference}; their images cannot be compared"
+        )
     with_rows = bool(options["rows"] or against)
     run = None
     if options["wandb"] and not distributed.rank():

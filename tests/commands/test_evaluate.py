@@ -17,6 +17,7 @@ from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.data.store.prepare import prepare as prepare_store
 from alexnet_lab.data.store.reading import open_store
 from alexnet_lab.errors import UserError
+from alexnet_lab.rows import read_rows
 from alexnet_lab.runs.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -254,7 +255,7 @@ def ten_crops_one_by_one(net: torch.nn.Module, image: np.ndarray, crop: int, siz
 
 
 @pytest.mark.parametrize("crop", [28, 224])
-def test_ten_crop_metrics_are_those_of_the_mean_probabilities(composed, measured_on, store, crop) -> None:
+def test_ten_crop_metrics_are_those_of_the_mean_probabilities(composed, measured_on, store, crop, tmp_path) -> None:
     path = measured_on(mean=MEAN, std=STD, crop_size=crop)
     opened = open_store(store)
     labels = opened.labels("val")
@@ -265,8 +266,11 @@ def test_ten_crop_metrics_are_those_of_the_mean_probabilities(composed, measured
     net = read_checkpoint(path).network()
     probabilities = np.stack([ten_crops_one_by_one(net, image, crop, 28) for image in images])
     ranks = (probabilities > probabilities[range(13), labels][:, None]).sum(1)
-    figures = evaluate(composed("evaluate", f"checkpoint={path}", "protocol=ten_crop", "trainer=cpu"))
-    assert figures["test/top1"] == (ranks == 0).mean()
+    options = (f"checkpoint={path}", "protocol=ten_crop", "trainer=cpu", f"rows={tmp_path}/rows")
+    figures = evaluate(composed("evaluate", *options))
+    rows = read_rows(tmp_path / "rows/rows.csv")
+    np.testing.assert_allclose(rows.probabilities, -np.sort(-probabilities)[:, :5], rtol=1e-3)
+    assert figures["test/top1"] == rows.top1.mean() == (ranks == 0).mean()
     assert figures["test/top5"] == (ranks < 5).mean()
     assert figures["test/loss"] == pytest.approx(-np.log(probabilities[range(13), labels]).mean(), abs=1e-4)
     center = evaluate(composed("evaluate", f"checkpoint={path}", "trainer=cpu"))

@@ -32,7 +32,8 @@ OLD: dict[str, Any] = {
 def check_parts(config: dict[str, Any]) -> None:
     for group in ("callbacks", "logger"):
         for name, node in (config.get(group) or {}).items():
-            check(node, f"{group}.{name}")
+            if node is not None:  # turned off
+                check(node, f"{group}.{name}")
 
 
 def test_names_of_older_versions_are_translated(tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
+def printable_lines(text: str) -> str:
+    """As `printable`, but with its lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def names_of(names: Collection[str], shown: int = 5) -> str:
     """The first few names, and the number of others."""
     text = printable(", ".join([*names][:shown]))

@@ -341,3 +341,11 @@ def test_restored_network_has_the_saved_weights_and_downloads_nothing(trained_ru
     restored = read_checkpoint(changed(model={**torchvision, "in_channels": 3, "num_classes": 10, "pretrained": True}))
     with pytest.raises(UserError, match="does not fit its preprocessing"):
         restored.network()
+
+
+def test_name_of_a_run_from_a_file_is_shown_as_plain_text(composed, trained_run, tmp_path, capsys) -> None:
+    content = torch.load(trained_run.last, weights_only=True)
+    content["config"]["run"] = "a[/b]\x1b[2J"
+    torch.save(content, tmp_path / "x.ckpt")
+    evaluate(composed("evaluate", f"checkpoint={tmp_path}/x.ckpt", "trainer=cpu"))
+    assert "checkpoint of run a[/b]\\x1b[2J" in capsys.readouterr().out

@@ -142,6 +142,9 @@ def test_safetensors_file_of_another_program_is_refused_in_a_line(composed, trai
     save_file({"weight": torch.zeros(3)}, path, {"model": "LeNet", "preprocessing": "{}"})
     with pytest.raises(UserError, match="its metadata is not JSON"):
         read_checkpoint(path)
+    save_file({"weight": torch.zeros(3)}, path, {"model": "[" * 100_000, "preprocessing": "{}"})
+    with pytest.raises(UserError, match="its metadata is not JSON"):
+        read_checkpoint(path)
     export(composed("export", f"checkpoint={trained_run.last}", "format=safetensors", f"out={path}"))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"net\.safetensors: the file is damaged or truncated: "):

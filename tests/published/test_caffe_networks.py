@@ -3,6 +3,7 @@
 The writer and the reference share no code with the reader. BVLC's own files were not at hand.
 """
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from alexnet_lab.commands.predict import predict
 from alexnet_lab.data.imagenet_classes import imagenet_classes
 from alexnet_lab.errors import UserError
 from alexnet_lab.models.alexnet_original import alexnet_original
+from alexnet_lab.published.caffe_networks import _check_layers, _weights
+from alexnet_lab.published.caffemodel import Blob, Layer
 from alexnet_lab.runs.checkpoint import read_checkpoint
 
 SHAPES = {
@@ -228,6 +231,48 @@ def test_the_run_is_named_after_the_file_and_the_mean(written: tuple[str, Path])
     about = {"bvlc_alexnet": "the mean pixel", "caffenet": "the mean image imagenet_mean.binaryproto"}[kind]
     found = read_checkpoint(f"{kind}:{path}")
     assert (found.settings["run"], found.file) == (f"net.caffemodel with {about}", path)
+
+
+def test_mean_that_cannot_be_read_is_a_line(
+    written: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind, path = written
+    mean = path.with_name("imagenet_mean.binaryproto")
+    caplog.set_level("INFO", "alexnet_lab")
+    read_checkpoint(f"{kind}:{path}")
+    lines = [f"checkpoint={kind}:{path}: the mean in {mean} is subtracted"] if kind == "caffenet" else []
+    assert caplog.messages == lines
+    for make, reason in ((Path.mkdir, "Is a directory"), (Path.touch, "not a mean image of Caffe, or a damaged one")):
+        other = path.parent / make.__name__
+        other.mkdir()
+        os.link(path, other / path.name)
+        make(other / "mean.binaryproto")
+        with pytest.raises(UserError, match=rf"^checkpoint=\S+: {other}/mean\.binaryproto.*{reason}"):
+            read_checkpoint(f"{kind}:{other / path.name}")
+
+
+def test_missing_bias_and_an_unexpected_shape_are_named(arrays: Arrays) -> None:
+    def of(array: NDArray[np.float32]) -> Blob:
+        return Blob(array.shape, [memoryview(array.reshape(-1)).cast("B")], array.dtype)
+
+    def found(fc8: list[Blob]) -> list[Layer]:
+        read = {name: [*map(of, pair)] for name, pair in arrays.items()} | {"fc8": fc8}
+        return [Layer(name, [], pair) for name, pair in read.items()]
+
+    def blob(*shape: int) -> Blob:
+        return Blob(shape, [bytearray(4 * int(np.prod(shape)))], np.dtype("<f4"))
+
+    for shape in ((1, 1, 1000, 4096), (1, 4096)):
+        with pytest.raises(UserError, match=r"^x: fc8\.bias is missing$"):
+            _weights(found([blob(*shape)]), "caffenet", "x")
+    with pytest.raises(UserError, match=r"^x: fc8\.weight has the shape \[10, 5\], expected \[10, 4096\]$"):
+        _weights(found([blob(10, 5), blob(10)]), "caffenet", "x")
+
+
+def test_message_names_the_input_that_shows_the_other_network() -> None:
+    found = [Layer(name, ["data", "norm1"], []) for name in SHAPES]
+    with pytest.raises(UserError, match="whose conv2 reads norm1: name it caffenet:FILE"):
+        _check_layers(found, "bvlc_alexnet", "x")
 
 
 def test_network_named_as_the_other_one_is_refused(written: tuple[str, Path]) -> None:

@@ -1,6 +1,7 @@
 """Caffe's format, in all its versions, and what is not a file of BVLC's networks."""
 
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from test_caffe_networks import (
 )
 
 from alexnet_lab.errors import UserError
+from alexnet_lab.published import protobuf
 from alexnet_lab.published.caffe_networks import caffe_checkpoint
 from alexnet_lab.published.caffemodel import layers
+from alexnet_lab.published.protobuf import Damaged
 from alexnet_lab.runs.checkpoint import read_checkpoint
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
@@ -55,6 +58,47 @@ def test_every_version_of_layers_and_arrays_is_read(layer: Callable[..., bytes],
     assert torch.equal(second.blobs[0].tensor(2, 12), torch.from_numpy(ARRAY.reshape(2, 12)))
 
 
+def wrong_blob(*sides: int) -> bytes:
+    return message(7, message(1, b"".join(map(varint, sides))))
+
+
+def of_blob(*blobs: bytes) -> bytes:
+    return message(100, b"".join(message(7, blob) for blob in blobs))
+
+
+HOSTILE = {
+    "names": (message(100, b"\x0a\x00" * 500_000), "a layer with more than 1 fields of number 1"),
+    "bottoms": (message(100, b"\x1a\x00" * 500_000), "a layer with more than 100 fields of number 3"),
+    "bottoms of old layers": (message(2, b"\x12\x00" * 500_000), "a layer with more than 100 fields of number 2"),
+    "arrays": (message(100, b"\x3a\x00" * 500_000), "a layer with more than 100 fields of number 7"),
+    "layers": (message(100, b"") * 250_000, "more than 10,000 layers"),
+    "old layers": (message(2, b"") * 250_000, "more than 10,000 layers"),
+    "dimensions": (of_blob(wrong_blob(*[1] * 500_000)), "more than 32 dimensions of an array"),
+    "dimensions one by one": (of_blob(message(7, integer(1, 1) * 500_000)), "more than 32 dimensions of an array"),
+    "parts of an array": (of_blob(message(5, bytes(4)) * 200_000), "a message of more than 20,000 fields"),
+    "other fields": (message(100, message(99, b"") * 500_000), "a message of more than 20,000 fields"),
+    "a side of 0 and a huge one": (
+        of_blob(wrong_blob(2**64, 0)),
+        r"an array of \[18446744073709551616, 0\] with 0 bytes",
+    ),
+    "a side of 0": (of_blob(wrong_blob(5, 0)), r"an array of \[5, 0\] with 0 bytes"),
+}
+
+
+@pytest.mark.parametrize(("net", "reason"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_file_is_refused_without_a_large_allocation(
+    net: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protobuf, "MOST_FIELDS", 20_000)  # fewer than usual, since tracing is slow
+    tracemalloc.start()
+    try:
+        with pytest.raises(Damaged, match=reason):
+            list(layers(memoryview(net)))
+        assert tracemalloc.get_traced_memory()[1] < len(net) + 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_no_damage_leads_to_another_error_than_a_line(tmp_path: Path) -> None:
     """Each byte of a small file is changed, and the file cut at each place."""
     net = text(1, "net") + layer_v2("conv1", "Convolution", "data", [new_blob(ARRAY), old_blob(ARRAY[0, 0])])
@@ -82,6 +126,7 @@ FILES: dict[str, tuple[bytes, str]] = {
         caffemodel("caffenet", UNGROUPED, layer_v2, new_blob),
         r"conv2\.weight has the shape \[256, 96, 5, 5\], expected \[256, 48, 5, 5\]",
     ),
+    "escape sequence": (layer_v2("\x1b[2J", "Convolution", "data", [new_blob(ARRAY)]), r"are \\x1b\[2J; expected"),
     "web page": (b"<!DOCTYPE html><html>", r"not a file of Caffe's weights \(\.caffemodel\), but a web page: download"),
     "text": (b'# a net\nname: "CaffeNet"\nlayer {', r"but the text description of a network \(\.prototxt\), without"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "but an HDF5 file"),

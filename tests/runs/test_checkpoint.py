@@ -8,6 +8,7 @@ import pickle
 import tarfile
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from alexnet_lab.config.advice import advice
 from alexnet_lab.errors import UserError
 from alexnet_lab.runs.checkpoint import read_checkpoint
 from alexnet_lab.runs.checkpoint_file import read_file, steps_done
@@ -41,6 +43,8 @@ PREPROCESSING = {
     "std": [1.0],
     "classes": ["a", "b"],
 }
+
+CROPPED = {"stored_size": 256, "crop_size": 28}
 
 
 class Hostile:
@@ -75,12 +79,31 @@ def changed(**parts: Any) -> bytes:
     return saved(CONTENT | {"config": CONFIG | parts})
 
 
+BIAS, MANY = "classifier.6.bias", 20_000_000
 SAFETENSORS = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 NOT_OURS = "not an AlexNet Lab checkpoint"
 FILES: dict[str, tuple[bytes, str]] = {
     "hostile object": (saved(Hostile()), f"{NOT_OURS}; it holds Python objects (posix.mkdir), which could run any"),
     "hostile object among others": (saved(CONTENT | {"x": Hostile()}), "it holds Python objects (posix.mkdir)"),
-    "harmless object": (saved(CONTENT | {"x": argparse.Namespace()}), "it holds Python objects (argparse.Namespace)"),
+    "harmless object": (saved(CONTENT | {"x": Fraction(1)}), "it holds Python objects (fractions.Fraction)"),
+    "options with a hostile object": (
+        saved(CONTENT | {"args": argparse.Namespace(lr=0.1, x=Hostile())}),
+        "it holds Python objects (posix.mkdir)",
+    ),
+    "strides of 0": (saved({BIAS: torch.zeros(1).expand(MANY)}), f"not hold all numbers of {BIAS} [{MANY}]"),
+    "strides of 0 in an entry": (
+        saved({"model": {BIAS: torch.zeros(1).expand(MANY)}}),
+        f"not hold all numbers of {BIAS} [{MANY}]",
+    ),
+    "strides of 0 in a run's file": (
+        saved(CONTENT | {"state_dict": {"a": torch.zeros(2, 1).expand(2, 2)}}),
+        "the file does not hold all numbers of a [2, 2]",
+    ),
+    "sparse tensor": (
+        saved({BIAS: torch.sparse_coo_tensor(torch.zeros(1, 0), torch.zeros(0), (MANY,))}),
+        f"not hold all numbers of {BIAS}",
+    ),
+    "tensor without numbers": (saved({BIAS: torch.zeros(MANY, device="meta")}), f"not hold all numbers of {BIAS}"),
     "module": (saved(nn.Linear(1, 1)), "modules.linear.Linear), which could run any program; save its state_dict()"),
     "hostile pickle": (pickle.dumps(Hostile()), f"{NOT_OURS}, but a pickle file, which could run any program"),
     "hostile object of old PyTorch": (
@@ -119,6 +142,41 @@ FILES: dict[str, tuple[bytes, str]] = {
     "no weights": (saved(CONTENT | {"state_dict": 5}), f"{NOT_OURS}; state_dict: Input should be a valid dictionary"),
     "numbers as weights": (saved(CONTENT | {"state_dict": {"a": 5}}), f"{NOT_OURS}; state_dict.a: Input should be"),
     "weights of another network": (saved(CONTENT), "the checkpoint's weights do not fit its network: "),
+    "escape sequence in a key": (
+        saved(CONTENT | {"preprocessing": PREPROCESSING | {"\x1b[2J": 1}}),
+        "preprocessing is not supported: \\x1b[2J: Extra inputs",
+    ),
+    "two means": (
+        saved(CONTENT | {"preprocessing": PREPROCESSING | {"mean": [0.5, 0.5]}}),
+        "mean needs 1 or 1 finite values, got [0.5, 0.5]",
+    ),
+    "standard deviation of 0": (
+        saved(CONTENT | {"preprocessing": PREPROCESSING | {"std": [0.0]}}),
+        "std must be above 0",
+    ),
+    "standard deviation that is not a number": (
+        saved(CONTENT | {"preprocessing": PREPROCESSING | {"std": [float("nan")]}}),
+        "std needs 1 or 1 finite values",
+    ),
+    "small mean image": (
+        saved(CONTENT | {"preprocessing": PREPROCESSING | CROPPED | {"mean_image": torch.zeros(1, 5, 5)}}),
+        "mean_image is torch.float32 [1, 5, 5], expected float32 [1, 28, 28]",
+    ),
+    "mean image of integers": (
+        saved(
+            CONTENT
+            | {
+                "preprocessing": PREPROCESSING
+                | CROPPED
+                | {"whole_mean_image": torch.zeros(1, 256, 256, dtype=torch.int8)}
+            }
+        ),
+        "whole_mean_image is torch.int8 [1, 256, 256], expected float32 [1, 256, 256]",
+    ),
+    "mean image without a crop": (
+        saved(CONTENT | {"preprocessing": PREPROCESSING | {"mean_image": torch.zeros(1, 28, 28)}}),
+        "mean_image is torch.float32 [1, 28, 28], expected float32 [1, None, None]",
+    ),
     "wrong preprocessing": (
         saved(CONTENT | {"preprocessing": {"x": 1}}),
         "this checkpoint's preprocessing is not supported",
@@ -139,8 +197,9 @@ def test_foreign_file_is_refused_with_its_type(
     path.write_bytes(data)
     with pytest.raises(UserError) as raised:
         read_checkpoint(path).network()
-    (line,) = str(raised.value).splitlines()
+    (line,) = advice(raised.value, "", "predict").splitlines()
     assert reason in line
+    assert line.isprintable()
     assert "weights_only" not in line
     assert "trust" not in line
     assert os.listdir(tmp_path) == ["x.ckpt"]

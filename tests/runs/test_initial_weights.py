@@ -101,10 +101,14 @@ def test_no_fitting_layer_is_refused_naming_both(tmp_path, caplog) -> None:
 
 def test_file_with_a_wrong_hash_is_refused_as_everywhere(tmp_path, caplog) -> None:
     content = saved(network(seed=2).state_dict(), tmp_path / "net.pt").read_bytes()
-    right, wrong = tmp_path / f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth", tmp_path / "net-01234567.pth"
+    right, wrong = (
+        tmp_path / f"alexnet-owt-{hashlib.sha256(content).hexdigest()[:8]}.pth",
+        tmp_path / "alexnet-owt-01234567.pth",
+    )
     right.write_bytes(content)
     wrong.write_bytes(content)
-    assert taken(network(), right, caplog)[0] == ALL
+    (dated := tmp_path / "net-20240131.pth").write_bytes(content)
+    assert taken(network(), right, caplog)[0] == taken(network(), dated, caplog)[0] == ALL
     with pytest.raises(UserError, match=r"^init=.*SHA-256"):
         taken(network(), wrong, caplog)
 

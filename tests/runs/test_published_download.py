@@ -15,6 +15,8 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.published import torchvision_weights
 from alexnet_lab.runs.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("small_files")
+
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

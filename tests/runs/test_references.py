@@ -1,5 +1,6 @@
 """What `checkpoint=` may name besides a run's checkpoint: its folder, an exported file, torchvision's state dict."""
 
+import argparse
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
 from alexnet_lab.published.torchvision_weights import PREPROCESSING
 from alexnet_lab.runs.checkpoint import read_checkpoint
+from alexnet_lab.runs.initial_weights import read_source
+
+pytestmark = pytest.mark.usefixtures("small_files")
 
 
 def small_file(path: Path, classes: int = 1000, **options: Any) -> Path:
@@ -63,6 +67,10 @@ def test_exported_file_is_the_same_network_with_the_same_preprocessing(
         ({"model": 3}, "not a file of AlexNet Lab's export: model is not a dictionary"),
         ({"model": {"_target_": "os.mkdir"}}, "model: a checkpoint may not name os.mkdir"),
         ({"preprocessing": {"x": 1}}, "preprocessing is not supported: image_size: Field required"),
+        (
+            {"preprocessing": PREPROCESSING | {"classes": [], 7: 1}},
+            "preprocessing is not supported: 7: Keys should be strings",
+        ),
         ({"state_dict": {"a": 1}}, "not an AlexNet Lab checkpoint; state_dict.a: Input should be"),
         ({"state_dict": {}}, "the checkpoint's weights do not fit its network: "),
     ],
@@ -133,6 +141,41 @@ def test_file_of_a_training_script_is_read(prefix: str, tmp_path: Path) -> None:
     assert list(found.weights) == list(state_of(2))
 
 
+def reference_script(model: dict[str, Tensor]) -> dict[str, Any]:
+    """What references/classification/train.py of torchvision saves after an epoch, with a warmup of its schedule."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.01, momentum=0.9)
+    optimizer.param_groups[0]["params"][0].sum().backward()
+    optimizer.step()
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=5)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=85)
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], milestones=[5])
+    args = argparse.Namespace(
+        data_path="/images",
+        model="alexnet",
+        device="cuda",
+        batch_size=32,
+        lr=0.01,
+        gpu=0,
+        norm_weight_decay=None,
+        amp=False,
+        output_dir=".",
+        weights=None,
+        distributed=True,
+    )
+    states = {"model": model, "optimizer": optimizer.state_dict(), "lr_scheduler": schedule.state_dict()}
+    return {**states, "epoch": 3, "args": args, "model_ema": {"n_averaged": torch.tensor(4)}}
+
+
+def test_file_of_torchvisions_training_script_is_read(tmp_path: Path) -> None:
+    torch.save(reference_script(state_of(2)), tmp_path / "model_3.pth")
+    found = read_checkpoint(tmp_path / "model_3.pth")
+    assert list(found.weights) == list(state_of(2))
+    assert found.settings["run"] == "model_3.pth"
+    torch.save(reference_script({"module.fc.weight": torch.ones(2)}), tmp_path / "other.pth")
+    source = read_source(str(tmp_path / "other.pth"))
+    assert {name: tensor.tolist() for name, tensor in source.weights.items()} == {"fc.weight": [1, 1]}
+
+
 def test_state_dict_of_another_shape_is_refused(tmp_path: Path) -> None:
     state = state_of(2) | {"features.0.weight": torch.zeros(64, 1, 11, 11)}
     torch.save(state, tmp_path / "grey.pth")
@@ -140,10 +183,19 @@ def test_state_dict_of_another_shape_is_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "grey.pth")
 
 
-def test_file_with_a_hash_in_its_name_is_checked(tmp_path: Path) -> None:
+def test_only_names_that_torchvision_publishes_are_checked_for_their_hash(tmp_path: Path) -> None:
+    for name in ("alexnet-20240131.pth", "my-alexnet-owt-7be5be79.pth", "alexnet-owt-7be5be79.pth.bak"):
+        assert read_checkpoint(small_file(tmp_path / name)).settings["run"] == name
+
+
+def test_file_with_a_published_name_is_checked(tmp_path: Path) -> None:
     path = small_file(tmp_path / "alexnet-owt-7be5be79.pth")
-    with pytest.raises(UserError, match=r"damaged or has the wrong name: its SHA-256 begins with \w{8}, not with"):
+    with pytest.raises(
+        UserError, match=r"damaged or has the wrong name: its SHA-256 begins with \w{8}, not with"
+    ) as caught:
         read_checkpoint(path)
+    assert "download torchvision's again, or give this one another name" in str(caught.value)
+    assert "remove" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

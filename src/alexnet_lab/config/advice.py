@@ -14,7 +14,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from alexnet_lab.command_line import install
 from alexnet_lab.config import arguments, retyped
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, printable_lines
 
 AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)'\n1\. ", re.DOTALL)
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '(?P<group>[^']+)/(?P<option>[^'/]*)'")
@@ -50,7 +50,7 @@ def advice(error: BaseException, conf: str, command: str) -> str:
     """One or a few lines for `error` of the `command`; `conf` is the folder of the configuration groups."""
     for cause in _causes(error, hidden=True):
         if isinstance(cause, UserError):
-            return str(cause)
+            return printable_lines(str(cause))  # may quote a file
         if isinstance(cause, OverrideParseException):
             return retyped.unreadable(cause.override or "", str(cause.message).splitlines()[0], command)
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):

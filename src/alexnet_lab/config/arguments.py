@@ -43,10 +43,11 @@ RUNS = "logs/train/runs"
 FOLDER_FLAGS = ("--config-dir", "-cd")
 FOLDER_OF_FLAG = re.compile(r"^(?:--config-dir|-cd)=")
 ASSIGNMENT = re.compile(r"(?P<head>\+{0,2}(?P<key>[\w./@$-]+)=)(?P<text>.*)", re.DOTALL)
-TILDE = re.compile(r"(^|[\[,])(~[^\[\],'\"]*)")
 ADDRESS = re.compile(r"wandb:|local:|[A-Za-z][\w+.-]*://")
-FILE_ADDRESS = re.compile(r"(sqlite:///|journal:|bvlc_alexnet:|caffenet:)(.+)", re.DOTALL)
-"""Addresses of a file."""
+SCHEMES = "sqlite:///|journal:|bvlc_alexnet:|caffenet:"
+"""What is in front of the path of a file."""
+FILE_ADDRESS = re.compile(f"({SCHEMES})(.+)", re.DOTALL)
+TILDE = re.compile(rf"(^|[\[,]\s*)({SCHEMES}|)(~[^\[\],'\"]*)")
 
 given: list[str] = []
 """The arguments as typed, in the order of `sys.argv[1:]`."""
@@ -162,8 +163,8 @@ def _text(value: Any) -> str:
 
 
 def _expanded(found: re.Match[str]) -> str:
-    new = os.path.expanduser(found[2])
-    return found[0] if new == found[2] else found[1] + written(new)
+    new = os.path.expanduser(found[3])
+    return found[0] if new == found[3] else found[1] + written(found[2] + new)
 
 
 def absolute(text: str, key: str, caller: Path) -> str:
@@ -173,7 +174,7 @@ def absolute(text: str, key: str, caller: Path) -> str:
         UserError: a name in the path is longer than the file system allows.
     """
     if found := FILE_ADDRESS.fullmatch(text):
-        return f"{found[1]}{Path(_literal(str(caller)), Path(found[2]).expanduser())}"
+        return found[1] + absolute(found[2], found[1], caller)
     if not text or text in WORDS.get(key, ()) or ADDRESS.match(text) or text.startswith("${"):
         return text
     typed = os.path.expanduser(text)

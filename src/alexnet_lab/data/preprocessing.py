@@ -6,12 +6,13 @@ N images, V views of each, C channels, S the network's input size.
 import base64
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar
+from math import isfinite
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
 from alexnet_lab.data.augment import ten_views
@@ -37,6 +38,7 @@ class Preprocessing(BaseModel):
     input size by the pipeline.
 
     `transparency`: the background of transparent pixels; None in older checkpoints and stores.
+    `mean`, `std`: one value, or one per channel.
     `crop_size`: the shorter side is resized to `stored_size`, then the centre is cropped.
     `mean_image`: float32 [C, crop_size, crop_size] in [0, 1], subtracted instead of `mean`.
     `whole_mean_image`: float32 [C, stored_size, stored_size], of which the part under each crop is subtracted.
@@ -56,15 +58,29 @@ class Preprocessing(BaseModel):
     mean_image: Tensor | None = None
     whole_mean_image: Tensor | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) not in (1, self.channels) or not all(map(isfinite, values)):
+                raise ValueError(f"{name} needs 1 or {self.channels} finite values, got {values[:4]}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, got {self.std}")
+        for name, side in zip(MEAN_IMAGES, (self.crop_size, self.stored_size), strict=True):
+            image, expected = getattr(self, name), (self.channels, side, side)
+            if image is not None and (image.shape != expected or image.dtype != torch.float32):
+                raise ValueError(f"{name} is {image.dtype} {[*image.shape]}, expected float32 {[*expected]}")
+        return self
+
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Preprocessing":
         """From the `facts` of a checkpoint; raises UserError if this version does not support them."""
         try:
-            return cls(**facts)
+            return cls.model_validate({**facts})
         except ValidationError as error:
             detail = error.errors()[0]
-            key = ".".join(map(str, detail["loc"]))
-            raise UserError(f"this checkpoint's preprocessing is not supported: {key}: {detail['msg']}") from error
+            reason = ": ".join([*map(str, detail["loc"]), detail["msg"].removeprefix("Value error, ")])
+            raise UserError(f"this checkpoint's preprocessing is not supported: {reason}") from error
 
     def facts(self) -> dict[str, Any]:
         """Plain containers and tensors for a checkpoint, without entries that are None."""

@@ -5,7 +5,9 @@ the mean and a standard deviation of 1 are divided by 255. All other arrays are 
 rows of fc6, since Caffe flattens channels, height and width in this order, too.
 """
 
+import logging
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from alexnet_lab.data.pipeline import MeanImage
-from alexnet_lab.errors import UserError, names_of
+from alexnet_lab.errors import UserError, names_of, printable
 from alexnet_lab.models.bvlc_alexnet import bvlc_alexnet
 from alexnet_lab.models.caffenet import caffenet
 from alexnet_lab.published.as_checkpoint import as_checkpoint, class_names, network_settings
@@ -28,6 +30,8 @@ MEAN_PIXEL = (122.67891434, 116.66876762, 104.00698793)
 """Mean of Caffe's mean image of ILSVRC2012, RGB."""
 MEAN_FILES = "*.binaryproto"
 STORED = 256
+
+log = logging.getLogger(__name__)
 
 
 def caffe_checkpoint(kind: str, path: Path, named: str) -> dict[str, Any]:
@@ -59,22 +63,19 @@ def _check_layers(found: Sequence[Layer], kind: str, named: str) -> None:
             f"{named}: not the weights of {kind}: its layers with weights are {names_of(names, 9) or 'none'}; expected "
             f"{', '.join(NAMES)} and fc8"
         )
-    other = next((INPUTS_OF_CONV2[name] for name in found[1].bottoms if name in INPUTS_OF_CONV2), kind)
-    if other != kind:
-        raise UserError(
-            f"{named}: this file is of {other}, whose conv2 reads {found[1].bottoms[0]}: name it {other}:FILE"
-        )
+    for bottom in found[1].bottoms:
+        if (other := INPUTS_OF_CONV2.get(bottom, kind)) != kind:
+            raise UserError(f"{named}: this file is of {other}, whose conv2 reads {bottom}: name it {other}:FILE")
 
 
 def _weights(found: Sequence[Layer], kind: str, named: str) -> dict[str, Tensor]:
-    biases = found[-1].blobs[-1].shape
     with torch.device("meta"):
-        own = NETWORKS[kind](num_classes=max(biases, default=1) or 1).state_dict()
+        own = NETWORKS[kind](num_classes=prod(_sides(found[-1].blobs[0].shape)[:-1])).state_dict()
     weights = {}
     for layer, name in zip(found, [*NAMES, "fc8"], strict=True):
         for part, array in zip(("weight", "bias"), [*layer.blobs, None, None], strict=False):
             expected = own[f"{name}.{part}"].shape
-            weights[f"{name}.{part}"] = _tensor(array, expected, f"{named}: {layer.name}.{part}")
+            weights[f"{name}.{part}"] = _tensor(array, expected, f"{named}: {printable(layer.name)}.{part}")
     weights["conv1.weight"] = weights["conv1.weight"].flip(1)
     return weights
 
@@ -102,10 +103,17 @@ def _mean(folder: Path, side: int, named: str) -> tuple[dict[str, Any], str]:
     (file,) = files
     try:
         array = blob(mapped(file))
-    except (Damaged, ValueError) as error:
-        raise UserError(f"{named}: {file} is not a mean image of Caffe, or a damaged one: {error}") from error
+    except OSError as error:
+        raise UserError(f"{named}: {printable(str(file))}: {error.strerror}") from error
+    except ValueError as error:  # also `Damaged`, and an empty file
+        raise UserError(
+            f"{named}: {printable(str(file))} is not a mean image of Caffe, or a damaged one: {error}"
+        ) from error
     if _sides(array.shape) not in ([3], [3, STORED, STORED]):
-        raise UserError(f"{named}: {file} has the shape {list(array.shape)}, expected {[3, STORED, STORED]}")
+        raise UserError(
+            f"{named}: {printable(str(file))} has the shape {list(array.shape)}, expected {[3, STORED, STORED]}"
+        )
+    log.info("%s: the mean in %s is subtracted", named, printable(str(file)))
     if _sides(array.shape) == [3]:
         return {"mean": (array.tensor(3).flip(0) / 255).tolist()}, f"the mean pixel of {file.name}"
     pixels = array.tensor(3, STORED, STORED).flip(0) / 255

@@ -5,11 +5,11 @@ src/caffe/proto/caffe.proto.
 """
 
 import mmap
-from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,11 +27,17 @@ OLD_SHAPE = (1, 2, 3, 4)
 DIM = 1
 DTYPES: dict[int, np.dtype[Any]] = {DATA: np.dtype("<f4"), DOUBLE_DATA: np.dtype("<f8")}
 
-LONGEST_NUMBER = 8
+MOST_LAYERS, MOST_BOTTOMS, MOST_BLOBS, MOST_DIMS = 10_000, 100, 100, 32
+"""Of a network, and of a layer; a blob of Caffe has at most 32 dimensions. More of them would only cost memory."""
+LONGEST_SIDE = 2**31
+LONGEST_NAME = 1000
 """Bytes."""
+SHORT_PART = 65536
+"""Bytes; shorter parts of an array are copied together, as each would need an object of its own."""
 
-Found = dict[int, list[int | memoryview]]
-"""The values of each field of a message."""
+Found = dict[int, list[memoryview]]
+"""The values of some fields of a message."""
+Item = TypeVar("Item")
 
 
 class Numbers(NamedTuple):
@@ -67,7 +73,7 @@ class Parts:
         self.found: list[memoryview | bytearray] = []
 
     def add(self, part: memoryview) -> None:
-        if len(part) > LONGEST_NUMBER:
+        if len(part) >= SHORT_PART:
             self.found.append(part)
         elif self.found and isinstance(last := self.found[-1], bytearray):
             last += part
@@ -89,25 +95,22 @@ def mapped(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def layers(net: memoryview) -> list[Layer]:
-    """The layers of a NetParameter, in order; raises Damaged if it is none."""
-    found = []
-    for number, value in fields(net):
-        if number == LAYER:
-            found.append(_layer(_message(value), V2))
-        elif number == V1_LAYERS:
-            found.append(_old_layer(_message(value)))
-    return found
+def layers(net: memoryview) -> Iterator[Layer]:
+    """The layers of a NetParameter, in order; raises Damaged if `net` is not one."""
+    found = (item for item in fields(net) if item[0] in (LAYER, V1_LAYERS))
+    for number, value in _at_most(MOST_LAYERS, found, "layers"):
+        yield _layer(_message(value), V2) if number == LAYER else _old_layer(_message(value))
 
 
 def blob(message: memoryview) -> Blob:
-    """The array of a BlobProto; raises Damaged if it is none."""
+    """The array of a BlobProto; raises Damaged if `message` is not one."""
     shape: list[int] | None = None
     old_shape, numbers = dict.fromkeys(OLD_SHAPE, 0), {DATA: Parts(), DOUBLE_DATA: Parts()}
     for number, value in fields(message):
         if number == SHAPE:
-            dims = [dim for key, dim in fields(_message(value)) if key == DIM]
-            shape = [one for dim in dims for one in ([dim] if isinstance(dim, int) else varints(dim))]
+            dims = (dim for key, dim in fields(_message(value)) if key == DIM)
+            sides = (one for dim in dims for one in ([dim] if isinstance(dim, int) else varints(dim)))
+            shape = [*_at_most(MOST_DIMS, sides, "dimensions of an array")]
         elif number in numbers:
             numbers[number].add(_message(value))
         elif number in old_shape and isinstance(value, int):
@@ -115,30 +118,41 @@ def blob(message: memoryview) -> Blob:
     known = tuple(old_shape.values() if shape is None else shape)
     kind = DATA if numbers[DATA].found else DOUBLE_DATA
     size = sum(map(len, numbers[kind].found))
-    if size != prod(known) * DTYPES[kind].itemsize:
+    if not all(0 < side < LONGEST_SIDE for side in known) or size != prod(known) * DTYPES[kind].itemsize:
         raise Damaged(f"an array of {list(known)} with {size:,} bytes")
     return Blob(known, numbers[kind].found, DTYPES[kind])
 
 
 def _old_layer(message: memoryview) -> Layer:
-    outer = _collected(message)
+    outer = _collected(message, {V0_LAYER: 1, V1.bottom: MOST_BOTTOMS})
     if V0_LAYER not in outer:
         return _layer(message, V1)
-    inner = _layer(_message(outer[V0_LAYER][-1]), V0)
+    inner = _layer(outer[V0_LAYER][0], V0)
     return Layer(inner.name, _texts(outer, V1.bottom), inner.blobs)
 
 
 def _layer(message: memoryview, numbers: Numbers) -> Layer:
-    found = _collected(message)
-    blobs = [blob(_message(value)) for value in found.get(numbers.blobs, [])]
+    found = _collected(message, {numbers.name: 1, numbers.bottom: MOST_BOTTOMS, numbers.blobs: MOST_BLOBS})
+    blobs = [blob(value) for value in found.get(numbers.blobs, [])]
     return Layer("".join(_texts(found, numbers.name)[-1:]), _texts(found, numbers.bottom), blobs)
 
 
-def _collected(message: memoryview) -> Found:
-    found: Found = defaultdict(list)
+def _collected(message: memoryview, most: dict[int, int]) -> Found:
+    """The values of the fields in `most`, which has the largest number of values of each."""
+    found: Found = {}
     for number, value in fields(message):
-        found[number].append(value)
-    return dict(found)
+        if number in most:
+            found.setdefault(number, []).append(_message(value))
+            if len(found[number]) > most[number]:
+                raise Damaged(f"a layer with more than {most[number]} fields of number {number}")
+    return found
+
+
+def _at_most(number: int, items: Iterator[Item], what: str) -> Iterator[Item]:
+    for count, item in enumerate(items):
+        if count == number:
+            raise Damaged(f"more than {number:,} {what}")
+        yield item
 
 
 def _message(value: int | memoryview) -> memoryview:
@@ -148,4 +162,4 @@ def _message(value: int | memoryview) -> memoryview:
 
 
 def _texts(found: Found, number: int) -> list[str]:
-    return [bytes(_message(value)).decode("utf-8", "replace") for value in found.get(number, [])]
+    return [bytes(value[:LONGEST_NAME]).decode("utf-8", "replace") for value in found.get(number, [])]

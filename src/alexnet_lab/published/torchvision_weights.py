@@ -16,8 +16,10 @@ from alexnet_lab.errors import UserError
 from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
 from alexnet_lab.published.as_checkpoint import as_checkpoint, class_names, network_settings
 
-HASH = re.compile(r"-([0-9a-f]{8})\.pth$")
-"""The end of the name of a file that torchvision publishes: the first digits of its SHA-256."""
+PUBLISHED = re.compile(r"alexnet-owt-([0-9a-f]{8})\.pth")
+"""The name of a file that torchvision publishes, with the first digits of its SHA-256."""
+STATES = ("state_dict", "model")
+"""Entries with the state dict: in files of Lightning and pytorch/examples, and of torchvision's training script."""
 LAST = "classifier.6.bias"
 PREPROCESSING = {
     "image_size": 224,
@@ -57,32 +59,41 @@ def published_file(named: str) -> tuple[Path, str]:
 
 
 def check_hash(path: Path, named: str) -> None:
-    """Check a file whose name ends like torchvision's, `-7be5be79.pth`, against its SHA-256.
+    """Check a file with a name of torchvision's, such as `alexnet-owt-7be5be79.pth`, against its SHA-256.
 
     Raises:
         UserError: the hash differs; the message begins with `named`.
     """
-    if not (expected := HASH.search(path.name)):
+    if not (expected := PUBLISHED.fullmatch(path.name)):
         return
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(expected[1]):
         raise UserError(
             f"{named}: the file is damaged or has the wrong name: its SHA-256 begins with {digest[:8]}, not with "
-            f"{expected[1]}; remove it and download it again"
+            f"{expected[1]}; download torchvision's again, or give this one another name"
         )
 
 
-def torchvision_state(content: Any) -> dict[str, Tensor] | None:
-    """The state dict of torchvision's AlexNet in the content of a file; None if there is none.
+def plain_state(content: Any) -> dict[str, Tensor]:
+    """The state dict in the content of a file, also in one of the entries `STATES`; empty if there is none.
 
-    It may be an entry `state_dict`. Its names may have a part `module`, as in files of pytorch/examples, or begin with
-    the name of an attribute, as in those of Lightning.
+    Parts `module` of names are removed; `DataParallel` adds them, as in files of pytorch/examples.
     """
-    inner = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
-        return None
-    state = {re.sub(r"(^|\.)module\.", r"\1", str(name)): tensor for name, tensor in inner.items()}
+    if not isinstance(content, Mapping):
+        return {}
+    inner = next((content[key] for key in STATES if isinstance(content.get(key), Mapping)), content)
+    if not all(isinstance(value, Tensor) for value in inner.values()):
+        return {}
+    return {re.sub(r"(^|\.)module\.", r"\1", str(name)): tensor for name, tensor in inner.items()}
+
+
+def torchvision_state(content: Any) -> dict[str, Tensor] | None:
+    """The state dict of torchvision's AlexNet in the content of a file, see `plain_state`; None if there is none.
+
+    Its names may begin with the name of an attribute, as in files of Lightning.
+    """
+    state = plain_state(content)
     prefix = next((name.removesuffix(LAST) for name in state if name.endswith(LAST)), "")
     state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     last = state.get(LAST)

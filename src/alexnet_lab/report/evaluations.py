@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from alexnet_lab.evaluation import Evaluation, Measured
 from alexnet_lab.runs.checkpoint import Checkpoint
@@ -36,9 +37,9 @@ def show(measured: Evaluation, options: Mapping[str, Any], result: Mapping[str, 
     if len(members) > 1:
         title = f"average of {len(members)} networks"
         console.print(_single_networks(members))
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=Text(title), show_header=False, title_justify="left")
     for label, text in _rows(first, len(members), options, result):
-        table.add_row(label, text)
+        table.add_row(label, Text(text))
     console.print(table)
     for member in members:
         console.print(f"checkpoint: {member.reference}", markup=False, highlight=False, soft_wrap=True)
@@ -48,7 +49,7 @@ def _single_networks(members: Sequence[Measured]) -> Table:
     table = Table("run", "network", "top1", "top5", "loss", title="single networks", title_justify="left")
     for member in members:
         figures = [f"{member.figures[name]:.4f}" for name in ("top1", "top5", "loss")]
-        table.add_row(str(member.checkpoint.settings["run"]), _network(member.checkpoint), *figures)
+        table.add_row(Text(member.checkpoint.settings["run"]), _network(member.checkpoint), *figures)
     return table
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet_lab import files
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, printable
 from alexnet_lab.pictures.reliability import reliability_picture
 from alexnet_lab.pictures.sheet import sheet
 from alexnet_lab.report.calibration import Bin, calibration, expected_error
@@ -64,7 +64,9 @@ def write_folder(folder: Path, rows: Rows, pixels: Pixels, about: Mapping[str, A
     for name in (FILE, CLASSES, CONFUSIONS, WORST, BINS, RELIABILITY, SUMMARY):
         files.print_written(folder / name)
     lines = [f"calibration error (ECE, {len(bins)} bins): {error:.4f}"]
-    return lines + [f"{images:,} images of {one} were taken for {two}" for _, one, _, two, images, _ in confused[:3]]
+    return lines + [
+        printable(f"{images:,} images of {one} were taken for {two}") for _, one, _, two, images, _ in confused[:3]
+    ]
 
 
 def by_class(rows: Rows) -> list[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ from alexnet_lab.config.build import build, check_origin
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.photographs import Photographs
 from alexnet_lab.data.preprocessing import Preprocessing
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, printable
 from alexnet_lab.published.as_checkpoint import DERIVED
 from alexnet_lab.runs import references
 from alexnet_lab.runs.left_out import leave_out
@@ -147,6 +147,7 @@ def read_checkpoint(reference: str | Path, modules: Modules | tuple[()] = (), op
         key = ".".join(map(str, detail["loc"]))
         raise UserError(f"{named}: not an AlexNet Lab checkpoint; {key}: {detail['msg']}") from error
     settings, recorded = content["config"], content.get("preprocessing")
+    settings = {**settings, "run": printable(settings["run"]), "data": _with_printable_name(settings["data"])}
     for part, package, kind in (("model", "models", nn.Module), ("data", "data", ImageDataModule)):
         check_origin(settings[part], part, package, kind, [modules] if isinstance(modules, str) else modules)
     return Checkpoint(
@@ -158,3 +159,8 @@ def read_checkpoint(reference: str | Path, modules: Modules | tuple[()] = (), op
         file,
         DERIVED in content,
     )
+
+
+def _with_printable_name(data: dict[str, Any]) -> dict[str, Any]:
+    """The name is shown on the terminal, and the file may come from anybody."""
+    return {**data, "name": printable(str(data["name"]))} if "name" in data else data

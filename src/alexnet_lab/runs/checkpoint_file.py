@@ -1,5 +1,6 @@
 """Reads the file of a checkpoint without running anything that it names, or describes it in one line."""
 
+import argparse
 import re
 import zipfile
 from collections.abc import Mapping
@@ -7,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.serialization import get_unsafe_globals_in_checkpoint
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from alexnet_lab.errors import UserError
+from alexnet_lab.errors import UserError, printable
 from alexnet_lab.runs import safetensors_file
 
 ZIP = b"PK\x03\x04"
@@ -18,6 +20,8 @@ OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 TENSORS = "data.pkl"
 """The file in a zip archive of PyTorch that describes the tensors."""
 SCRIPT = "constants.pkl"
+HARMLESS = (argparse.Namespace,)
+"""Python objects that a file may hold: torchvision's training script saves its options."""
 HEAD_BYTES = 512
 SHOWN_NAMES = 3
 SAFETENSORS = rb".{3}[\x00-\x7f]\x00{4}\{"
@@ -40,19 +44,23 @@ def read_file(path: Path, named: str) -> Any:
     """The content of a checkpoint, its tensors mapped from the file and not copied; each message begins with `named`.
 
     Raises:
-        UserError: the file does not exist, cannot be read, is damaged or truncated, or is of another kind.
+        UserError: the file does not exist, cannot be read, is damaged or truncated, or is of another kind; or its
+            tensors are larger than the file, see `_check_tensors`.
     """
     try:
         _check_file(path, named)
+        if _is_safetensors(path):
+            return safetensors_file.read(path, named)
     except OSError as error:
         raise UserError(f"{named}: {error.strerror or error}") from error
-    if _is_safetensors(path):
-        return safetensors_file.read(path, named)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # any exception, as the file may hold anything
-        # PyTorch's own message explains how to load the file anyway.
-        raise UserError(f"{named}: not an AlexNet Lab checkpoint; {_unsafe(path)}") from error
+    with safe_globals([*HARMLESS]):
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except Exception as error:  # any exception, as the file may hold anything
+            # PyTorch's own message explains how to load the file anyway.
+            raise UserError(f"{named}: not an AlexNet Lab checkpoint; {_unsafe(path)}") from error
+    _check_tensors(content, named)
+    return content
 
 
 def steps_done(path: Path, trainer: Mapping[str, Any]) -> int:
@@ -100,6 +108,26 @@ def _check_file(path: Path, named: str) -> None:
     if TENSORS not in names or SCRIPT in names:
         what = "a TorchScript archive" if SCRIPT in names else "a zip archive of something else"
         raise UserError(f"{named}: not an AlexNet Lab checkpoint, but {what}")
+
+
+def _check_tensors(content: Any, named: str) -> None:
+    """Check the tensors of `content` and of the dictionaries in it: the file must hold all of their numbers.
+
+    Otherwise a small file could describe a network that does not fit into memory, for example with strides of 0.
+    """
+    parts = [content, *content.values()] if isinstance(content, Mapping) else []
+    for part in (part for part in parts if isinstance(part, Mapping)):
+        for name, value in part.items():
+            if isinstance(value, Tensor) and not _is_complete(value):
+                raise UserError(
+                    f"{named}: the file does not hold all numbers of {printable(str(name))} {[*value.shape]}"
+                )
+
+
+def _is_complete(tensor: Tensor) -> bool:
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        return False
+    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
 
 
 def check_caffe_file(path: Path, named: str) -> None:

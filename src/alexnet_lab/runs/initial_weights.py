@@ -1,7 +1,6 @@
 """The setting `init`: a new run starts with the weights of another network, as far as its layers fit."""
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.preprocessing import Preprocessing
-from alexnet_lab.errors import UserError, names_of
-from alexnet_lab.published.torchvision_weights import check_hash
+from alexnet_lab.errors import UserError, names_of, printable
+from alexnet_lab.published.torchvision_weights import check_hash, plain_state
 from alexnet_lab.runs import references
 from alexnet_lab.runs.checkpoint import Content
 from alexnet_lab.runs.checkpoint_file import read_file
@@ -102,23 +101,17 @@ def read_source(reference: str, option: str = "init") -> Source:
         found = Content.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{option}={reference}: not an AlexNet Lab checkpoint") from error
-    name = str(found.config.model.get("_target_", "")).rpartition(".")[2]
+    name = printable(str(found.config.model.get("_target_", "")).rpartition(".")[2])
     return Source(found.state_dict, name, Preprocessing.of(found.preprocessing) if found.preprocessing else None)
 
 
 def _plain(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file of torch.save, also in an entry `state_dict`; empty if it holds something else.
-
-    As in files of pytorch/examples, names may have a part `module`.
-    """
+    """The state dict in a file of another program, see `plain_state`; empty if it holds something else."""
     try:
         check_hash(path, "init")
-        content = read_file(path, "init")
+        return plain_state(read_file(path, "init"))
     except (UserError, OSError):  # `references.find` has reported it
         return {}
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    is_state = isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values())
-    return {re.sub(r"(^|\.)module\.", r"\1", str(name)): state[name] for name in state} if is_state else {}
 
 
 def _by_layer(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

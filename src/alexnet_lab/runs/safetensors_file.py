@@ -42,14 +42,14 @@ def read(path: Path, named: str) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - `file` is not iterable
     except SafetensorError as error:
         raise UserError(f"{named}: the file is damaged or truncated: {error}") from error
     if not metadata.keys() >= {*OURS}:
         return tensors
     try:
         model, preprocessing = (json.loads(metadata[key]) for key in OURS)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{named}: the file is damaged: its metadata is not JSON: {error}") from error
     if not isinstance(model, dict) or not isinstance(preprocessing, dict):
         raise UserError(f"{named}: a safetensors file of another program: {' and '.join(OURS)} are not JSON objects")

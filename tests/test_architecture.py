@@ -32,6 +32,7 @@ FLOORS = (
         "metric_names",
         "metrics",
         "places",
+        "position",
         "revision",
         "rows",
     ),
@@ -68,6 +69,8 @@ LIGHT = (
     "runs.run",
 )
 HEAVY = ("torch", "torchvision", "torchmetrics", "lightning", "pydantic", "numpy", "wandb", "rich", "PIL", "optuna")
+OF_AN_OPTION = tuple(f"alexnet_lab.{name}" for name in ("report.model_card", "models.gradcam", "pictures.gradcam"))
+"""Modules that only one choice of an option needs."""
 MOST_LINES = 250
 
 
@@ -159,6 +162,12 @@ def test_script_imports_only_the_entry(path: Path) -> None:
 def test_light_module_imports_nothing_heavy_at_module_level(name: str) -> None:
     found = imports(at_module_level(without_functions(parsed(PACKAGE / f"{name.replace('.', '/')}.py"))))
     assert [module for module in found if within(module, HEAVY)] == []
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "predict"])
+def test_command_imports_the_modules_of_an_option_where_they_are_used(command: str) -> None:
+    found = imports(at_module_level(parsed(PACKAGE / "commands" / f"{command}.py")))
+    assert [module for module in found if within(module, OF_AN_OPTION)] == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)

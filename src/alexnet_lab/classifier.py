@@ -21,6 +21,7 @@ from alexnet_lab.errors import RunFailed, UserError
 from alexnet_lab.loss import CROSS_ENTROPY, TrainingLoss
 from alexnet_lab.metrics import ClassificationMetrics, sum_of_losses
 from alexnet_lab.optim.schedules import WatchesValidation, steps_of
+from alexnet_lab.position import between_epochs
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,8 @@ class ImageClassifier(pl.LightningModule):
         return {"train/grad_norm": float(nn.utils.get_total_norm(gradients))}
 
     def on_train_start(self) -> None:
-        self._end_with_the_schedule()  # a run that had ended this way and is continued with more epochs
+        if between_epochs(self.trainer):  # a run that had ended this way and is continued with more epochs
+            self._end_with_the_schedule()
 
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.loops.progress import _Progress as EpochProgress
 
 from alexnet_lab.callbacks.early_stopping import EarlyStopping
 from alexnet_lab.errors import RunFailed, UserError
@@ -59,6 +60,29 @@ def test_run_ends_with_a_whole_epoch(settings: Settings, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("as_in_a_rank")
+@pytest.mark.parametrize(
+    "ends_the_run",
+    [
+        ("callbacks.early_stopping.patience=1",),
+        ("callbacks.early_stopping=null", "scheduler=plateau_2012", "scheduler.patience=1", "scheduler.drops=0"),
+    ],
+    ids=["early stopping", "schedule"],
+)
+def test_run_continued_in_the_middle_of_its_last_epoch_trains_all_of_it(
+    settings: Settings, tmp_path: Path, ends_the_run: tuple[str, ...]
+) -> None:
+    run, last = settings(*SMALL, "trainer.val_check_interval=0.25", *ends_the_run), tmp_path / "checkpoints/last.ckpt"
+    run["trainer"]["max_steps"] = 3
+    ended(run, tmp_path)
+    state = torch.load(last, weights_only=True)
+    early = [one for name, one in state["callbacks"].items() if name.startswith("EarlyStopping")]
+    assert (state["global_step"], early[0]["wait_count"] if early else state["lr_schedulers"][0]["finished"]) == (3, 1)
+    run["trainer"]["max_steps"] = -1
+    assert "reason" in ended(run, tmp_path, last)
+    assert (torch.load(last, weights_only=True)["global_step"], epochs(tmp_path)[-1]) == (4, 0)
+
+
+@pytest.mark.usefixtures("as_in_a_rank")
 def test_monitored_metric_is_checked_before_training(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^callbacks\.early_stopping\.monitor=val/acc: there is no such metric; choose"
@@ -86,6 +110,7 @@ class Run:
         self.trainer: Any = SimpleNamespace(
             limit_val_batches=1, state=SimpleNamespace(fn="fit"), sanity_checking=False, should_stop=False
         )
+        self.trainer.fit_loop = SimpleNamespace(epoch_progress=EpochProgress())  # between two epochs
         callback.setup(self.trainer, self.module, "fit")  # type: ignore[arg-type]
 
     def epochs(self, values: list[float]) -> int:

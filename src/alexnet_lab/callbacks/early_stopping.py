@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 import lightning.pytorch as pl
 
 from alexnet_lab.errors import RunFailed, UserError
+from alexnet_lab.position import between_epochs
 
 ROUNDING = 1e-6
 """Lightning passes metrics on in float32."""
@@ -59,7 +60,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         self._after_validation = bool(trainer.limit_val_batches) and not self.monitor.startswith("train/")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._end(trainer, pl_module)  # a run that was killed at its end
+        if between_epochs(trainer):  # a run that was killed at its end; one in the middle of an epoch trains it whole
+            self._end(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._after_validation and trainer.state.fn == "fit" and not trainer.sanity_checking:

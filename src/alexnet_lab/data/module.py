@@ -17,7 +17,6 @@ from alexnet_lab.data.gather import PixelFile
 from alexnet_lab.data.loader import BatchLoader, default_workers
 from alexnet_lab.data.mixing import UNMIXED, Mixing, mixed
 from alexnet_lab.data.pipeline import InputPipeline
-from alexnet_lab.data.position import position_of
 from alexnet_lab.data.prefetch import prefetched
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
@@ -25,6 +24,7 @@ from alexnet_lab.data.spec import Batch, DataSpec, different_class
 from alexnet_lab.data.stream.reading import chunks_of
 from alexnet_lab.distributed import replica
 from alexnet_lab.errors import UserError
+from alexnet_lab.position import position_of
 
 Protocol = Literal["center", "ten_crop"]
 

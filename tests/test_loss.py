@@ -1,5 +1,6 @@
 """The training objective is torch's cross-entropy of the whole global batch, however the batch is split."""
 
+import math
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.test_classifier import classifier_in, gradients, small_net
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
+from alexnet_lab.config.schema import check_run_settings
 from alexnet_lab.data.class_weights import weights_of
 from alexnet_lab.data.mixing import Mixing, mixed
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
@@ -117,3 +119,13 @@ def test_balanced_weights_give_each_class_the_same_total() -> None:
 def test_weights_that_do_not_fit_the_classes_are_refused(setting: Any, line: str) -> None:
     with pytest.raises(UserError, match=f"^{line}"):
         weights_of(setting, np.array([0, 2, 2]), ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("weights", [[math.inf, 1.0], [1e39, 1.0], [1e-50, 1e-50], [math.nan, 1.0], [0.0, 0.0]])
+def test_class_weights_that_are_not_finite_numbers_in_float32_are_refused(weights: list[float], settings: Any) -> None:
+    with pytest.raises(UserError, match=r"^loss\.class_weights: .* does not fit: "):
+        check_run_settings({**settings(), "loss": {"class_weights": weights}})
+
+
+def test_class_weights_of_any_common_size_are_accepted(settings: Any) -> None:
+    check_run_settings({**settings(), "loss": {"class_weights": [0, 1, 1e-6, 1e6]}})

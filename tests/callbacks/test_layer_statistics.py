@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from alexnet_lab.callbacks.layer_statistics import LayerStatistics
 from alexnet_lab.errors import UserError
 from alexnet_lab.loggers.others import NoLogger
 from alexnet_lab.runs.metric_rows import read_columns
@@ -159,6 +161,14 @@ def test_continued_run_writes_each_row_once(start: Start, folders: Callable[[str
     (parts / "result.json").unlink()
     start("parts", *EVERY_STEP, checkpoint=parts / "checkpoints" / "last.ckpt")
     assert (parts / "layer_statistics.csv").read_text() == (whole / "layer_statistics.csv").read_text()
+
+
+@pytest.mark.parametrize("row", ["1,x,fc5,0.1\n", "1\n", "\n"])
+def test_damaged_file_is_reported_in_a_line(tmp_path: Path, row: str) -> None:
+    (tmp_path / "layer_statistics.csv").write_text(f"epoch,step,layer\n0,1,fc5\n{row}")
+    trainer: Any = SimpleNamespace(is_global_zero=True, global_step=2)
+    with pytest.raises(UserError, match=r"layer_statistics\.csv is damaged \(.*\): repair it, or move it away$"):
+        LayerStatistics(str(tmp_path)).on_train_start(trainer, nn.Module())  # type: ignore[arg-type]
 
 
 def test_micro_batches_are_described_together_and_only_every_nth_step(start: Start) -> None:

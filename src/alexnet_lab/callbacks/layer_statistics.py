@@ -59,11 +59,21 @@ class LayerStatistics(pl.Callback):
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drop the rows after the step from which the run continues: it writes them again."""
+        """Drop the rows after the step from which the run continues: it writes them again.
+
+        Raises UserError if the file is damaged.
+        """
         if trainer.is_global_zero:
-            lines = self._path.read_text().splitlines(keepends=True)[1:] if self._path.exists() else []
-            kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[1]) <= trainer.global_step]
+            try:
+                kept = self._rows_until(trainer.global_step) if self._path.exists() else []
+            except (ValueError, IndexError) as error:
+                raise UserError(f"{self._path} is damaged ({error}): repair it, or move it away") from error
             files.write(self._path, ",".join(COLUMNS) + "\n" + "".join(kept))
+
+    def _rows_until(self, step: int) -> list[str]:
+        """Without a last line that was cut off by a kill."""
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+        return [line for line in lines if line.endswith("\n") and int(line.split(",")[1]) <= step]
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int

@@ -7,12 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+SMALLEST, LARGEST = 1e-20, 1e20
+"""Class weights between which the loss of a batch is neither 0 nor infinite in float32."""
+
 
 def _weighs(value: Any) -> Any:
     if value is None or value == "balanced":
         return value
     if not isinstance(value, list) or not all(type(one) in (int, float) and one >= 0 for one in value):
         raise ValueError("choose balanced, null, or a list with a number for each class, none of them negative")
+    if not all(one == 0 or SMALLEST <= one <= LARGEST for one in value):
+        raise ValueError(f"a weight must be 0, or from {SMALLEST} to {LARGEST}")
     if not any(value):
         raise ValueError("at least one weight must be above 0")
     return value

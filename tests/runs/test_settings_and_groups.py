@@ -1,5 +1,6 @@
 """Which settings differ, what they are called, and which runs are one row."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -194,6 +195,30 @@ def test_new_key_or_callback_is_added_to_the_schema_alone(
     monkeypatch.setitem(model.model_fields, key.rpartition(".")[2], field)
     assert len(group_runs(runs)) == len(recipe_groups(runs)) == 1
     assert changes(runs[1].config) == []
+
+
+@pytest.mark.parametrize(
+    ("of_the_recipe", "override"),
+    [
+        ((), "layers=[]"),
+        ((), "layers=null"),
+        (("freeze=[features]",), "freeze=[]"),
+        (("loss.label_smoothing=0.1",), "loss.label_smoothing=0.0"),
+        ((), "seed=0"),
+    ],
+)
+def test_override_that_drops_a_setting_of_the_recipe_is_a_change(
+    settings: Callable[..., dict[str, Any]], of_the_recipe: tuple[str, ...], override: str
+) -> None:
+    chosen = "experiment=finetune"
+    recipe = {**settings(chosen, *of_the_recipe), "overrides": [chosen]}
+    changed = {**settings(chosen, *of_the_recipe, override), "overrides": [chosen, override]}
+    is_change = override != "seed=0"
+    assert command(changed).endswith(chosen + f" {shlex.quote(override)}" * is_change)
+    runs = [Run(name, name, one, FINISHED) for name, one in (("recipe", recipe), ("changed", changed))]
+    assert (len(recipe_groups(runs)) == 2) is is_change
+    keys = telling([settings_of(run.config) for run in runs])
+    assert keys == [override.partition("=")[0]] * is_change
 
 
 def test_run_without_pictures_has_the_settings_of_one_with_them(settings: Callable[..., dict[str, Any]]) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_lab.command_line import usual_command
-from alexnet_lab.config.schema import Effect, default, effect
-from alexnet_lab.runs.groups import SEED, setting_text
+from alexnet_lab.config.schema import Effect, effect
+from alexnet_lab.runs.groups import SEED
 
 NOT_MEASURED = "not measured here"
 ACCURACIES = ("top1", "top5")
@@ -30,8 +30,7 @@ def not_comparable(config: Mapping[str, Any]) -> list[str]:
 
 
 def _is_change(key: str, value: str) -> bool:
-    has_effect = effect(key) not in (Effect.NONE, Effect.COPY) and key not in CHOSEN_WITH_A_RECIPE
-    return has_effect and (default(key) is None or value != setting_text(default(key)))
+    return effect(key) not in (Effect.NONE, Effect.COPY) and key not in CHOSEN_WITH_A_RECIPE
 
 
 def _key_and_value(override: str) -> tuple[str, str]:

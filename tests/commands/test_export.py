@@ -16,10 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from alexnet_lab.commands.export import export
+from alexnet_lab.commands.export import _default_out, export
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.errors import UserError
+from alexnet_lab.report import model_card
 from alexnet_lab.runs import export_formats
 from alexnet_lab.runs.checkpoint import read_checkpoint
 from alexnet_lab.runs.export_formats import FORMS, Network
@@ -226,6 +227,47 @@ def test_card_says_less_without_the_record_of_the_run_and_is_not_replaced_once_c
         )
     )
     assert "The file does not record how the network was trained." in (tmp_path / "b.md").read_text()
+
+
+def test_card_leaves_out_what_the_checkpoint_does_not_record(composed, trained_run, tmp_path) -> None:
+    content = torch.load(trained_run.last, weights_only=True)
+    needed, config = ("run", "channels_last", "model", "data", "trainer"), content["config"]
+    damaged = {"data": {}, "scheduler": "cosine", "loss": [1], "callbacks": ["ema"], "recipe": "r", "overrides": "x=1"}
+    only_optimizer = {**{key: config[key] for key in needed}, "optimizer": config["optimizer"]}
+    for settings in (only_optimizer, {**config, **damaged}, {**config, "callbacks": {"ema": True}, "optimizer": None}):
+        torch.save({**content, "config": settings}, tmp_path / "old.ckpt")
+        export(composed("export", f"checkpoint={tmp_path}/old.ckpt", "format=safetensors"))
+        assert read_checkpoint(tmp_path / "old.safetensors").network()
+        card = (tmp_path / "old.md").read_text()
+        if settings["optimizer"]:
+            assert "- optimizer: `torch.optim.SGD(lr=" in card
+            assert ("seed 0" in card, "scheduler" in card, "```sh" in card) == ("seed" in settings, False, False)
+        else:
+            assert "The file does not record how the network was trained." in card
+
+
+def test_no_file_is_written_without_its_card(composed, trained_run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(model_card, "model_card", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export(
+            composed("export", f"checkpoint={trained_run.last}", "format=safetensors", f"out={tmp_path}/a.safetensors")
+        )
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "form", "name"),
+    [
+        ("best.ckpt", "state_dict", "best.weights.pt"),
+        ("f.weights.pt", "torch_export", "f.pt2"),
+        ("f.weights.pt", "onnx", "f.onnx"),
+        ("f.weights.pt", "state_dict", "f.weights.pt"),
+        ("v1.2.safetensors", "state_dict", "v1.2.weights.pt"),
+        ("run.v2.pth", "safetensors", "run.v2.safetensors"),
+    ],
+)
+def test_default_name_has_one_suffix(checkpoint: str, form: str, name: str) -> None:
+    assert _default_out(Path("folder", checkpoint), FORMS[form]) == Path("folder", name)
 
 
 def test_network_that_differs_keeps_the_existing_file(composed, trained_run, tmp_path, monkeypatch) -> None:

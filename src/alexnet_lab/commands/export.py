@@ -22,7 +22,6 @@ from alexnet_lab.data.sources.given import given_images
 from alexnet_lab.data.store.images import read_image
 from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError, printable
-from alexnet_lab.report.model_card import check_card, write_card
 from alexnet_lab.runs.checkpoint import Checkpoint, Modules, read_checkpoint
 from alexnet_lab.runs.export_formats import FORMS, Exported, Form, Network, Output
 
@@ -71,14 +70,12 @@ def export(config: DictConfig) -> Comparison:
     checkpoint = read_checkpoint(options["checkpoint"], options["modules"])
     if not options["out"] and not checkpoint.file:
         raise UserError(f"name the file to write: out=NAME{form.suffix}")
-    out = Path(options["out"] or checkpoint.file.with_suffix(form.suffix))  # type: ignore[union-attr]
+    out = Path(options["out"] or _default_out(checkpoint.file, form))  # type: ignore[arg-type]
     _check_out(str(out), form)
     if checkpoint.file and out.resolve() == checkpoint.file.resolve():
         raise UserError(f"out={out} is the checkpoint itself; name another file")
     preprocessing = checkpoint.needed_preprocessing()
-    card = out.with_suffix(".md") if options["format"] == "safetensors" else None
-    if card:
-        check_card(card)
+    card = _card(checkpoint, out) if options["format"] == "safetensors" else None
     net, output = checkpoint.network().to(memory_format=torch.contiguous_format), options["output"]
     if output == "probabilities":
         net = nn.Sequential(net, nn.Softmax(1)).eval()
@@ -90,9 +87,18 @@ def export(config: DictConfig) -> Comparison:
             raise UserError(f"the exported network differs from the checkpoint; no file was written: {comparison}")
     _print(comparison, checkpoint.settings, options, out)
     if card:
-        write_card(card, checkpoint, out)
-        files.print_written(card)
+        files.write(*card)
+        files.print_written(card[0])
     return comparison
+
+
+def _card(checkpoint: Checkpoint, out: Path) -> tuple[Path, str]:
+    """The file and the text of the model card of `out`; raises UserError if it would replace another file."""
+    from alexnet_lab.report.model_card import check_card, model_card
+
+    path = out.with_suffix(".md")
+    check_card(path)
+    return path, model_card(checkpoint, out.name)
 
 
 def compare(net: nn.Module, exported: Network, inputs: Tensor, about: str, output: Output = "logits") -> Comparison:
@@ -132,6 +138,12 @@ def _check_options(options: dict[str, Any]) -> Form:
     return form
 
 
+def _default_out(checkpoint: Path, form: Form) -> Path:
+    """Beside the checkpoint, with the suffix of `form` in place of its own."""
+    own = next((one.suffix for one in FORMS.values() if checkpoint.name.endswith(one.suffix)), checkpoint.suffix)
+    return checkpoint.with_name(checkpoint.name.removesuffix(own) + form.suffix)
+
+
 def _check_out(out: Any, form: Form) -> None:
     check_output("out", out, [Path(form.suffix).suffix or form.suffix])
 
@@ -140,7 +152,7 @@ def _inputs(checkpoint: Checkpoint, preprocessing: Preprocessing, given: Any) ->
     """float32 [N, C, S, S], and a description of the images."""
     if given is not None:
         return _given_inputs(preprocessing, given if isinstance(given, list) else [given])
-    name = checkpoint.settings["data"]["name"]
+    name = printable(str(checkpoint.settings["data"].get("name", "the dataset")))
     try:
         data = checkpoint.data({"eval_batch_size": COMPARED})
         batch = next(iter(data.val_dataloader()))

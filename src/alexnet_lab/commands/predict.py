@@ -30,8 +30,6 @@ from alexnet_lab.data.store.images import read_image
 from alexnet_lab.data.store.modes import Unreadable
 from alexnet_lab.errors import UserError, printable
 from alexnet_lab.launch import gpus
-from alexnet_lab.models.gradcam import grad_cam
-from alexnet_lab.pictures.gradcam import heat_picture
 from alexnet_lab.pictures.sheet import sheet
 from alexnet_lab.report import predictions
 from alexnet_lab.report.predictions import Prediction
@@ -76,7 +74,7 @@ class Predictions:
     pictures: dict[str, Image.Image] = field(default_factory=dict)
     """Images for the sheet, by path."""
     maps: dict[str, tuple[Image.Image, str]] = field(default_factory=dict)
-    """Pictures of what speaks for a class, with captions; for the same images if a class is explained."""
+    """Pictures of the evidence for a class, with captions; for the same images if a class is explained."""
 
 
 def predict(config: DictConfig) -> list[Prediction]:
@@ -175,6 +173,9 @@ def _predict_all(
     ten_crop = options["protocol"] == "ten_crop"
     on_sheet = _spread(images) if options["sheet"] else set()
     found = Predictions()
+    if options["explain"]:
+        from alexnet_lab.models.gradcam import grad_cam
+        from alexnet_lab.pictures.gradcam import heat_picture
     for batch in _read_batches(images, preprocessing, options["batch_size"]):
         found.failed += [
             (printable(image.path), printable(reason)) for image, square, reason in batch if square is None
@@ -208,7 +209,7 @@ def _predict_all(
             if explained:
                 name = printable(preprocessing.classes[explained.classes[place]])
                 values = explained.maps[place].cpu()
-                caption = f"Grad-CAM: {name}" if values.any() else f"nothing speaks for {name}"
+                caption = f"Grad-CAM: {name}" if values.any() else f"no evidence for {name}"
                 found.maps[path] = heat_picture(shown, values), caption
     return found
 

@@ -1,4 +1,4 @@
-"""Grad-CAM: the parts of an image that speak for a class, by the gradient of the class's logit.
+"""Grad-CAM: the parts of an image with evidence for a class, by the gradient of the class's logit.
 
 Source: Selvaraju et al., "Grad-CAM", ICCV 2017, arXiv:1610.02391, equations 1 and 2.
 
@@ -26,7 +26,7 @@ class Explained(NamedTuple):
     classes: Tensor
     """int64 [N], the explained classes."""
     maps: Tensor
-    """float32 [N, h, w], at least 0: the weighted sum of the feature maps; 0 where nothing speaks for the class."""
+    """float32 [N, h, w], at least 0: the weighted sum of the feature maps; 0: no evidence for the class."""
 
 
 def grad_cam(net: nn.Module, images: Tensor, class_index: int | None = None) -> Explained:

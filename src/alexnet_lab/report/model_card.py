@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-from alexnet_lab import files
 from alexnet_lab.command_line import usual_command
 from alexnet_lab.config.schema import Effect, effect
 from alexnet_lab.errors import UserError, printable
@@ -39,9 +38,11 @@ def check_card(path: Path) -> None:
         )
 
 
-def write_card(path: Path, checkpoint: Checkpoint, weights: Path) -> None:
-    """Write the card of the network that was exported to the file `weights`; raises UserError as `check_card`."""
-    check_card(path)
+def model_card(checkpoint: Checkpoint, weights: str) -> str:
+    """The card of the network in the file named `weights`.
+
+    A checkpoint may come from anybody, or from an older version: a line whose record is missing is left out.
+    """
     run = _run_of(checkpoint)
     result = (read_result(run / folders.RESULT) if run else None) or {}
     metrics = _metrics(checkpoint, run, result) if run else {}
@@ -57,11 +58,16 @@ def write_card(path: Path, checkpoint: Checkpoint, weights: Path) -> None:
         *_limits(metrics),
     ]
     text = "\n".join(parts)
-    files.write(path, text + _end(text))
+    return text + _end(text)
 
 
 def _end(text: str) -> str:
     return END.format(hashlib.sha256(text.encode("utf-8", "replace")).hexdigest())
+
+
+def _mapping(recorded: Any) -> Mapping[str, Any]:
+    """What is recorded as a mapping; empty for anything else."""
+    return recorded if isinstance(recorded, Mapping) else {}
 
 
 def _run_of(checkpoint: Checkpoint) -> Path | None:
@@ -72,7 +78,7 @@ def _run_of(checkpoint: Checkpoint) -> Path | None:
     folder = file.resolve().parents[1]
     try:
         return folder if folders.read_config(folder)["run"] == checkpoint.settings["run"] else None
-    except (UserError, KeyError):
+    except (UserError, KeyError, TypeError):
         return None
 
 
@@ -96,9 +102,9 @@ def _metrics(checkpoint: Checkpoint, run: Path, result: Mapping[str, Any]) -> di
     }
 
 
-def _changing(callbacks: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+def _changing(callbacks: Any) -> dict[str, Mapping[str, Any]]:
     """The callbacks that change the training, or which weights are validated and saved as the best."""
-    present = {name: node for name, node in (callbacks or {}).items() if node}
+    present = {name: node for name, node in _mapping(callbacks).items() if _mapping(node)}
     return {name: node for name, node in present.items() if effect(f"callbacks.{name}") is not Effect.NONE}
 
 
@@ -146,7 +152,7 @@ def _network(checkpoint: Checkpoint) -> Iterator[str]:
 def _results(metrics: Mapping[str, Mapping[str, float]], result: Mapping[str, Any]) -> Iterator[str]:
     if not metrics:
         return
-    images = result.get("images") or {}
+    images = _mapping(result.get("images"))
     yield "## Metrics\n"
     yield "| split | images | " + " | ".join(METRICS.values()) + " |"
     yield "|---|---|" + "---|" * len(METRICS)
@@ -157,42 +163,44 @@ def _results(metrics: Mapping[str, Mapping[str, float]], result: Mapping[str, An
 
 
 def _training(checkpoint: Checkpoint, result: Mapping[str, Any]) -> Iterator[str]:
-    settings, hardware = checkpoint.settings, result.get("hardware") or {}
-    if "optimizer" not in settings:
+    settings, hardware = checkpoint.settings, _mapping(result.get("hardware"))
+    if not _mapping(settings.get("optimizer")):
         yield "## Training\n\nThe file does not record how the network was trained.\n"
         return
-    images = (result.get("images") or {}).get("train")
+    images = _mapping(result.get("images")).get("train")
     yield "## Training\n"
-    yield f"- data: {settings['data'].get('name')}" + (f", {images:,} training images" if images else "")
-    yield f"- `data`: `{_call(settings['data'], without=('dir', 'workers'))}`"
-    for group in ("optimizer", "scheduler"):
-        yield f"- {group}: `{_call(settings[group])}`"
-    if loss := settings.get("loss"):
+    if name := settings["data"].get("name"):
+        yield f"- data: {printable(str(name))}" + (f", {images:,} training images" if images else "")
+    for group in ("data", "optimizer", "scheduler"):
+        if node := _mapping(settings.get(group)):
+            yield f"- {f'`{group}`' if group == 'data' else group}: `{_call(node, without=('dir', 'workers'))}`"
+    if loss := _mapping(settings.get("loss")):
         yield f"- loss: `{_arguments(loss)}`"
     for name, node in _changing(settings.get("callbacks")).items():
         yield f"- callback {name}: `{_call(node)}`"
     for key in ("init", "freeze", "layers"):
         if settings.get(key):
             yield f"- {key}: {printable(str(settings[key]))}"
-    if recipe := (settings.get("recipe") or {}).get("name"):
-        yield f"- recipe: {printable(recipe)}"
-    precision = settings["trainer"].get("precision")
-    yield f"- {checkpoint.step:,} optimizer steps, seed {settings['seed']}, precision {precision}"
+    if recipe := _mapping(settings.get("recipe")).get("name"):
+        yield f"- recipe: {printable(str(recipe))}"
+    seed = f", seed {printable(str(settings['seed']))}" if "seed" in settings else ""
+    yield f"- {checkpoint.step:,} optimizer steps{seed}, precision {settings['trainer'].get('precision')}"
     if result:
         yield f"- status of the run: {result.get('status')}"
         yield f"- {result.get('world_size')} process(es) on {hardware.get('device')}; {result.get('seconds', 0):,.0f} s"
-        versions = ", ".join(f"{name} {version}" for name, version in (result.get("versions") or {}).items())
-        commit = (result.get("git") or {}).get("commit")
+        versions = ", ".join(f"{name} {version}" for name, version in _mapping(result.get("versions")).items())
+        commit = _mapping(result.get("git")).get("commit")
         yield f"- versions: {versions}" + (f"; AlexNet Lab at {commit}" if commit else "")
-    overrides = [str(one) for one in settings.get("overrides") or []]
-    yield f"\n```sh\n{printable(usual_command('train', *overrides))}\n```\n"
+    overrides = settings.get("overrides")
+    if isinstance(overrides, list):
+        yield f"\n```sh\n{printable(usual_command('train', *map(str, overrides)))}\n```\n"
 
 
-def _use(checkpoint: Checkpoint, weights: Path) -> Iterator[str]:
+def _use(checkpoint: Checkpoint, weights: str) -> Iterator[str]:
     facts = checkpoint.needed_preprocessing()
     yield "## Use\n"
     yield "```python\nimport alexnet_lab\n"
-    yield f'model = alexnet_lab.load("{printable(weights.name)}")'
+    yield f'model = alexnet_lab.load("{printable(weights)}")'
     yield 'logits = model.network(model.preprocess(["first.jpg", "second.jpg"]))'
     yield "print([model.classes[index] for index in logits.argmax(1)])"
     yield "```\n"

@@ -42,7 +42,7 @@ def ranked(image: GivenImage, probabilities: Tensor, classes: Sequence[str], top
     best = [(printable(classes[place]), value) for value, place in zip(values[:top], places[:top], strict=True)]
     named = (names_by_wnid().get(folder) or (folder if folder in classes else None) for folder in image.folders)
     truth = next(filter(None, named), None)
-    # Two of ImageNet's classes are named "crane".
+    # A dataset of others may have two classes of one name.
     rank = places.index(classes.index(truth)) if truth and classes.count(truth) == 1 else None
     return Prediction(printable(image.path), printable(truth) if truth else None, best, rank)
 

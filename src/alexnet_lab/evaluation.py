@@ -63,7 +63,7 @@ def read_all(references: Sequence[str], modules: Modules) -> list[Checkpoint]:
         UserError: one cannot be read, or they are from different datasets.
     """
     read = [read_checkpoint(reference, modules) for reference in references]
-    names = [checkpoint.settings["data"]["name"] for checkpoint in read]
+    names = [checkpoint.settings["data"].get("name") for checkpoint in read]
     for reference, name in zip(references, names, strict=True):
         if name != names[0]:
             raise UserError(
@@ -147,7 +147,7 @@ def _check_same_images(members: Sequence[Measured]) -> None:
     for member in members[1:]:
         mine, theirs = first.kept, member.kept
         if not (torch.equal(mine["labels"], theirs["labels"]) and mine["logits"].shape == theirs["logits"].shape):
-            name = first.checkpoint.settings["data"]["name"]
+            name = first.checkpoint.settings["data"].get("name", "the dataset")
             both = f"{first.reference} and {member.reference}"
             raise UserError(f"{both} were evaluated on different images of {name}; averaging requires the same images")
 
@@ -156,7 +156,7 @@ def _data(checkpoint: Checkpoint, options: dict[str, Any]) -> ImageDataModule:
     """The run's data with the views of the protocol. A step has as many views as the run's steps have images."""
     changes = dict(options["data"])
     if options["protocol"] == "ten_crop" and changes["eval_batch_size"] is None:
-        changes["eval_batch_size"] = max(1, checkpoint.settings["data"]["eval_batch_size"] // TEN)
+        changes["eval_batch_size"] = max(1, checkpoint.settings["data"].get("eval_batch_size", TEN) // TEN)
     data = checkpoint.data(changes)
     check_classes(checkpoint, data)
     data.evaluate_by(options["protocol"])

@@ -349,3 +349,14 @@ def test_name_of_a_run_from_a_file_is_shown_as_plain_text(composed, trained_run,
     torch.save(content, tmp_path / "x.ckpt")
     evaluate(composed("evaluate", f"checkpoint={tmp_path}/x.ckpt", "trainer=cpu"))
     assert "checkpoint of run a[/b]\\x1b[2J" in capsys.readouterr().out
+
+
+def test_data_that_the_checkpoint_does_not_record_is_named_in_a_line(composed, trained_run, tmp_path) -> None:
+    content = torch.load(trained_run.last, weights_only=True)
+    data, old = content["config"]["data"], tmp_path / "old.ckpt"
+    unnamed = {key: value for key, value in data.items() if key not in ("name", "eval_batch_size")}
+    for recorded, line in (({}, "^the file does not record its dataset"), (unnamed, r"^data\.name is missing$")):
+        torch.save({**content, "config": {**content["config"], "data": recorded}}, old)
+        for protocol in ("center", "ten_crop"):
+            with pytest.raises(UserError, match=line):
+                evaluate(composed("evaluate", f"checkpoint={old}", "trainer=cpu", f"protocol={protocol}"))

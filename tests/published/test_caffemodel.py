@@ -146,6 +146,23 @@ def test_other_file_is_refused_in_a_line(content: bytes, reason: str, tmp_path: 
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("x.caffemodel", "caffenet:"), ("x.safetensors", ""), ("x.pth", "")],
+    ids=["caffe", "st", "pth"],
+)
+def test_file_that_may_not_be_read_is_a_line(
+    name: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=rf"^checkpoint={prefix}{tmp_path}/{name}: .*Permission denied$"):
+        read_checkpoint(f"{prefix}{tmp_path}/{name}")
+
+
 def test_missing_file_and_wrong_name_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file, like caffenet:caffenet\.caffemodel"):
         read_checkpoint(f"caffenet:{tmp_path}/nowhere")

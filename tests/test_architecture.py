@@ -197,6 +197,22 @@ def test_light_modules_load_nothing_heavy_indirectly() -> None:
     assert loaded.stdout.split() == []
 
 
+def test_training_loads_nothing_that_reads_published_or_other_weights_or_explains_an_evaluation() -> None:
+    """Those who use `init=` alone load it; see `training._classifier`."""
+    known, waiting = {dotted(path): path for path in MODULES}, ["alexnet_lab.training"]
+    loaded: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in loaded:
+            continue
+        loaded.add(name)
+        for found in imports(at_module_level(without_functions(parsed(known[name])))):
+            waiting += [module for module in (found, found.rpartition(".")[0]) if module in known]
+    assert len(loaded) > 50
+    unused = ("published", "report", "rows", "evaluation", "runs.references", "runs.initial_weights")
+    assert [name for name in loaded if within(name, tuple(f"alexnet_lab.{one}" for one in unused))] == []
+
+
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_core_does_not_import_configuration(path: Path) -> None:
     if part(dotted(path)) not in SEE_A_CONFIGURATION:

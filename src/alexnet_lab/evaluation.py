@@ -56,13 +56,13 @@ class Evaluation:
     """None if they were not asked for, and on ranks other than 0."""
 
 
-def read_all(references: Sequence[str], modules: Modules) -> list[Checkpoint]:
-    """Read the checkpoints of an average before the evaluation, which may take an hour.
+def read_all(references: Sequence[str], modules: Modules, option: str) -> list[Checkpoint]:
+    """Read the checkpoints of an average, named by `option`, before the evaluation, which may take an hour.
 
     Raises:
         UserError: one cannot be read, or they are from different datasets.
     """
-    read = [read_checkpoint(reference, modules) for reference in references]
+    read = [read_checkpoint(reference, modules, option) for reference in references]
     names = [checkpoint.settings["data"].get("name") for checkpoint in read]
     for reference, name in zip(references, names, strict=True):
         if name != names[0]:
@@ -129,6 +129,11 @@ def _measure(reference: str, checkpoint: Checkpoint, options: dict[str, Any], ke
 
 
 def _rows(measured: Measured, kept: dict[str, Tensor], options: dict[str, Any]) -> Rows:
+    if wrong := int(kept["probabilities"].isnan().any(1).sum()):
+        raise UserError(
+            f"{measured.reference}: the outputs of the network are not numbers (NaN) for {wrong:,} of "
+            f"{len(kept['labels']):,} images, so there are no probabilities for rows or a comparison"
+        )
     samples, paths = kept["samples"].numpy(), measured.data.dataset.split(options["split"]).paths()
     trained = measured.checkpoint.preprocessing
     return Rows(

@@ -116,7 +116,9 @@ def read_rows(path: Path) -> Rows:
     """
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            columns, *table = csv.reader(file)
+            columns, *table = [*csv.reader(file)] or [[]]
+            if not table:
+                raise ValueError("it has no rows")
             found = dict(zip(columns, zip(*table, strict=True), strict=True))
             return _rows_of(found, (len(columns) - len(FIRST_COLUMNS)) // 3)
     except OSError as error:

@@ -42,7 +42,7 @@ from alexnet_lab.loss import TrainingLoss
 from alexnet_lab.runs import folders, metric_rows, result_file, run_facts
 from alexnet_lab.runs.checkpoint_file import steps_done
 from alexnet_lab.runs.found_settings import with_found
-from alexnet_lab.runs.initial_weights import take_weights, without_weights
+from alexnet_lab.runs.init_setting import weights_named, without_weights
 from alexnet_lab.runs.left_out import leave_out_unreadable
 from alexnet_lab.runs.metrics_csv import make_loggers
 from alexnet_lab.runs.summary import print_summary
@@ -155,7 +155,10 @@ def _classifier(
     net: nn.Module = build(without_weights(settings["model"]), "model", nn.Module)
     layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
     facts, last = run_facts.known_before(net, layers), last_layer(layers)
-    if is_new:
+    _, weights = weights_named(settings)
+    if is_new and weights:
+        from alexnet_lab.runs.initial_weights import take_weights  # here, since few runs need it
+
         take_weights(net, settings, data, last)
     freeze(net, settings.get("freeze", []), last)
     factors = factors_by_name(net, settings.get("layers") or [], last)

@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 
 from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.errors import UserError
+from alexnet_lab.report import row_files
 from alexnet_lab.rows import Rows, read_rows, write_rows
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -142,12 +143,13 @@ def test_mcnemar_and_changed_images_follow_from_the_rows_of_both(measured: Any) 
     assert "http://" not in page.split("</style>")[1]
 
 
+@pytest.mark.parametrize("rows", ["other", "other/rows.csv"])
 def test_recorded_rows_take_the_place_of_a_checkpoint(
-    composed: Callable[..., Any], networks: Any, measured: Any, tmp_path: Path
+    rows: str, composed: Callable[..., Any], networks: Any, measured: Any, tmp_path: Path
 ) -> None:
     folder, _ = measured
     out = tmp_path / "against.json"
-    evaluate(composed("evaluate", f"checkpoint={networks[0]}", f"against={folder}/other", f"out={out}", "trainer=cpu"))
+    evaluate(composed("evaluate", f"checkpoint={networks[0]}", f"against={folder}/{rows}", f"out={out}", "trainer=cpu"))
     expected = json.loads((folder / "changes.json").read_text())["against"]
     found = json.loads(out.read_text())["against"]
     assert {**found, "checkpoint": None} == {**expected, "checkpoint": None}
@@ -169,7 +171,8 @@ def test_rows_of_several_networks_are_those_of_the_mean_probabilities(
     ("options", "message"),
     [
         (("against={one}",), "is the checkpoint itself; name another one"),
-        (("against=nowhere.ckpt",), "nowhere.ckpt: there is no such file"),
+        (("against=nowhere.ckpt",), "^against=nowhere.ckpt: there is no such file"),
+        (("against=[{rows},{one}]",), "rows.csv has rows, and rows cannot be averaged"),
         (("against={last}",), r"evaluated on different images \(50 and 100 images\)"),
         (("out=changes.html",), "against=CHECKPOINT is missing"),
         (("against=7",), "does not fit|name a checkpoint: against=PATH"),
@@ -177,9 +180,15 @@ def test_rows_of_several_networks_are_those_of_the_mean_probabilities(
     ],
 )
 def test_wrong_comparison_is_refused_with_its_reason(
-    composed: Callable[..., Any], networks: Any, trained_run: Any, options: tuple[str, ...], message: str
+    composed: Callable[..., Any],
+    networks: Any,
+    measured: Any,
+    trained_run: Any,
+    options: tuple[str, ...],
+    message: str,
 ) -> None:
-    given = [option.format(one=networks[0], last=trained_run.last) for option in options]
+    places = {"one": networks[0], "last": trained_run.last, "rows": measured[0] / "rows"}
+    given = [option.format(**places) for option in options]
     with pytest.raises(UserError, match=message):
         evaluate(composed("evaluate", f"checkpoint={networks[0]}", "trainer=cpu", *given))
 
@@ -200,9 +209,40 @@ def test_written_rows_are_read_back_unchanged(tmp_path: Path) -> None:
     assert found.table() == rows.table()
     assert found.paths is not None
     assert list(found.paths) == odd
-    (tmp_path / "rows.csv").write_text("sample,path\n1,2\n")
-    with pytest.raises(UserError, match=r"rows.csv is not a file of rows, or it is damaged"):
-        read_rows(tmp_path / "rows.csv")
+    header = ",".join(rows.columns)
+    for content, reason in (("sample,path\n1,2\n", "'label'"), ("", "it has no rows"), (header, "it has no rows")):
+        (tmp_path / "rows.csv").write_text(content)
+        with pytest.raises(UserError, match=f"rows.csv is not a file of rows, or it is damaged: .*{reason}"):
+            read_rows(tmp_path / "rows.csv")
+
+
+def test_network_whose_outputs_are_not_numbers_has_no_rows(
+    composed: Callable[..., Any], networks: Any, tmp_path: Path
+) -> None:
+    content = torch.load(networks[0], weights_only=True)
+    last = [name for name in content["state_dict"] if name.endswith("bias")][-1]
+    content["state_dict"][last][0] = torch.nan
+    torch.save(content, tmp_path / "bad.ckpt")
+    options = (f"checkpoint={tmp_path}/bad.ckpt", f"rows={tmp_path}/rows", "trainer=cpu")
+    with pytest.raises(UserError, match=r"bad\.ckpt: the outputs of the network are not numbers \(NaN\) for 50 of 50"):
+        evaluate(composed("evaluate", *options))
+    assert not (tmp_path / "rows").exists()
+
+
+def test_sheet_of_the_worst_images_has_the_whole_names_of_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(row_files, "sheet", lambda *given: drawn.extend(given[-1]))
+    rows = Rows(
+        samples=np.array([0, 1]),
+        paths=[f"val/n0302807{number}/ILSVRC2012_val_0000{number}.JPEG" for number in range(2)],
+        labels=np.array([1, 0]),
+        best=np.array([[0, 1], [0, 1]]),
+        probabilities=np.array([[0.9, 0.1], [0.8, 0.2]]),
+        losses=np.array([2.3026, 0.22314]),
+        classes={0: "church", 1: "tench"},
+    )
+    row_files.worst_images(rows, lambda sample: np.zeros((3, 8, 8), np.uint8))
+    assert drawn == ["loss 2.3  ILSVRC2012_val_00000.JPEG", "loss 0.223  ILSVRC2012_val_00001.JPEG"]
 
 
 @pytest.mark.system

@@ -90,6 +90,15 @@ def test_any_other_change_is_refused_with_the_key_and_both_values(
     assert line in others
 
 
+@pytest.mark.parametrize("other", ["/runs/other", "null"])
+def test_other_initial_weights_are_refused(other: str, settings: Callable[..., dict[str, Any]]) -> None:
+    recorded = settings(*FIRST, "init=/runs/mine")
+    found = "None" if other == "null" else other
+    with pytest.raises(UserError, match=f"init is /runs/mine in the recorded run, {found} here"):
+        resume(recorded, f"init={other}")
+    assert resume(recorded, "init=/runs/mine", "trainer.max_epochs=5")["init"] == "/runs/mine"
+
+
 def test_value_that_was_recorded_may_be_said_again(recorded: dict[str, Any]) -> None:
     assert resume(recorded, "seed=0", "model.dropout=0.0")["model"] == recorded["model"]
 

@@ -26,6 +26,8 @@ BEST = "wandb:entity/project/model-abc:best"
 def test_malformed_artifact_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="wandb:ENTITY/PROJECT/ARTIFACT:best"):
         download(f"wandb:{name}", tmp_path)
+    with pytest.raises(UserError, match=f"^init=wandb:{name}: expected"):
+        download(f"wandb:{name}", tmp_path, "init")
 
 
 def test_missing_login_is_reported_in_one_line(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:

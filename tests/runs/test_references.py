@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from alexnet_lab import places
 from alexnet_lab.commands.evaluate import evaluate
 from alexnet_lab.commands.export import export
 from alexnet_lab.data.imagenet_classes import imagenet_classes
@@ -204,6 +205,17 @@ def test_file_with_a_published_name_is_checked(tmp_path: Path) -> None:
 def test_misspelt_name_is_corrected(name: str, meant: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"/{name}: there is no such file, did you mean {meant}[?]"):
         read_checkpoint(tmp_path / name)
+
+
+def test_name_of_a_run_that_is_nearly_right_is_suggested_for_init(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs/train/runs/ten_classes").mkdir(parents=True)
+    monkeypatch.setenv(places.HOME, str(tmp_path))
+    with pytest.raises(UserError, match=r"/ten_clases: there is no such file, did you mean ten_classes\?"):
+        read_source("/here/ten_clases")
+    with pytest.raises(UserError, match="there is no such file, like logs/train/runs"):
+        read_checkpoint("/here/ten_clases")  # `checkpoint=` takes no names of runs
 
 
 def test_address_is_not_a_file() -> None:

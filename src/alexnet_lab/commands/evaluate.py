@@ -98,9 +98,9 @@ def _evaluate(options: dict[str, Any]) -> dict[str, float]:
     gpus.check(options["trainer"].get("accelerator"), gpus.look())
     names, against = _list(options["checkpoint"]), _list(options["against"])
     # All are read before the evaluation, which may take an hour.
-    read = read_all(names, options["modules"])
+    read = read_all(names, options["modules"], "checkpoint")
     recorded = _recorded_rows(against)
-    read_too = [] if recorded else read_all(against, options["modules"])
+    read_too = [] if recorded else read_all(against, options["modules"], "against")
     if read_too and [one.file for one in read_too] == [one.file for one in read] and read[0].file:
         raise UserError(f"against={options['against']} is the checkpoint itself; name another one")
     if read_too and (difference := different_classes(read[0], read_too[0])):
@@ -127,9 +127,13 @@ def _evaluate(options: dict[str, Any]) -> dict[str, float]:
 
 
 def _recorded_rows(names: Sequence[str]) -> Rows | None:
-    """The rows in the folder that `against` names; None if it names checkpoints."""
-    path = Path(names[0], FILE) if len(names) == 1 else None
-    return read_rows(path) if path and path.is_file() else None
+    """The rows in the folder or file that `against` names; None if it names checkpoints."""
+    paths = [Path(name) if name.endswith(".csv") else Path(name, FILE) for name in names]
+    if len(paths) > 1 and (found := next((path for path in paths if path.is_file()), None)):
+        raise UserError(
+            f"against: {found} has rows, and rows cannot be averaged; name one folder of rows, or checkpoints"
+        )
+    return read_rows(paths[0]) if len(paths) == 1 and paths[0].is_file() else None
 
 
 def _report(measured: "Evaluation", against: Rows | None, options: dict[str, Any]) -> dict[str, float]:

@@ -95,7 +95,8 @@ def _keep_found(recorded: dict[str, Any], composed: dict[str, Any]) -> None:
 
 def _keep_default_paths(recorded: dict[str, Any], composed: dict[str, Any], overridden: Iterable[str]) -> None:
     """Set default paths as recorded: they may be in another home than this one."""
-    named = [f"{key}." for key in overridden if "." in key]
+    # `data=NAME` does not name `data.dir`.
+    named = [f"{key}." for key in overridden if "." in key or key in PATHS]
     for path in PATHS:
         *outer, last = path.split(".")
         before, now = _node(recorded, outer), _node(composed, outer)

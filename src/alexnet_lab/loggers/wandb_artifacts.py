@@ -34,28 +34,30 @@ def upload(run: wandb.Run, checkpoint: Path) -> None:
     log.info("W&B: checkpoint=%s%s/%s/%s:best", PREFIX, run.entity, run.project, artifact.name.partition(":")[0])
 
 
-def download(reference: str, cache: Path) -> Path:
+def download(reference: str, cache: Path, option: str = "checkpoint") -> Path:
     """Download the checkpoint `wandb:ENTITY/PROJECT/ARTIFACT:ALIAS` to a folder per version in `cache`.
+
+    `option` is the one that names it, for messages.
 
     Raises:
         UserError: a malformed reference, no login, no answer, no such artifact, or not exactly one checkpoint in it.
     """
     name = reference.removeprefix(PREFIX)
     if not re.fullmatch(r"[^/:]+/[^/:]+/[^/:]+:[^/:]+", name):
-        raise UserError(f"checkpoint={reference}: expected {FORM}")
+        raise UserError(f"{option}={reference}: expected {FORM}")
     try:
         with service():
             artifact = wandb.Api(timeout=ANSWER_SECONDS).artifact(name, type="model")
             folder = cache / artifact.entity / artifact.project / artifact.name.replace(":", "-")
             artifact.download(root=str(folder), skip_cache=True)
     except wandb.errors.UsageError as error:  # includes AuthenticationError
-        raise UserError(f"checkpoint={reference}: not logged in to W&B; run `wandb login` first") from error
+        raise UserError(f"{option}={reference}: not logged in to W&B; run `wandb login` first") from error
     except Exception as error:  # wandb raises many kinds, and reports a missing network as "busy"
         reasons = f"check the network and the name ({first_line(error)})"
-        raise UserError(f"checkpoint={reference}: the download from W&B failed; {reasons}") from error
+        raise UserError(f"{option}={reference}: the download from W&B failed; {reasons}") from error
     files = sorted(folder.glob("*.ckpt"))
     if len(files) != 1:
-        raise UserError(f"checkpoint={reference}: the artifact must contain one checkpoint; it contains {len(files)}")
+        raise UserError(f"{option}={reference}: the artifact must contain one checkpoint; it contains {len(files)}")
     return files[0]
 
 

@@ -110,7 +110,8 @@ def worst_images(rows: Rows, pixels: Pixels) -> Image.Image:
         for labels, values in zip(rows.best[worst].tolist(), rows.probabilities[worst].tolist(), strict=True)
     ]
     truths = [rows.classes[label] for label in rows.labels[worst].tolist()]
-    notes = [f"loss {rows.losses[row]:.3g}  {name_of(rows, row)}" for row in worst]
+    # A whole path would be cut off before the name of the file; the folder is mostly the class.
+    notes = [f"loss {rows.losses[row]:.3g}  {Path(name_of(rows, row)).name}" for row in worst]
     images = [picture(pixels(int(rows.samples[row]))) for row in worst]
     return sheet(images, predicted, truths, SHEET_COLUMNS, notes)
 

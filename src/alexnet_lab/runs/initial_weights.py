@@ -17,8 +17,8 @@ from alexnet_lab.published.torchvision_weights import check_hash, plain_state
 from alexnet_lab.runs import references
 from alexnet_lab.runs.checkpoint import Content
 from alexnet_lab.runs.checkpoint_file import read_file
+from alexnet_lab.runs.init_setting import weights_named
 
-TORCHVISION = "alexnet_lab.models.alexnet_torchvision.alexnet_torchvision"
 SHOWN = 12
 """Layers that are listed in a line."""
 
@@ -42,29 +42,19 @@ class Source:
         return [] if names == [f"class {number}" for number in range(len(names))] else names
 
 
-def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a network that does not load weights itself; see `take_weights` for `model.pretrained`."""
-    return {**model, "pretrained": False} if model["_target_"] == TORCHVISION else {**model}
-
-
 def take_weights(net: nn.Module, settings: Mapping[str, Any], data: ImageDataModule, last: str) -> None:
     """Copy the weights that `init` names, for the layers that fit, and log which do not; those keep their values.
 
     A layer fits if its tensors have the same names and shapes; it is taken or left as a whole. `last`, the layer of the
-    logits, also needs the same classes, where the source records them. `model.pretrained` is an older name of `init`.
+    logits, also needs the same classes, where the source records them.
 
     Raises:
         UserError: no layer fits; or see `read_source`.
     """
-    model = settings["model"]
-    option, reference = "init", settings.get("init")
-    if model["_target_"] == TORCHVISION and (pretrained := model.get("pretrained")):
-        if reference:
-            raise UserError("init and model.pretrained both name weights to start with: omit model.pretrained")
-        option, reference = "model.pretrained", "torchvision" if pretrained is True else str(pretrained)
+    option, reference = weights_named(settings)
     if not reference:
         return
-    source, name = read_source(reference, option), model["_target_"].rpartition(".")[2]
+    source, name = read_source(reference, option), settings["model"]["_target_"].rpartition(".")[2]
     ours, theirs = _by_layer(net.state_dict()), _by_layer(source.weights)
     reasons = {layer: _misfit(tensors, theirs.get(layer)) for layer, tensors in ours.items()}
     if source.classes not in ([], [*data.spec.classes]) and last in ours and not reasons[last]:

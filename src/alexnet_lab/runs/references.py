@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from alexnet_lab import places
 from alexnet_lab.config.advice import did_you_mean
+from alexnet_lab.config.arguments import RUNS
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError
 from alexnet_lab.published.as_checkpoint import as_checkpoint
@@ -52,7 +53,7 @@ def find(reference: str, option: str) -> Found:
         path, run = published_file(named)
         return Found(_of_file(path, f"{named}: {path}", run), None)
     if reference.startswith(WANDB):
-        path = _downloaded(reference)
+        path = _downloaded(reference, option)
         return Found(_of_file(path, f"{option}={path}", path.name), None)
     kind, colon, file = reference.partition(":")
     if kind in OF_CAFFE and colon:
@@ -62,14 +63,14 @@ def find(reference: str, option: str) -> Found:
     if path.is_dir():
         path = _in_folder(path, named)
     if not path.exists():
-        raise UserError(f"{named}: there is no such file{_hint(reference)}")
+        raise UserError(f"{named}: there is no such file{_hint(reference, option)}")
     return Found(_of_file(path, f"{option}={path}", path.name), path)
 
 
-def _downloaded(reference: str) -> Path:
+def _downloaded(reference: str, option: str) -> Path:
     from alexnet_lab.loggers.wandb_artifacts import download  # here, since wandb takes a second to import
 
-    return download(reference, places.home() / ARTIFACTS)
+    return download(reference, places.home() / ARTIFACTS, option)
 
 
 def _in_folder(folder: Path, named: str) -> Path:
@@ -80,11 +81,13 @@ def _in_folder(folder: Path, named: str) -> Path:
     raise UserError(f"{named}: the folder has neither {folders.BEST} nor {folders.LAST}; name the folder of a run")
 
 
-def _hint(reference: str) -> str:
+def _hint(reference: str, option: str) -> str:
     if "://" in reference:
         return "; download it first, and name the file"
     found = re.search(r"([^/:]+)(:|$)", reference)
-    hint = did_you_mean(found[1], WORDS) if found else ""
+    # `init` also takes the name of a run, which was searched for where the command line was read.
+    runs = [run.name for run in (places.home() / RUNS).glob("*")] if option == "init" else []
+    hint = did_you_mean(found[1], [*WORDS, *runs]) if found else ""
     return hint or ", like logs/train/runs/NAME/checkpoints/best.ckpt"
 
 

@@ -229,9 +229,12 @@ def test_network_whose_outputs_are_not_numbers_has_no_rows(
     assert not (tmp_path / "rows").exists()
 
 
-def test_sheet_of_the_worst_images_has_the_whole_names_of_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sheet_of_the_worst_images_has_the_whole_names_of_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[str] = []
     monkeypatch.setattr(row_files, "sheet", lambda *given: drawn.extend(given[-1]))
+    monkeypatch.setattr(row_files, "_save", lambda path, image: None)
     rows = Rows(
         samples=np.array([0, 1]),
         paths=[f"val/n0302807{number}/ILSVRC2012_val_0000{number}.JPEG" for number in range(2)],
@@ -241,7 +244,8 @@ def test_sheet_of_the_worst_images_has_the_whole_names_of_their_files(monkeypatc
         losses=np.array([2.3026, 0.22314]),
         classes={0: "church", 1: "tench"},
     )
-    row_files.worst_images(rows, lambda sample: np.zeros((3, 8, 8), np.uint8))
+    lines = row_files.write_folder(tmp_path, rows, lambda sample: np.zeros((3, 8, 8), np.uint8), {})
+    assert lines[1:] == ["images of tench that were taken for church: 1"]
     assert drawn == ["loss 2.3  ILSVRC2012_val_00000.JPEG", "loss 0.223  ILSVRC2012_val_00001.JPEG"]
 
 

@@ -134,7 +134,7 @@ def html(changes: Changes, pixels: Pixels, about: Mapping[str, Any]) -> str:
     )
     for name, title, kind in kinds:
         rows = changes.rows(kind)
-        number = f"{len(rows):,} images" + (f"; the {SHOWN} whose losses differ most" if len(rows) > SHOWN else "")
+        number = f"images: {len(rows):,}" + (f"; the {SHOWN} whose losses differ most" if len(rows) > SHOWN else "")
         figures = "".join(_figure(changes, row, pixels) for row in rows[:SHOWN])
         sections.append((name, title, number, f'<div class="pictures wrapped">{figures}</div>'))
     lead = f"{about['images']:,} images of the {about['split']} split, protocol {about['protocol']}"

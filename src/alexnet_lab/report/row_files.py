@@ -65,7 +65,8 @@ def write_folder(folder: Path, rows: Rows, pixels: Pixels, about: Mapping[str, A
         files.print_written(folder / name)
     lines = [f"calibration error (ECE, {len(bins)} bins): {error:.4f}"]
     return lines + [
-        printable(f"{images:,} images of {one} were taken for {two}") for _, one, _, two, images, _ in confused[:3]
+        printable(f"images of {one} that were taken for {two}: {images:,}")
+        for _, one, _, two, images, _ in confused[:3]
     ]
 
 

@@ -15,7 +15,7 @@ from alexnet_lab.commands.export import export
 from alexnet_lab.commands.predict import predict
 from alexnet_lab.data.store.prepare import prepare as prepare_store
 from alexnet_lab.errors import UserError
-from alexnet_lab.pictures.sheet import GAP, PADDING, SIDE
+from alexnet_lab.pictures.sheet import CAPTION, GAP, NOTE, PADDING, SIDE
 from alexnet_lab.report.predictions import Prediction, show
 from alexnet_lab.runs.checkpoint import Checkpoint, read_checkpoint
 
@@ -149,7 +149,9 @@ def test_gradcam_is_drawn_over_the_crop_that_the_network_sees(composed, sees_bri
     found = predict(composed("predict", *options, "explain=gradcam", "explain_class=class0"))
     assert dict(found[0].classes) == pytest.approx(dict(plain[0].classes), rel=1e-6)
     with Image.open(tmp_path / "sheet.png") as picture:
-        shown = np.asarray(picture).astype(int)[GAP : GAP + SIDE]
+        whole = np.asarray(picture).astype(int)
+    shown, file_name = whole[GAP : GAP + SIDE], whole[GAP + SIDE + CAPTION :][: NOTE - 4, GAP : GAP + SIDE]
+    assert (file_name < 160).any()
     image, heat = (shown[:, left : left + SIDE] for left in (GAP, GAP + SIDE + PADDING))
     spot = slice(round(6 / 28 * SIDE), round(14 / 28 * SIDE)), slice(round(16 / 28 * SIDE), round(24 / 28 * SIDE))
     assert (image[spot][4:-4, 4:-4] == 255).all()

@@ -111,7 +111,8 @@ def predict(config: DictConfig) -> list[Prediction]:
         pictures = [found.pictures[one.path] for one in shown]
         maps = [found.maps[one.path] for one in shown if one.path in found.maps]
         columns = COLUMNS // 2 if maps else COLUMNS
-        picture = sheet(pictures, [one.classes for one in shown], [one.truth for one in shown], columns, beside=maps)
+        rows, truths = [one.classes for one in shown], [one.truth for one in shown]
+        picture = sheet(pictures, rows, truths, columns, [one.path for one in shown], maps)
         with files.replacing(Path(options["sheet"])) as unfinished:
             picture.save(unfinished, "PNG")
         files.print_written(Path(options["sheet"]))

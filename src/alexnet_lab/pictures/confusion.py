@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageColor, ImageDraw
 from torch import Tensor
 
-from alexnet_lab.pictures.lettering import INK, PALE, PAPER, Font, fitting, font
+from alexnet_lab.pictures.lettering import INK, PALE, PAPER, font, lettered, write
 
 LARGEST, SMALLEST, WHOLE = 56, 12, 1000
 """Largest and smallest side of a cell, and approximate side of the matrix, in pixels."""
@@ -27,8 +27,9 @@ def confusion_picture(counts: Tensor, classes: Sequence[str]) -> Image.Image:
     """
     number = len(classes)
     cell = max(SMALLEST, min(LARGEST, WHOLE // number))
-    letters = font(min(15, cell - 2))
-    room = min(LONGEST_NAME, 16 + math.ceil(max(letters.getlength(name) for name in classes)))
+    size = min(15, cell - 2)
+    lengths = [letters.getlength(text) for text, letters in (lettered(name, size) for name in classes)]
+    room = min(LONGEST_NAME, 16 + math.ceil(max(lengths)))
     left = top = MARGIN + TITLE + room
     picture = Image.new("RGB", (left + number * cell + MARGIN, top + number * cell + MARGIN), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -42,18 +43,17 @@ def confusion_picture(counts: Tensor, classes: Sequence[str]) -> Image.Image:
             if count and cell >= NUMBERED:
                 ink = PAPER if share > 0.4 else INK
                 draw.text((x + cell // 2 - 1, y + cell // 2 - 1), str(count), ink, digits, anchor="mm")
-    _write_names(picture, classes, cell, left, room, letters)
+    _write_names(picture, classes, cell, left, room, size)
     return picture
 
 
-def _write_names(picture: Image.Image, classes: Sequence[str], cell: int, start: int, room: int, letters: Font) -> None:
+def _write_names(picture: Image.Image, classes: Sequence[str], cell: int, start: int, room: int, size: int) -> None:
     """Write the true classes on the left, and the predicted classes at the top, rotated."""
     draw = ImageDraw.Draw(picture)
     for place, name in enumerate(classes):
-        text, middle = fitting(draw, name, room - 14, letters), start + place * cell + cell // 2 - 1
-        draw.text((start - 8, middle), text, INK, letters, anchor="rm")
+        write(draw, (start - 8, start + place * cell + cell // 2 - 1), name, size, room - 14, anchor="rm")
         upright = Image.new("RGB", (room, cell), PAPER)
-        ImageDraw.Draw(upright).text((8, cell // 2 - 1), text, INK, letters, anchor="lm")
+        write(ImageDraw.Draw(upright), (8, cell // 2 - 1), name, size, room - 14, anchor="lm")
         picture.paste(upright.rotate(90, expand=True), (start + place * cell, start - room))
     width = len(classes) * cell
     axis = Image.new("RGB", (width, TITLE), PAPER)

@@ -16,7 +16,7 @@ OneBin = tuple[float, float, int, float | None, float | None]
 def reliability_picture(bins: Sequence[OneBin], error: float) -> Image.Image:
     """Draw `bins` (low, high, images, mean confidence, accuracy), and how many images each has; `error` is the ECE.
 
-    A bar that ends below the diagonal is a network that is too sure.
+    Bars that end below the diagonal are of an over-confident network, those above it of an under-confident one.
     """
     width, floor = LEFT + SIDE + RIGHT, TOP + SIDE
     base = floor + GAP + COUNTS
@@ -39,6 +39,8 @@ def reliability_picture(bins: Sequence[OneBin], error: float) -> Image.Image:
             draw.rectangle((left, base - max(1, COUNTS * images / most), right, base), PALE)
     draw.line((LEFT, floor, LEFT + SIDE, TOP), INK, 2)
     draw.rectangle((LEFT, TOP, LEFT + SIDE, floor), None, PALE)
+    _label(draw, (LEFT + 14, TOP + 18), "above the diagonal: under-confident", "lm")
+    _label(draw, (LEFT + SIDE - 14, floor - 18), "below the diagonal: over-confident", "rm")
     draw.line((LEFT, base, LEFT + SIDE, base), PALE)
     total = sum(images for _, _, images, _, _ in bins)
     title = f"expected calibration error {error:.4f}, {total:,} images"
@@ -49,6 +51,14 @@ def reliability_picture(bins: Sequence[OneBin], error: float) -> Image.Image:
     _upright(canvas, "accuracy; red: gap to the confidence", TOP, SIDE)
     _upright(canvas, "images", floor + GAP, COUNTS)
     return canvas
+
+
+def _label(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, anchor: str) -> None:
+    """A text on its own ground, since bars may be behind it."""
+    letters = font(14)
+    left, top, right, bottom = draw.textbbox(place, text, letters, anchor)
+    draw.rectangle((left - 6, top - 5, right + 6, bottom + 5), PAPER, GRID)
+    draw.text(place, text, INK, letters, anchor)
 
 
 def _upright(canvas: Image.Image, text: str, top: int, height: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageOps
 
-from alexnet_lab.pictures.lettering import INK, PALE, PAPER, fitting, font
+from alexnet_lab.pictures.lettering import INK, PALE, PAPER, font, write
 
 SIDE = 256
 """Side of an image on the sheet, and width of its bars, in pixels."""
@@ -34,7 +34,7 @@ def sheet(
         rows: per image, classes with probabilities in [0, 1], most probable first.
         truths: per image, the true class, which is written below the image and has a red bar; None if unknown.
         columns: largest number of images per row.
-        notes: per image, a pale line below the true class.
+        notes: per image, a pale line below the true class; a long one is shown with its end.
         beside: empty, or per image a second one for its right side, with a caption.
     """
     assert images
@@ -55,8 +55,8 @@ def sheet(
             picture.paste(square(second), (left + SIDE + PADDING, top))
             _write_below(draw, left + SIDE + PADDING, top + SIDE, caption)
         if notes:
-            middle, small = (left + SIDE // 2, top + SIDE + CAPTION + NOTE // 2 - 4), font(NOTE_SIZE)
-            draw.text(middle, fitting(draw, notes[place], SIDE, small), PALE, small, anchor="mm")
+            middle = (left + SIDE // 2, top + SIDE + CAPTION + NOTE // 2 - 4)
+            write(draw, middle, notes[place], NOTE_SIZE, SIDE, PALE, keep="end")
         _draw_bars(draw, left, top + SIDE + head, room, row, truth)
     return picture
 
@@ -70,8 +70,7 @@ def square(image: Image.Image) -> Image.Image:
 
 def _write_below(draw: ImageDraw.ImageDraw, left: int, top: int, text: str | None) -> None:
     if text:
-        letters = font(CAPTION_SIZE)
-        draw.text((left + SIDE // 2, top + CAPTION // 2), fitting(draw, text, SIDE, letters), INK, letters, anchor="mm")
+        write(draw, (left + SIDE // 2, top + CAPTION // 2), text, CAPTION_SIZE, SIDE)
 
 
 def _draw_bars(
@@ -86,5 +85,5 @@ def _draw_bars(
             draw.rectangle((left, upper, left + length - 1, lower), RIGHT if name == truth else OTHER)
         percent = f"{probability:.1%}"
         room = width - 3 * PADDING - draw.textlength(percent, letters)
-        draw.text((left + PADDING, centre), fitting(draw, name, room, letters), INK, letters, anchor="lm")
+        write(draw, (left + PADDING, centre), name, TEXT_SIZE, room, anchor="lm")
         draw.text((left + width - PADDING, centre), percent, INK, letters, anchor="rm")

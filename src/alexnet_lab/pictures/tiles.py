@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from alexnet_lab.pictures.lettering import INK, PAPER, fitting, font
+from alexnet_lab.pictures.lettering import INK, PAPER, write
 
 SIDE = 112
 """Largest side of a tile in pixels."""
@@ -39,13 +39,13 @@ def rows_of_tiles(rows: Sequence[Sequence[tuple[Tensor, str, str]]], apart: int 
     width, height = side + GAP, side + CAPTION + GAP
     size = (max(map(len, rows)) * width + GAP + apart, len(rows) * height + GAP)
     picture = Image.new("RGB", size, PAPER)
-    draw, letters = ImageDraw.Draw(picture), font(TEXT_SIZE)
+    draw = ImageDraw.Draw(picture)
     for line, row in enumerate(rows):
         for place, (image, word, colour) in enumerate(row):
             left, top = GAP + place * width + apart * (place > 0), GAP + line * height
             picture.paste(tile(image), (left, top))
             middle = (left + side // 2, top + side + CAPTION // 2)
-            draw.text(middle, fitting(draw, word, side + GAP // 2, letters), colour, letters, anchor="mm")
+            write(draw, middle, word, TEXT_SIZE, side + GAP // 2, colour)
     return picture
 
 

@@ -11,7 +11,7 @@
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from alexnet_lab.errors import UserError, printable
 from alexnet_lab.pictures.reliability import reliability_picture
 from alexnet_lab.pictures.sheet import sheet
 from alexnet_lab.report.calibration import Bin, calibration, expected_error
-from alexnet_lab.rows import FILE, SUMMARY, Rows, write_rows, write_table
+from alexnet_lab.rows import DIGITS, FILE, SUMMARY, Rows, write_rows, write_table
 
 CLASSES, CONFUSIONS, WORST = "classes.csv", "confusions.csv", "worst.png"
 BINS, RELIABILITY = "calibration.csv", "calibration.png"
@@ -54,11 +54,11 @@ def write_folder(folder: Path, rows: Rows, pixels: Pixels, about: Mapping[str, A
     confused, bins = confusions(rows), calibration(rows)
     error = expected_error(bins)
     write_rows(folder / FILE, rows)
-    write_table(folder / CLASSES, ("label", "class", "images", "top1", "top5", "loss"), by_class(rows))
+    write_table(folder / CLASSES, ("label", "class", "images", "top1", "top5", "loss"), _rounded(by_class(rows)))
     columns = ("label", "class", "predicted_label", "predicted_class", "images", "share")
-    write_table(folder / CONFUSIONS, columns, confused)
+    write_table(folder / CONFUSIONS, columns, _rounded(confused))
     _save(folder / WORST, worst_images(rows, pixels))
-    write_table(folder / BINS, Bin._fields, bins)
+    write_table(folder / BINS, Bin._fields, _rounded(bins))
     _save(folder / RELIABILITY, reliability_picture(bins, error))
     files.write(folder / SUMMARY, json.dumps({**about, "ece": error}, indent=2) + "\n")
     for name in (FILE, CLASSES, CONFUSIONS, WORST, BINS, RELIABILITY, SUMMARY):
@@ -68,6 +68,11 @@ def write_folder(folder: Path, rows: Rows, pixels: Pixels, about: Mapping[str, A
         printable(f"images of {one} that were taken for {two}: {images:,}")
         for _, one, _, two, images, _ in confused[:3]
     ]
+
+
+def _rounded(table: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """The table with `DIGITS` significant digits of each fraction, as in `rows.csv`."""
+    return [[f"{value:.{DIGITS}g}" if isinstance(value, float) else value for value in line] for line in table]
 
 
 def by_class(rows: Rows) -> list[tuple[Any, ...]]:
@@ -111,8 +116,7 @@ def worst_images(rows: Rows, pixels: Pixels) -> Image.Image:
         for labels, values in zip(rows.best[worst].tolist(), rows.probabilities[worst].tolist(), strict=True)
     ]
     truths = [rows.classes[label] for label in rows.labels[worst].tolist()]
-    # A whole path would be cut off before the name of the file; the folder is mostly the class.
-    notes = [f"loss {rows.losses[row]:.3g}  {Path(name_of(rows, row)).name}" for row in worst]
+    notes = [f"{name_of(rows, row)}, loss {rows.losses[row]:.3g}" for row in worst]
     images = [picture(pixels(int(rows.samples[row]))) for row in worst]
     return sheet(images, predicted, truths, SHEET_COLUMNS, notes)
 

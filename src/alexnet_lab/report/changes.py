@@ -2,8 +2,10 @@
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_lab.command_line import from_here
 from alexnet_lab.errors import UserError, printable
 from alexnet_lab.report import page
 from alexnet_lab.report.intervals import p_text
@@ -76,7 +79,12 @@ def show(changes: Changes) -> None:
     for cells in _numbers(changes):
         table.add_row(*cells)
     console.print(table)
-    console.print(f"against: {changes.names[1]}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"against: {_short(changes.names[1])}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(names: str) -> str:
+    """Checkpoints, separated by ", ", for the reader: a path inside the working folder is relative to it."""
+    return ", ".join(from_here(Path(name)) if os.path.isabs(name) else name for name in names.split(", "))
 
 
 def _numbers(changes: Changes) -> list[tuple[str, str, str]]:
@@ -124,9 +132,8 @@ def html(changes: Changes, pixels: Pixels, about: Mapping[str, Any]) -> str:
         "Interval: Agresti and Min 2005, for paired proportions. p: McNemar's exact test, two-sided. "
         "Both cover the choice of the images, not the seed."
     )
-    names = (
-        f"this checkpoint: {page.escaped(changes.names[0])}<br>against: {page.escaped(changes.names[1])}<br>{method}"
-    )
+    one, two = (page.escaped(_short(name)) for name in changes.names)
+    names = f"this checkpoint: {one}<br>against: {two}<br>{method}"
     sections: list[page.Section] = [("numbers", "Accuracy on the same images", names, numbers)]
     kinds: Sequence[tuple[str, str, Change]] = (
         ("lost", "Right in this checkpoint, wrong in the other", "right to wrong"),

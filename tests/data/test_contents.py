@@ -8,6 +8,7 @@ import pytest
 from photographs_for_tests import WITHOUT_STATISTICS, module
 
 from alexnet_lab.data.contents import Contents
+from alexnet_lab.data.dataset import overview
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
 
@@ -100,3 +101,22 @@ def test_store_is_identified_by_its_source_and_not_compared_with_a_folder(stores
     assert one.differs(Contents(images, "source:0"))
     assert one.differs(Contents(images - 1, "names:0"))
     assert not one.differs(Contents(images, "names:0"))
+
+
+@pytest.mark.parametrize(("val_size", "lacking"), [(1, "val"), (7, "train")])
+def test_class_without_a_held_out_image_is_named(folder, val_size, lacking) -> None:
+    dataset = data_in(folder / "train", val_size).dataset
+    split = dataset.split(lacking)
+    (present,) = split.labels[split.rows].tolist()
+    assert overview(dataset, with_test=False).splitlines() == [
+        "classes: 2: cats, dogs",
+        f"images: {8 - val_size} train, {val_size} val",
+        f"val images are held out without regard to classes: no {lacking} image of {('cats', 'dogs')[1 - present]}",
+    ]
+
+
+def test_classes_are_not_named_where_none_lacks_images_or_no_image_is_held_out(folder) -> None:
+    assert len(overview(data_in(folder / "train", 4).dataset, with_test=False).splitlines()) == 2
+    for image in (folder / "val/dogs").iterdir():
+        image.unlink()
+    assert len(overview(data_in(folder, 0).dataset, with_test=False).splitlines()) == 2

@@ -3,7 +3,7 @@
 Shapes: M stored images, n samples of a split, C channels, H W stored size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -71,14 +71,24 @@ def check_members(dataset: object) -> None:
 
 
 def overview(dataset: ImageDataset, with_test: bool = True) -> str:
-    """One line about the classes and one about the images of each split."""
+    """One line about the classes, one about the images of each split, and one if held-out images lack a class."""
     classes = dataset.spec.classes
     names: tuple[SplitName, ...] = ("train", "val", "test") if with_test else ("train", "val")
     splits = {name: dataset.split(name) for name in names}
     images = ", ".join(f"{len(split.rows):,} {name}" for name, split in splits.items())
     if with_test and splits["test"].is_same(splits["val"]):
         images += ", which are the val images"
-    return f"classes: {len(classes):,}: {names_of(classes)}\nimages: {images}"
+    lines = [f"classes: {len(classes):,}: {names_of(classes)}", f"images: {images}"]
+    if splits["val"].images is splits["train"].images:
+        lacking = [(name, _without_images(splits[name], classes)) for name in ("train", "val")]
+        found = [f"no {name} image of {names_of(missing)}" for name, missing in lacking if missing]
+        lines += [f"val images are held out without regard to classes: {'; '.join(found)}"] if found else []
+    return "\n".join(lines)
+
+
+def _without_images(split: Split, classes: Sequence[str]) -> list[str]:
+    counts = np.bincount(split.labels[split.rows], minlength=len(classes)).tolist()
+    return [name for name, count in zip(classes, counts, strict=True) if not count]
 
 
 def held_out_rows(num_samples: int, val_size: int, split_seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,7 +1,9 @@
 """The training objective is torch's cross-entropy of the whole global batch, however the batch is split."""
 
 import math
+import re
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,6 +121,15 @@ def test_balanced_weights_give_each_class_the_same_total() -> None:
 def test_weights_that_do_not_fit_the_classes_are_refused(setting: Any, line: str) -> None:
     with pytest.raises(UserError, match=f"^{line}"):
         weights_of(setting, np.array([0, 2, 2]), ["a", "b", "c"])
+
+
+def test_start_with_another_number_of_weights_than_classes_prints_only_the_error(script: Any, tmp_path: Path) -> None:
+    small = ("model=lenet", "data=synthetic", "data.train_size=32", "data.val_size=8", "trainer=cpu")
+    logger = ("logger=wandb", "logger.wandb.mode=offline", f"hydra.run.dir={tmp_path}/run")
+    ended = script.run(*small, *logger, "loss.class_weights=[1,2]")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(r"error: loss\.class_weights has 2 numbers, but there are 10 classes.*\n", ended.stderr)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("weights", [[math.inf, 1.0], [1e39, 1.0], [1e-50, 1e-50], [math.nan, 1.0], [0.0, 0.0]])

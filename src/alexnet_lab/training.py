@@ -195,6 +195,7 @@ def _end(
             best=figures["best"],
             summary={"status": status, **{name: {**facts, **figures}[name] for name in summary}},
             checkpoint=checkpoints.best if checkpoints.best.exists() else None,
+            is_kept=folders.training_has_begun(folder),
         )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -65,7 +66,11 @@ def test_images_in_folders_of_wnids_are_compared_with_their_classes_among_all(
     path = network()
     figures = measured(composed, path, images)
     line = f"classes: {images} has 3 of the network's 1,000: tench, English springer, parachute"
-    assert line in capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out
+    assert line in printed.splitlines()
+    assert "weights of net.weights.pt" in printed
+    assert " of run" not in printed
+    assert re.search(rf"data +. {images}, test split, 6 images", re.sub(r"\s*│\n│\s*│\s*", "", printed))
     found = predict(composed("predict", f"checkpoint={path}", f"images={images}/val", "top=1000", "accelerator=cpu"))
     assert len(found) == 6
     loss = -np.mean([math.log(dict(one.classes)[one.truth]) for one in found])
@@ -96,13 +101,15 @@ def test_store_of_another_dataset_is_evaluated(composed: Any, network: Any, imag
 
 
 def test_classes_that_the_network_does_not_have_are_named(
-    composed: Any, network: Any, images: Path, tmp_path: Path
+    composed: Any, network: Any, images: Path, tmp_path: Path, capsys: Any
 ) -> None:
     shutil.copytree(images / "val", tmp_path / "more")
     shutil.copytree(tmp_path / "more/n01440764", tmp_path / "more/unicorn")
     message = r"more \(data.dir\) has images of unicorn; the network has 1,000 classes: tench, goldfish, "
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         measured(composed, network(), tmp_path / "more")
+    assert "experiment=finetune" in str(caught.value)
+    assert "classes:" not in capsys.readouterr().out
 
 
 def test_numbered_classes_are_those_of_the_folder_in_order(composed: Any, network: Any, images: Path) -> None:

@@ -144,7 +144,7 @@ def test_mcnemar_and_changed_images_follow_from_the_rows_of_both(measured: Any) 
     for row in changed:
         sample = int(row["sample"])
         before = one[sample]["top1"] == "1"
-        assert row["change"] == ("right to wrong" if before else "wrong to right")
+        assert row["change"] == ("right only in this one" if before else "right only in the other")
         assert (row["predicted"], row["against_predicted"]) == (one[sample]["class_1"], two[sample]["class_1"])
     page = (folder / "changes.html").read_text()
     assert page.count("<figure>") == len(changed)

@@ -80,6 +80,8 @@ def test_option_of_other_choices_is_reported_with_those_choices() -> None:
         "there is no option 'data.flip'; it belongs to data=image_folder, data=imagenet, data=imagenette\n"
     )
     assert "did you mean" not in message_for("data.crop_size=3", "data=synthetic")
+    line = message_for("model.pretrained=true", "model=lenet").splitlines()[0]
+    assert line.endswith("; any network starts a run with other weights by init=torchvision or init=CHECKPOINT")
     # evaluate has `data.dir`, but no group `data` to choose from
     assert message_for("data.flip=0.5", command="evaluate").splitlines()[0] == "there is no option 'data.flip'"
 

@@ -33,8 +33,9 @@ def test_options_on_the_command_line_are_kept_and_so_reported() -> None:
 
 
 @pytest.mark.parametrize("target", ["torch.optim.SGD", "torch.optim.Adagard", "os"])
-def test_class_with_all_options_or_without_known_ones_keeps_them(target: str) -> None:
+def test_class_with_all_options_or_without_known_ones_keeps_them(target: str, caplog: pytest.LogCaptureFixture) -> None:
     assert fitting(target) == SGD | {"_target_": target}
+    assert not caplog.messages  # such as Hydra's about a class that does not exist
 
 
 def test_file_alone_keeps_all_its_options() -> None:

@@ -261,6 +261,20 @@ def test_files_without_a_header_are_refused_before_training(damaged):
     assert lines[-2:] == ["  and 2 more", "replace or remove them, or train without them: data.unreadable=skip"]
 
 
+def test_unreadable_files_are_named_by_their_paths_and_skipped_only_if_each_class_has_others(tmp_path):
+    for number, (kind, data) in enumerate([("a", JPEG), ("b", b"text"), ("b", b"text")] * 3):
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / f"{number}.jpg").write_bytes(data)
+    for readable_file, last in ((None, "replace or remove them"), ("b/1.jpg", "data.unreadable=skip")):
+        if readable_file:
+            (tmp_path / readable_file).write_bytes(JPEG)
+        with pytest.raises(UserError) as error:
+            module(tmp_path, **WITHOUT_STATISTICS | {"val_size": 2, "num_classes": 2}).prepare_data()
+        lines = str(error.value).split("\n")
+        assert lines[1].startswith("  b/")
+        assert lines[-1].endswith(last)
+
+
 def test_headers_are_read_once(damaged, monkeypatch):
     _, whole, _ = damaged
     data, calls = module(whole, **WITHOUT_STATISTICS), []

@@ -92,7 +92,7 @@ def test_commands_read_a_wandb_checkpoint_like_a_file(tmp_path: Path, monkeypatc
     path.write_text("no checkpoint")
     given(monkeypatch, path)
     monkeypatch.setattr(references.places, "home", lambda: tmp_path)
-    with pytest.raises(UserError, match=r"model-abc-v3/best\.ckpt: not an AlexNet Lab checkpoint"):
+    with pytest.raises(UserError, match=r"model-abc-v3/best\.ckpt: not a file of weights"):
         checkpoint.read_checkpoint(Path(BEST))
 
 

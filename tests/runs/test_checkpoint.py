@@ -82,8 +82,13 @@ def changed(**parts: Any) -> bytes:
 BIAS, MANY = "classifier.6.bias", 20_000_000
 SAFETENSORS = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 NOT_OURS = "not an AlexNet Lab checkpoint"
+NO_WEIGHTS = "not a file of weights"
+UNUSABLE = f"{NO_WEIGHTS} that can be used"
 FILES: dict[str, tuple[bytes, str]] = {
-    "hostile object": (saved(Hostile()), f"{NOT_OURS}; it holds Python objects (posix.mkdir), which could run any"),
+    "hostile object": (
+        saved(Hostile()),
+        f"{UNUSABLE}; it holds Python objects (posix.mkdir), which could run any",
+    ),
     "hostile object among others": (saved(CONTENT | {"x": Hostile()}), "it holds Python objects (posix.mkdir)"),
     "harmless object": (saved(CONTENT | {"x": Fraction(1)}), "it holds Python objects (fractions.Fraction)"),
     "options with a hostile object": (
@@ -105,10 +110,10 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "tensor without numbers": (saved({BIAS: torch.zeros(MANY, device="meta")}), f"not hold all numbers of {BIAS}"),
     "module": (saved(nn.Linear(1, 1)), "modules.linear.Linear), which could run any program; save its state_dict()"),
-    "hostile pickle": (pickle.dumps(Hostile()), f"{NOT_OURS}, but a pickle file, which could run any program"),
+    "hostile pickle": (pickle.dumps(Hostile()), f"{NO_WEIGHTS}, but a pickle file, which could run any program"),
     "hostile object of old PyTorch": (
         saved(Hostile(), _use_new_zipfile_serialization=False),
-        f"{NOT_OURS}; its content cannot be read",
+        f"{UNUSABLE}; its content cannot be read",
     ),
     "truncated file of old PyTorch": (
         saved(CONTENT, _use_new_zipfile_serialization=False)[:-3],
@@ -118,17 +123,26 @@ FILES: dict[str, tuple[bytes, str]] = {
     "half": (saved(CONTENT)[:600], "the file is truncated"),
     "damaged": (saved(CONTENT).replace(b"lenet", b"linet"), "the file is damaged, in archive/data.pkl"),
     "empty": (b"", "the file is empty"),
-    "web page": (b"\n<!DOCTYPE html><html>", f"{NOT_OURS}, but a web page: download the file itself"),
-    "answer of a server": (b'{"message": "Not Found"}', NOT_OURS),
-    "pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", f"{NOT_OURS}, but a pointer of Git LFS"),
+    "web page": (b"\n<!DOCTYPE html><html>", f"{NO_WEIGHTS}, but a web page: download the file itself"),
+    "answer of a server": (b'{"message": "Not Found"}', f"{NO_WEIGHTS}, but text"),
+    "pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", f"{NO_WEIGHTS}, but a pointer of Git LFS"),
     "safetensors": (len(SAFETENSORS).to_bytes(8, "little") + SAFETENSORS + bytes(4), "it records no configuration"),
-    "keras 3": (zipped(config_json=b"{}", model_h5=b""), f"{NOT_OURS}, but a zip archive of something else"),
-    "keras 2": (b"\x89HDF\r\n\x1a\n" + bytes(99), f"{NOT_OURS}, but an HDF5 file, as Keras writes them"),
-    "TorchScript": (zipped(m__data_pkl=b"", m__constants_pkl=b""), f"{NOT_OURS}, but a TorchScript archive"),
-    "garbage in a PyTorch archive": (zipped(a__data_pkl=b"garbage"), f"{NOT_OURS}; its content cannot be read"),
-    "gzip": (gzip.compress(saved(CONTENT)), f"{NOT_OURS}, but a gzip file"),
-    "tar": (tarred(), f"{NOT_OURS}, but a tar archive"),
-    "picture": (b"\x89PNG\r\n\x1a\n", NOT_OURS),
+    "keras 3": (
+        zipped(config_json=b"{}", model_h5=b""),
+        f"{UNUSABLE}, but a zip archive of something else",
+    ),
+    "keras 2": (b"\x89HDF\r\n\x1a\n" + bytes(99), f"{NO_WEIGHTS}, but an HDF5 file, as Keras writes them"),
+    "TorchScript": (
+        zipped(m__data_pkl=b"", m__constants_pkl=b""),
+        f"{UNUSABLE}, but a TorchScript archive",
+    ),
+    "garbage in a PyTorch archive": (
+        zipped(a__data_pkl=b"garbage"),
+        f"{UNUSABLE}; its content cannot be read",
+    ),
+    "gzip": (gzip.compress(saved(CONTENT)), f"{NO_WEIGHTS}, but a gzip file"),
+    "tar": (tarred(), f"{NO_WEIGHTS}, but a tar archive"),
+    "picture": (b"\x89PNG\r\n\x1a\n", NO_WEIGHTS),
     "bare state dict": (
         saved(nn.Linear(1, 1).state_dict()),
         "it records no configuration; only checkpoints of AlexNet Lab's runs, files of its export and state dicts of",
@@ -220,7 +234,7 @@ def refused(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (missing, "there is no such file, like logs/"),
+        (missing, "there is no such file; name one such as logs/"),
         (Path.mkdir, "the folder has neither checkpoints/best.ckpt nor checkpoints/last.ckpt"),
         (os.mkfifo, "there is no such file"),
         pytest.param(

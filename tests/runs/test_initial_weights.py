@@ -115,7 +115,7 @@ def test_file_with_a_wrong_hash_is_refused_as_everywhere(tmp_path, caplog) -> No
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("missing.pt", "there is no such file"), ("text.pt", "not an AlexNet Lab checkpoint"), ("", "checkpoints/best")],
+    [("missing.pt", "there is no such file"), ("text.pt", "not a file of weights, but text"), ("", "checkpoints/best")],
 )
 def test_source_that_cannot_be_read_is_named_as_init(name: str, message: str, tmp_path, caplog) -> None:
     (tmp_path / "text.pt").write_text("text")

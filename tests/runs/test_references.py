@@ -224,5 +224,19 @@ def test_address_is_not_a_file() -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"/mine\.ckpt: there is no such file, like logs/train/runs/NAME/checkpoints"):
+    with pytest.raises(UserError, match=r"/mine\.ckpt: there is no such file; name one such as logs/train/runs/NAME/"):
         read_checkpoint(tmp_path / "mine.ckpt")
+
+
+def test_name_of_a_run_is_completed_to_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEXNET_LAB_HOME", str(tmp_path))
+    (tmp_path / "logs/train/runs/mine").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^against=mine: there is no such file, did you mean logs/train/runs/mine\?$"):
+        read_checkpoint("mine", option="against")
+
+
+def test_folder_without_a_network_is_refused_with_what_the_option_takes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^against=.*; name the folder of a run, or one that rows= has written$"):
+        read_checkpoint(tmp_path, option="against")
+    with pytest.raises(UserError, match=r"^init=.*; name the folder of a run$"):
+        read_checkpoint(tmp_path, option="init")

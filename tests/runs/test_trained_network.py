@@ -90,10 +90,10 @@ def test_grad_cam_explains_what_preprocess_returns(model, photographs) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("nowhere.safetensors", "path=nowhere.safetensors: there is no such file"),
+        ("nowhere.safetensors", "nowhere.safetensors: there is no such file"),
         (ROOT / "conf", "the folder has neither checkpoints/best.ckpt nor checkpoints/last.ckpt"),
-        (ROOT / "README.md", "README.md: not an AlexNet Lab checkpoint"),
-        ("torchvison", "path=torchvison: there is no such file, did you mean torchvision?"),
+        (ROOT / "README.md", "README.md: not a file of weights, but text"),
+        ("torchvison", "torchvison: there is no such file, did you mean torchvision?"),
     ],
 )
 def test_what_is_no_network_is_one_line(path, message) -> None:

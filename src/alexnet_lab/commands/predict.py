@@ -98,7 +98,7 @@ def predict(config: DictConfig) -> list[Prediction]:
     images = given_images(places, left_out)
     found = _predict_all(images, checkpoint, preprocessing, options)
     network = str(checkpoint.settings["model"]["_target_"]).rpartition(".")[2]
-    predictions.show(found.done, f"{network} of run {checkpoint.settings['run']}, {options['protocol']}")
+    predictions.show(found.done, f"{network} of {checkpoint.origin}, {options['protocol']}")
     for line in left_out.lines():
         print(line)
     if options["out"]:

@@ -124,8 +124,7 @@ def _close_choices(option: str, options: Iterable[str]) -> list[str]:
 
 def _not_a_name(conf: str, command: str) -> str:
     """The message for a group that was set to null or a number; Hydra does not report which group."""
-    groups = {*_groups(conf)} - {"hydra"}
-    taken = _command_groups(conf, command)
+    groups, taken = {*_groups(conf)} - {"hydra"}, _command_groups(conf, command)
     for argument in sys.argv[1:]:
         group, _, value = argument.partition("=")
         if group in groups - {*taken} and NO_NAMES.search(value):
@@ -192,7 +191,8 @@ def _other_choices_hint(group: str, key: str, parent: DictConfig, groups: Sequen
             place = f" {group}.dir=FOLDER" if _declares(Path(conf, group, f"{key}.yaml"), "dir") else ""
             return f"; {key} is a choice: {group}={key}{place}"
         others = _choices_with(group, key, conf)
-        return f"; it belongs to {others}" if others else ""
+        init = "; any network starts a run with other weights by init=torchvision or init=CHECKPOINT"
+        return f"; it belongs to {others}{init * (key == 'pretrained')}" if others else ""
     name = ELSEWHERE.get(key, key)
     if group or name == "defaults" or name in parent or name in groups or name in _owners(parent):
         return ""

@@ -4,6 +4,7 @@ Imports torch only where such a class is given.
 """
 
 import inspect
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ def _options(target: str) -> frozenset[str] | None:
     """The names of the arguments; None if they cannot be determined, which is reported later."""
     from hydra.utils import get_object
 
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that does not exist is reported later
     try:
         parameters = inspect.signature(get_object(target)).parameters
     except Exception:  # a user's module may raise anything on import

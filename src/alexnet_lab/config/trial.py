@@ -1,7 +1,7 @@
 """Checks before training that would otherwise fail after the first step or at the end."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def check_parts(
     callbacks: Mapping[str, pl.Callback],
     parts: Mapping[str, object],
 ) -> None:
-    """Refuse before training what would end it later: callbacks, folders, test split, optimizer.
+    """Refuse before training what would end it later: callbacks, folders, data, optimizer.
 
     Raises:
         UserError: one of them cannot.
@@ -41,8 +41,10 @@ def check_parts(
         strategy.check(classifier.net, bool(settings["compile"]))
     check_monitored(callbacks, trainer)
     check_folders(parts)
-    if settings["test_on"] != "none" and trainer.is_global_zero:
-        check_test(trainer, data)
+    if trainer.is_global_zero:
+        check_data(data, ("fit", "test") if settings["test_on"] != "none" else ("fit",))
+        if settings["test_on"] != "none":
+            check_test(trainer, data)
     tried = try_step(classifier.optimizer_factory, settings["optimizer"]["_target_"], strategy.root_device)
     if isinstance(strategy, TwoTowers):
         strategy.check_optimizer(tried)
@@ -113,6 +115,19 @@ def check_folders(parts: Mapping[str, object]) -> None:
             raise UserError(f"{name}.dirpath={folder} cannot be created: {error.strerror}") from error
         if not os.access(folder, os.W_OK):
             raise UserError(f"{name}.dirpath={folder} cannot be written")
+
+
+def check_data(data: ImageDataModule, stages: Sequence[str]) -> None:
+    """Open the images of these stages before the loggers begin.
+
+    Raises:
+        UserError: they do not fit into memory, or not the settings, such as the number of class weights.
+    """
+    try:
+        for stage in stages:
+            data.setup(stage)
+    except MemoryError as error:
+        raise UserError(f"out of memory: {error}") from error
 
 
 def check_test(trainer: pl.Trainer, data: ImageDataModule) -> None:

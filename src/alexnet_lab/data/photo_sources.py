@@ -113,10 +113,18 @@ class FolderSource:
             return f"{_name(split, sample)} in {sample.blob.file}" if _is_packed(sample) else sample.blob.file
 
         def path(row: int) -> str:
-            sample = samples[row]
-            return _name(split, sample) if _is_packed(sample) else os.path.relpath(sample.blob.file, self._folder)
+            return self._path(split, samples[row])
 
         return ImageFiles([sample.blob for sample in samples], self.transparency, name, path)
+
+    def paths(self) -> dict[str, str]:
+        """The files below the folder, by `split/class/file`; those in an archive keep that name."""
+        return {
+            _name(split, sample): self._path(split, sample) for split, found in self._splits.items() for sample in found
+        }
+
+    def _path(self, split: str, sample: Sample) -> str:
+        return _name(split, sample) if _is_packed(sample) else os.path.relpath(sample.blob.file, self._folder)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         return np.array([self._labels[sample.wnid] for sample in self._splits[split]], np.int64)

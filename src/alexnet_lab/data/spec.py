@@ -128,7 +128,9 @@ def labels_of(found: Sequence[str], known: Sequence[str], place: str) -> list[in
     label = {name: position for position, name in enumerate(known)}
     if unknown := [name for name in found if name not in label or known.count(name) > 1]:
         raise UserError(
-            f"{place} has images of {names_of(unknown)}; the network has {len(known):,} classes: {names_of(known)}"
+            f"{place} has images of {names_of(unknown)}; the network has {len(known):,} classes: {names_of(known)}\n"
+            "name the folders by the network's classes, those of ImageNet also by their WordNet ids, or train the "
+            "network on your classes: experiment=finetune"
         )
     return [label[name] for name in found]
 

@@ -1,7 +1,7 @@
 """ImageNet and similar datasets: RGB images of 256 x 256 from a store, or from image files scaled on reading."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -130,9 +130,11 @@ class StoredImages:
     def find_unreadable(self) -> list[Unread]:
         """The images of a folder that cannot be decoded, by decoding those that the cache does not have."""
         source = self.source
-        found = undecodable(Path(self.folder), source.named_images()) if isinstance(source, FolderSource) else []
+        if not isinstance(source, FolderSource):
+            return []
+        found = undecodable(Path(self.folder), source.named_images())
         if found:
-            log.warning("left out: %s unreadable images\n%s", f"{len(found):,}", _listed(found))
+            log.warning("left out: %s unreadable images\n%s", f"{len(found):,}", _listed(found, source.paths()))
         return found
 
     def label_as(self, classes: Sequence[str]) -> None:
@@ -148,11 +150,11 @@ class StoredImages:
         return self.source.classes if self._network_classes is None else self._network_classes
 
     def part_of_classes(self) -> str:
-        """A line about the source's classes if it has fewer than the network; otherwise empty."""
-        found, known = self.source.classes, self.classes
-        if len(found) == len(known):
+        """A line about the source's classes if it has fewer than the network, or ''; UserError if it has others."""
+        found, known, number = self.source.classes, self.classes, len(self._label_of)
+        if number == len(known):
             return ""
-        return f"classes: {self.folder} has {len(found):,} of the network's {len(known):,}: {names_of(found, 10)}"
+        return f"classes: {self.folder} has {number:,} of the network's {len(known):,}: {names_of(found, 10)}"
 
     @cached_property
     def _label_of(self) -> NDArray[np.int64]:
@@ -187,9 +189,12 @@ class StoredImages:
             images = source.named_images()
             found = without_header(images)
             if found:
+                names, unread = {name for name, _ in images}, {image.file for image in found}
+                every, readable = ({name.rpartition("/")[0] for name in some} for some in (names, names - unread))
+                skip = "" if every - readable else ", or train without them: data.unreadable=skip"
                 raise UserError(
-                    f"{len(found):,} of {len(images):,} image files in {self.folder} cannot be read:\n{_listed(found)}"
-                    "\nreplace or remove them, or train without them: data.unreadable=skip"
+                    f"{len(found):,} of {len(images):,} image files in {self.folder} cannot be read:\n"
+                    f"{_listed(found, source.paths())}\nreplace or remove them{skip}"
                 )
             self._headers_checked = True
 
@@ -230,8 +235,8 @@ class StoredImages:
         return next(part for part in (name, "val", "train") if part in self._readable.counts)
 
 
-def _listed(unread: Sequence[Unread]) -> str:
-    """One line per file, for the first few."""
-    lines = [f"  {printable(image.file)}: {printable(image.reason)}" for image in unread[:SHOWN]]
+def _listed(unread: Sequence[Unread], paths: Mapping[str, str]) -> str:
+    """One line per file, for the first few; `paths`: see `FolderSource.paths`."""
+    lines = [f"  {printable(paths[image.file])}: {printable(image.reason)}" for image in unread[:SHOWN]]
     more = [f"  and {len(unread) - SHOWN:,} more"] if len(unread) > SHOWN else []
     return "\n".join([*lines, *more])

@@ -29,6 +29,7 @@ class Finishable(Protocol):
         best: Mapping[str, float] | None = None,
         summary: Mapping[str, Any] | None = None,
         checkpoint: Path | None = None,
+        is_kept: bool = True,
     ) -> None: ...
 
 
@@ -86,6 +87,7 @@ def finish_loggers(
     best: Mapping[str, float] | None = None,
     summary: Mapping[str, Any] | None = None,
     checkpoint: Path | None = None,
+    is_kept: bool = True,
 ) -> None:
     """End every logger's run as finished or failed, see `WandbRun.finish`. Nothing can be logged afterwards.
 
@@ -94,7 +96,8 @@ def finish_loggers(
     for logger in loggers:
         try:
             if isinstance(logger, Finishable):
-                logger.finish(exit_code=0 if succeeded else 1, best=best, summary=summary, checkpoint=checkpoint)
+                code = 0 if succeeded else 1
+                logger.finish(exit_code=code, best=best, summary=summary, checkpoint=checkpoint, is_kept=is_kept)
             else:
                 logger.finalize("success" if succeeded else "failed")
         except Exception as error:

@@ -81,11 +81,13 @@ class WandbRun(WandbLogger):
         best: Mapping[str, float] | None = None,
         summary: Mapping[str, Any] | None = None,
         checkpoint: Path | None = None,
+        is_kept: bool = True,
     ) -> None:
         """End the W&B run within `FINISH_SECONDS`, then its process; log the command that uploads the rest.
 
         `best`: the best values of the whole run by metric; W&B itself has only those since the last continuation.
-        `summary`: further values for W&B's summary. `checkpoint`: uploaded first if `log_model` is set.
+        `summary`: further values for W&B's summary. `checkpoint`: uploaded first if `log_model` is set. `is_kept`:
+        whether the folder stays; that of a start that failed before training does not, so there is nothing to upload.
         """
         if self._experiment is None or self._finished:
             return
@@ -106,7 +108,7 @@ class WandbRun(WandbLogger):
             log.warning("W&B: the end of the run was not recorded (%s)", first_line(error))
         finally:
             end_service(exit_code)
-        if self.sync_command:
+        if is_kept and self.sync_command:
             log.info("W&B: upload the run with `%s`", self.sync_command)
 
     @property

@@ -28,8 +28,8 @@ SIDE = 144
 """Side of an image on the page, in pixels."""
 COLUMNS = ("sample", "path", "label", "class", "change", "predicted", "probability", "loss")
 NOW = ("against_predicted", "against_probability", "against_loss")
-Change = Literal["right to wrong", "wrong to right"]
-"""From the checkpoint to the one that it is compared with."""
+Change = Literal["right only in this one", "right only in the other"]
+"""`this one` is the checkpoint, `the other` the one that it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Changes:
     def rows(self, change: Change) -> list[int]:
         """The images that changed in this way, those first whose losses differ most."""
         one, two = self.first.top1, self.second.top1
-        found = np.flatnonzero(one & ~two if change == "right to wrong" else ~one & two)
+        found = np.flatnonzero(one & ~two if change == "right only in this one" else ~one & two)
         distance = np.nan_to_num(np.abs(self.first.losses - self.second.losses), nan=np.inf)[found]
         rows: list[int] = found[np.argsort(-distance, kind="stable")].tolist()
         return rows
@@ -107,7 +107,7 @@ def _numbers(changes: Changes) -> list[tuple[str, str, str]]:
 def table(changes: Changes) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Columns and rows of the images that only one of the two has right by its most probable class, in their order."""
     kinds: dict[int, Change] = {
-        row: kind for kind in ("right to wrong", "wrong to right") for row in changes.rows(kind)
+        row: kind for kind in ("right only in this one", "right only in the other") for row in changes.rows(kind)
     }
     lines = []
     for row, kind in sorted(kinds.items()):
@@ -136,8 +136,8 @@ def html(changes: Changes, pixels: Pixels, about: Mapping[str, Any]) -> str:
     names = f"this checkpoint: {one}<br>against: {two}<br>{method}"
     sections: list[page.Section] = [("numbers", "Accuracy on the same images", names, numbers)]
     kinds: Sequence[tuple[str, str, Change]] = (
-        ("lost", "Right in this checkpoint, wrong in the other", "right to wrong"),
-        ("won", "Wrong in this checkpoint, right in the other", "wrong to right"),
+        ("lost", "Right in this checkpoint, wrong in the other", "right only in this one"),
+        ("won", "Wrong in this checkpoint, right in the other", "right only in the other"),
     )
     for name, title, kind in kinds:
         rows = changes.rows(kind)

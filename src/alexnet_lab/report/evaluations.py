@@ -33,7 +33,7 @@ def show(measured: Evaluation, options: Mapping[str, Any], result: Mapping[str, 
     """Print the metrics `result` and those of each network."""
     members, console = measured.members, Console()
     first = members[0]
-    title = f"checkpoint of run {first.checkpoint.settings['run']}"
+    title = f"{'weights' if first.checkpoint.derived_data else 'checkpoint'} of {first.checkpoint.origin}"
     if len(members) > 1:
         title = f"average of {len(members)} networks"
         console.print(_single_networks(members))
@@ -60,12 +60,20 @@ def _rows(
         yield "network", _network(first.checkpoint)
         if first.checkpoint.step:
             yield "trained for", f"{first.checkpoint.step:,} steps"
-    yield "data", f"{first.checkpoint.settings['data']['name']}, {options['split']} split, {first.images:,} images"
+    images = _images(first.checkpoint, options["data"]["dir"])
+    yield "data", f"{images}, {options['split']} split, {first.images:,} images"
     yield "protocol", options["protocol"]
     for name in ("top1", "top5", "loss"):
         metric = f"{options['split']}/{name}"
         published = _published(first.checkpoint.settings, options, name) if networks == 1 else ""
         yield metric, f"{result[metric]:.4f}{published}"
+
+
+def _images(checkpoint: Checkpoint, folder: str | None) -> str:
+    """The name of the run's dataset, the `folder` that was given, or both."""
+    if folder is None:
+        return str(checkpoint.settings["data"]["name"])
+    return folder if checkpoint.derived_data else f"{checkpoint.settings['data']['name']} in {folder}"
 
 
 def _published(settings: dict[str, Any], options: Mapping[str, Any], name: str) -> str:

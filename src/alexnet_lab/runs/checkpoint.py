@@ -73,6 +73,11 @@ class Checkpoint:
     derived_data: bool = False
     """Whether the settings of the data were derived from the preprocessing, because no run recorded them."""
 
+    @property
+    def origin(self) -> str:
+        """For the reader: `run NAME`, or the name of the file or of the weights, if no run recorded them."""
+        return str(self.settings["run"]) if self.derived_data else f"run {self.settings['run']}"
+
     def network(self, precision: Precision | None = None) -> nn.Module:
         """The network with these weights, in evaluation mode and the run's memory format.
 
@@ -133,12 +138,14 @@ class Checkpoint:
 def read_checkpoint(reference: str | Path, modules: Modules | tuple[()] = (), option: str = "checkpoint") -> Checkpoint:
     """Read the network that `OPTION=REFERENCE` names, see docs/checkpoints.md; `modules`: see `Modules`.
 
+    `option` is '' where the reference is no option of a command: messages then begin with the reference.
+
     The weights of a run are mapped from its file, not copied.
 
     Raises:
         UserError: see `references.find`; or the content is not that of a network that this version can use.
     """
-    named = f"{option}={reference}"
+    named = references.named(option, reference)
     content, file = references.find(str(reference), option)
     try:
         Content.model_validate(content)

@@ -36,6 +36,7 @@ KINDS = {
     rb".{257}ustar": "a tar archive",
     SAFETENSORS: "a safetensors file",
     rb"\s*(#[^\n]*\s+)*(name|input|layers?)\s*[:{]": "the text description of a network (.prototxt), without weights",
+    rb"[^\x00-\x08\x0e-\x1f]+\Z": "text",
 }
 """The kind of a file by its first bytes."""
 
@@ -58,7 +59,7 @@ def read_file(path: Path, named: str) -> Any:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         except Exception as error:  # any exception, as the file may hold anything
             # PyTorch's own message explains how to load the file anyway.
-            raise UserError(f"{named}: not an AlexNet Lab checkpoint; {_unsafe(path)}") from error
+            raise UserError(f"{named}: not a file of weights that can be used; {_unsafe(path)}") from error
     _check_tensors(content, named)
     return content
 
@@ -86,7 +87,7 @@ def steps_done(path: Path, trainer: Mapping[str, Any]) -> int:
 def _check_file(path: Path, named: str) -> None:
     if not path.is_file():
         what = "that is a folder; name the file in it" if path.is_dir() else "there is no such file"
-        raise UserError(f"{named}: {what}, like logs/train/runs/NAME/checkpoints/best.ckpt")
+        raise UserError(f"{named}: {what}, such as logs/train/runs/NAME/checkpoints/best.ckpt")
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if not head:
@@ -94,7 +95,7 @@ def _check_file(path: Path, named: str) -> None:
     if head.startswith(OLD_TORCH) or re.match(SAFETENSORS, head, re.DOTALL):
         return
     if not head.startswith(ZIP):
-        raise UserError(f"{named}: not an AlexNet Lab checkpoint{_but(head)}")
+        raise UserError(f"{named}: not a file of weights{_but(head)}")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{named}: the file is truncated")
     try:
@@ -107,7 +108,7 @@ def _check_file(path: Path, named: str) -> None:
         raise UserError(f"{named}: the file is damaged, in {damaged}")
     if TENSORS not in names or SCRIPT in names:
         what = "a TorchScript archive" if SCRIPT in names else "a zip archive of something else"
-        raise UserError(f"{named}: not an AlexNet Lab checkpoint, but {what}")
+        raise UserError(f"{named}: not a file of weights that can be used, but {what}")
 
 
 def _check_tensors(content: Any, named: str) -> None:

@@ -48,47 +48,56 @@ def find(reference: str, option: str) -> Found:
     Raises:
         UserError: nothing is there, or it is no network that can be used; see also `read_file`.
     """
-    named = f"{option}={reference}"
+    given = named(option, reference)
     if reference == TORCHVISION:
-        path, run = published_file(named)
-        return Found(_of_file(path, f"{named}: {path}", run), None)
+        path, run = published_file(given)
+        return Found(_of_file(path, f"{given}: {path}", run), None)
     if reference.startswith(WANDB):
         path = _downloaded(reference, option)
-        return Found(_of_file(path, f"{option}={path}", path.name), None)
+        return Found(_of_file(path, named(option, path), path.name), None)
     kind, colon, file = reference.partition(":")
     if kind in OF_CAFFE and colon:
         path = Path(file)
-        return Found(_of_caffe(kind, path, f"{option}={reference}"), path)
+        return Found(_of_caffe(kind, path, given), path)
     path = Path(reference)
     if path.is_dir():
-        path = _in_folder(path, named)
+        path = _in_folder(path, given, option)
     if not path.exists():
-        raise UserError(f"{named}: there is no such file{_hint(reference, option)}")
-    return Found(_of_file(path, f"{option}={path}", path.name), path)
+        raise UserError(f"{given}: there is no such file{_hint(reference, option)}")
+    return Found(_of_file(path, named(option, path), path.name), path)
+
+
+def named(option: str, reference: str | Path) -> str:
+    """The beginning of a message: `OPTION=REFERENCE`, or the reference alone if there is no option."""
+    return f"{option}={reference}" if option else str(reference)
 
 
 def _downloaded(reference: str, option: str) -> Path:
     from alexnet_lab.loggers.wandb_artifacts import download  # here, since wandb takes a second to import
 
-    return download(reference, places.home() / ARTIFACTS, option)
+    return download(reference, places.home() / ARTIFACTS, option or "path")
 
 
-def _in_folder(folder: Path, named: str) -> Path:
+def _in_folder(folder: Path, named: str, option: str) -> Path:
     """The best checkpoint of the run in `folder`, or its last one; `folder` may be that of its checkpoints."""
     for name in (folders.BEST, folders.LAST, Path(folders.BEST).name, Path(folders.LAST).name):
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f"{named}: the folder has neither {folders.BEST} nor {folders.LAST}; name the folder of a run")
+    wanted = "the folder of a run" + (", or one that rows= has written" if option == "against" else "")
+    raise UserError(f"{named}: the folder has neither {folders.BEST} nor {folders.LAST}; name {wanted}")
 
 
 def _hint(reference: str, option: str) -> str:
     if "://" in reference:
         return "; download it first, and name the file"
     found = re.search(r"([^/:]+)(:|$)", reference)
+    runs = places.home() / RUNS
+    if (runs / reference).is_dir():
+        return f", did you mean {RUNS}/{reference}?"
     # `init` also takes the name of a run, which was searched for where the command line was read.
-    runs = [run.name for run in (places.home() / RUNS).glob("*")] if option == "init" else []
-    hint = did_you_mean(found[1], [*WORDS, *runs]) if found else ""
-    return hint or ", like logs/train/runs/NAME/checkpoints/best.ckpt"
+    names = [run.name for run in runs.glob("*")] if option == "init" else []
+    hint = did_you_mean(found[1], [*WORDS, *names]) if found else ""
+    return hint or f"; name one such as {RUNS}/NAME/checkpoints/best.ckpt"
 
 
 def _of_caffe(kind: str, path: Path, named: str) -> dict[str, Any]:
@@ -96,7 +105,7 @@ def _of_caffe(kind: str, path: Path, named: str) -> dict[str, Any]:
     from alexnet_lab.published.caffe_networks import caffe_checkpoint  # not needed by others
 
     if not path.is_file():
-        raise UserError(f"{named}: there is no such file, like {kind}:{kind}.caffemodel")
+        raise UserError(f"{named}: there is no such file; name one such as {kind}:{kind}.caffemodel")
     try:
         check_caffe_file(path, named)
         return caffe_checkpoint(kind, path, named)

@@ -80,5 +80,5 @@ def _encoded(image: Image.Image) -> bytes:
 
 def load(path: str | os.PathLike[str], modules: Modules | tuple[()] = ()) -> TrainedNetwork:
     """Read the network that `checkpoint=PATH` of the commands names; see `alexnet_lab.load`."""
-    checkpoint = read_checkpoint(os.path.expanduser(os.fspath(path)), modules, option="path")
+    checkpoint = read_checkpoint(os.path.expanduser(os.fspath(path)), modules, option="")
     return TrainedNetwork(checkpoint.network(), checkpoint.needed_preprocessing())

@@ -214,7 +214,7 @@ def test_name_of_a_run_that_is_nearly_right_is_suggested_for_init(
     monkeypatch.setenv(places.HOME, str(tmp_path))
     with pytest.raises(UserError, match=r"/ten_clases: there is no such file, did you mean ten_classes\?"):
         read_source("/here/ten_clases")
-    with pytest.raises(UserError, match="there is no such file, like logs/train/runs"):
+    with pytest.raises(UserError, match="there is no such file; name one such as logs/train/runs"):
         read_checkpoint("/here/ten_clases")  # `checkpoint=` takes no names of runs
 
 

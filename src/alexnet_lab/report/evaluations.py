@@ -71,9 +71,10 @@ def _rows(
 
 def _images(checkpoint: Checkpoint, folder: str | None) -> str:
     """The name of the run's dataset, the `folder` that was given, or both."""
+    name = str(checkpoint.settings["data"].get("name", "the run's dataset"))
     if folder is None:
-        return str(checkpoint.settings["data"]["name"])
-    return folder if checkpoint.derived_data else f"{checkpoint.settings['data']['name']} in {folder}"
+        return name
+    return folder if checkpoint.derived_data else f"{name} in {folder}"
 
 
 def _published(settings: dict[str, Any], options: Mapping[str, Any], name: str) -> str:

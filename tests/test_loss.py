@@ -132,6 +132,11 @@ def test_start_with_another_number_of_weights_than_classes_prints_only_the_error
     assert not (tmp_path / "run").exists()
 
 
+def test_names_of_classes_that_contain_a_comma_are_quoted_in_a_list() -> None:
+    with pytest.raises(UserError, match=r'in the order "tench, red", pike, "a,b"$'):
+        weights_of([1.0], np.array([0, 1, 2]), ["tench, red", "pike", "a,b"])
+
+
 @pytest.mark.parametrize("weights", [[math.inf, 1.0], [1e39, 1.0], [1e-50, 1e-50], [math.nan, 1.0], [0.0, 0.0]])
 def test_class_weights_that_are_not_finite_numbers_in_float32_are_refused(weights: list[float], settings: Any) -> None:
     with pytest.raises(UserError, match=r"^loss\.class_weights: .* does not fit: "):

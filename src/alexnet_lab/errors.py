@@ -76,6 +76,11 @@ def printable_lines(text: str) -> str:
 
 
 def names_of(names: Collection[str], shown: int = 5) -> str:
-    """The first few names, and the number of others."""
-    text = printable(", ".join([*names][:shown]))
-    return f"{text} and {len(names) - shown:,} more" if len(names) > shown else text
+    """The first few names, those with a comma in quotation marks, and the number of others."""
+    return listed([f'"{name}"' if "," in name else name for name in names], shown)
+
+
+def listed(texts: Sequence[str], shown: int = 5) -> str:
+    """The first few texts, and the number of others."""
+    text = printable(", ".join(texts[:shown]))
+    return f"{text} and {len(texts) - shown:,} more" if len(texts) > shown else text

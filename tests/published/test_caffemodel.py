@@ -164,7 +164,7 @@ def test_file_that_may_not_be_read_is_a_line(
 
 
 def test_missing_file_and_wrong_name_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no such file, like caffenet:caffenet\.caffemodel"):
+    with pytest.raises(UserError, match=r"no such file; name one such as caffenet:caffenet\.caffemodel"):
         read_checkpoint(f"caffenet:{tmp_path}/nowhere")
     (tmp_path / "net.caffemodel").write_bytes(b"x")
     with pytest.raises(UserError, match="a file of Caffe; name its network: bvlc_alexnet:FILE or caffenet:FILE"):

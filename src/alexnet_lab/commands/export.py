@@ -85,7 +85,7 @@ def export(config: DictConfig) -> Comparison:
         comparison = compare(net, form.read(unfinished), inputs, about, output)
         if not comparison.agrees:
             raise UserError(f"the exported network differs from the checkpoint; no file was written: {comparison}")
-    _print(comparison, checkpoint.settings, options, out)
+    _print(comparison, checkpoint, options, out)
     if card:
         files.write(*card)
         files.print_written(card[0])
@@ -174,13 +174,13 @@ def _given_inputs(preprocessing: Preprocessing, places: list[Any]) -> tuple[Tens
     return preprocessing.inputs(squares), "those of images="
 
 
-def _print(comparison: Comparison, settings: dict[str, Any], options: dict[str, Any], out: Path) -> None:
-    console, network, run = Console(), settings["model"]["_target_"], settings["run"]
+def _print(comparison: Comparison, checkpoint: Checkpoint, options: dict[str, Any], out: Path) -> None:
+    console, network = Console(), checkpoint.settings["model"]["_target_"]
     what = {"logits": "logit", "probabilities": "probability"}[options["output"]]
     table = Table(
         title=f"{options['format']}, {out.stat().st_size / 1e6:.1f} MB", show_header=False, title_justify="left"
     )
-    table.add_row("network", Text(f"{network.rpartition('.')[2]} of run {run}"))
+    table.add_row("network", Text(f"{network.rpartition('.')[2]} of {checkpoint.origin}"))
     table.add_row("compared on", Text(f"{comparison.images} images: {comparison.about}"))
     table.add_row(f"largest difference of a {what}", f"{comparison.difference:.2g}, at most {comparison.tolerance:.2g}")
     table.add_row("same top-5", f"{comparison.same_top5} of {comparison.images}")

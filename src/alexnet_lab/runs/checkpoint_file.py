@@ -36,7 +36,7 @@ KINDS = {
     rb".{257}ustar": "a tar archive",
     SAFETENSORS: "a safetensors file",
     rb"\s*(#[^\n]*\s+)*(name|input|layers?)\s*[:{]": "the text description of a network (.prototxt), without weights",
-    rb"[^\x00-\x08\x0e-\x1f]+\Z": "text",
+    rb"([\t-\r -~]|[\xc2-\xf4][\x80-\xbf]{1,3})+[\xc2-\xf4]?\Z": "text",
 }
 """The kind of a file by its first bytes."""
 

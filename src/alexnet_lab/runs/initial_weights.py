@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.preprocessing import Preprocessing
-from alexnet_lab.errors import UserError, names_of, printable
+from alexnet_lab.errors import UserError, listed, names_of, printable
 from alexnet_lab.published.torchvision_weights import check_hash, plain_state
 from alexnet_lab.runs import references
 from alexnet_lab.runs.checkpoint import Content
@@ -68,7 +68,7 @@ def take_weights(net: nn.Module, settings: Mapping[str, Any], data: ImageDataMod
     net.load_state_dict({key: source.weights[key] for layer in taken for key in ours[layer]}, strict=False)
     log.info("%s: %d of %d layers from %s: %s", option, len(taken), len(ours), reference, names_of(taken, SHOWN))
     if left := [f"{layer} ({reason})" for layer, reason in reasons.items() if reason]:
-        log.info("%s: initialised: %s", option, names_of(left, SHOWN))
+        log.info("%s: initialised: %s", option, listed(left, SHOWN))
     if source.preprocessing and (line := _differences(source.preprocessing, data)):
         log.info("%s: %s", option, line)
 
@@ -128,7 +128,7 @@ def _misfit(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor] | None) -> 
 def _described(layers: Mapping[str, Mapping[str, Tensor]]) -> str:
     """The first layers with the shapes of their first tensors."""
     shapes = ([*next(iter(tensors.values())).shape] for tensors in layers.values())
-    return names_of([f"{layer} {shape}" for layer, shape in zip(layers, shapes, strict=True)], 3)
+    return listed([f"{layer} {shape}" for layer, shape in zip(layers, shapes, strict=True)], 3)
 
 
 def _differences(source: Preprocessing, data: ImageDataModule) -> str:

@@ -180,8 +180,8 @@ def _print(comparison: Comparison, checkpoint: Checkpoint, options: dict[str, An
     table = Table(
         title=f"{options['format']}, {out.stat().st_size / 1e6:.1f} MB", show_header=False, title_justify="left"
     )
-    table.add_row("network", Text(f"{network.rpartition('.')[2]} of {checkpoint.origin}"))
-    table.add_row("compared on", Text(f"{comparison.images} images: {comparison.about}"))
+    table.add_row("network", Text(f"{network.rpartition('.')[2]} of {checkpoint.origin}", overflow="fold"))
+    table.add_row("compared on", Text(f"{comparison.images} images: {comparison.about}", overflow="fold"))
     table.add_row(f"largest difference of a {what}", f"{comparison.difference:.2g}, at most {comparison.tolerance:.2g}")
     table.add_row("same top-5", f"{comparison.same_top5} of {comparison.images}")
     console.print(table)

@@ -39,7 +39,7 @@ def show(measured: Evaluation, options: Mapping[str, Any], result: Mapping[str, 
         console.print(_single_networks(members))
     table = Table(title=Text(title), show_header=False, title_justify="left")
     for label, text in _rows(first, len(members), options, result):
-        table.add_row(label, Text(text))
+        table.add_row(label, Text(text, overflow="fold"))  # a long path is wrapped, not cut
     console.print(table)
     for member in members:
         console.print(f"checkpoint: {member.reference}", markup=False, highlight=False, soft_wrap=True)

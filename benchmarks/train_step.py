@@ -37,6 +37,7 @@ from alexnet_lab.models.alexnet_half import alexnet_half_v1, alexnet_half_v2
 from alexnet_lab.models.alexnet_original import alexnet_original
 from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
 from alexnet_lab.models.alexnet_ungrouped import alexnet_ungrouped
+from alexnet_lab.models.bvlc_alexnet import bvlc_alexnet
 from alexnet_lab.models.caffenet import caffenet
 from alexnet_lab.models.lenet import lenet
 from alexnet_lab.models.lrn import LocalResponseNorm
@@ -76,6 +77,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "alexnet_original": (alexnet_original, 3, 224),
     "original_torch_lrn": (with_torch_lrn, 3, 224),
     "original_no_lrn": (without_lrn, 3, 224),
+    "bvlc_alexnet": (bvlc_alexnet, 3, 227),
     "caffenet": (caffenet, 3, 227),
     "alexnet_ungrouped": (alexnet_ungrouped, 3, 227),
     "alexnet_torchvision": (alexnet_torchvision, 3, 224),

@@ -217,7 +217,7 @@ def _limits(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield "- The metrics hold for images like those of the dataset. Nothing else was measured."
     else:
         yield "- No metrics of these weights were recorded."
-    yield "- The license is not stated: it depends on the data and on whoever trained the network.\n"
+    yield "- The license is not stated: the data and the author of the training decide it.\n"
 
 
 def _call(node: Mapping[str, Any], without: tuple[str, ...] = ()) -> str:

@@ -1,0 +1,92 @@
+"""Line charts in panels, drawn by matplotlib, which is imported when the first chart is drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+
+from PIL import Image
+
+COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#65a30d", "#475569", "#92400e")
+DASHES = ("-", "--", "-.", ":")
+INK, PALE, GRID = "#1b1b1b", "#6b7280", "#e5e7eb"
+PANEL = (4.6, 3.2)
+"""Width and height of a panel, in inches."""
+DPI = 110
+MARKERS_UP_TO = 30
+"""Lines of at most this many points show each point."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve; x and y are as long as each other."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int = 0
+    """Index in `COLOURS`, taken modulo their number."""
+    dash: int = 0
+    """Index in `DASHES`."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The lines of one pair of axes."""
+
+    x: str
+    """The name of the x-axis, with its unit."""
+    y: str
+    lines: Sequence[Line]
+    title: str = ""
+    log_x: bool = False
+    log_y: bool = False
+    marks: Sequence[tuple[float, str]] = field(default_factory=tuple)
+    """Vertical lines: their x, and a text."""
+    y_range: tuple[float | None, float | None] = (None, None)
+
+
+def chart(panels: Sequence[Panel], title: str = "", columns: int = 3) -> Image.Image:
+    """Draw the panels side by side, at most `columns` in a row. Texts are drawn as they are, without TeX."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure((PANEL[0] * columns, PANEL[1] * rows + (0.35 if title else 0)), dpi=DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, color=INK, fontsize=12, parse_math=False)
+    for number, panel in enumerate(panels, start=1):
+        _draw(figure.add_subplot(rows, columns, number), panel)
+    drawn = BytesIO()
+    canvas.print_png(drawn)
+    return Image.open(drawn).convert("RGB")
+
+
+def _draw(axes, panel: Panel) -> None:  # type: ignore[no-untyped-def]
+    for line in panel.lines:
+        marker = "o" if len(line.x) <= MARKERS_UP_TO else None
+        style = {"color": COLOURS[line.colour % len(COLOURS)], "linestyle": DASHES[line.dash % len(DASHES)]}
+        axes.plot(line.x, line.y, label=line.label, marker=marker, markersize=3.5, linewidth=1.6, **style)
+    for x, text in panel.marks:
+        axes.axvline(x, color=PALE, linewidth=1, linestyle=":")
+        axes.annotate(
+            text, (x, 0.98), (4, 0), ("data", "axes fraction"), "offset points", va="top", color=PALE, fontsize=8,
+            parse_math=False,
+        )  # fmt: skip
+    if panel.log_x:
+        axes.set_xscale("log")
+    if panel.log_y:
+        axes.set_yscale("log")
+    axes.set_ylim(*panel.y_range)
+    axes.set_xlabel(panel.x, color=INK, parse_math=False)
+    axes.set_ylabel(panel.y, color=INK, parse_math=False)
+    axes.set_title(panel.title, color=INK, fontsize=11, parse_math=False)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(PALE)
+    axes.tick_params(colors=PALE)
+    if len(panel.lines) > 1:
+        for text in axes.legend(frameon=False, fontsize=8).get_texts():
+            text.set_parse_math(False)

@@ -27,8 +27,10 @@ class LayerRow:
     padding: tuple[int, ...]
     """(height, width); for a padding layer (left, right, top, bottom)."""
     groups: int | None
+    input: tuple[int, ...]
+    """(C, H, W), or (features,); empty if the first argument is not a tensor."""
     output: tuple[int, ...]
-    """(C, H, W), or (features,)."""
+    """As `input`."""
     parameters: int
     macs: int
     """Multiply-accumulates of a convolution or linear layer for one image; 0 for others."""
@@ -50,7 +52,7 @@ def run_once(net: nn.Module, in_channels: int, image_size: int) -> tuple[list[La
     def record(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):  # a layer of a user's network may return several
-                rows.append(_row(name, layer, output))
+                rows.append(_row(name, layer, next(iter(inputs), None), output))
 
         return hook
 
@@ -106,7 +108,7 @@ def render(rows: Sequence[LayerRow]) -> Table:
     return table
 
 
-def _row(name: str, layer: nn.Module, output: Tensor) -> LayerRow:
+def _row(name: str, layer: nn.Module, input: Any, output: Tensor) -> LayerRow:
     return LayerRow(
         name=name,
         kind=_kind(layer),
@@ -114,6 +116,7 @@ def _row(name: str, layer: nn.Module, output: Tensor) -> LayerRow:
         stride=_numbers(layer, "stride"),
         padding=_numbers(layer, "padding"),
         groups=getattr(layer, "groups", None),
+        input=tuple(input.shape[1:]) if isinstance(input, Tensor) else (),
         output=tuple(output.shape[1:]),
         parameters=count_parameters(layer),
         macs=layer.weight[0].numel() * output[0].numel() if isinstance(layer, nn.Conv2d | nn.Linear) else 0,

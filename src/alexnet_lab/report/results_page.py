@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.command_line import usual_command
 from alexnet_lab.report.ablations import ablations
+from alexnet_lab.report.activations import activations
 from alexnet_lab.report.ensembles import ensembles
 from alexnet_lab.runs.groups import recipe_groups
 from alexnet_lab.runs.metric_rows import learning_rates
@@ -60,7 +61,7 @@ def page(
     published = [ensemble for recipe in recipes.values() for ensemble in recipe.get("ensembles", [])]
     introduction = INTRODUCTION.replace("COMMAND", usual_command("results"))
     lines = [introduction, heading, "|---|---|---|---|---|---|---|---|---|", *table]
-    lines += [*ensembles(averaged, published), *ablations(runs, recipes)]
+    lines += [*ensembles(averaged, published), *ablations(runs, recipes), *activations(runs)]
     for group in groups:
         lines += ["", *_section(group)]
     return "\n".join(lines) + "\n"

@@ -1,0 +1,63 @@
+"""Recorded runs that differ only in activation, normalisation and learning rate.
+
+Imports neither torch nor lightning.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from alexnet_lab.runs.groups import SEED, TARGET, RecipeKey, recipe_groups, settings
+from alexnet_lab.runs.recipe import NOT_MEASURED, changes, mean
+from alexnet_lab.runs.run import Run
+
+ACTIVATION, NORM, RATE = "model.activation", "model.norm", "optimizer.lr"
+ENOUGH = 0.75
+"""Accuracy on the training images; the paper's figure 1 compares ReLU and tanh by the epochs to an error of 25 %."""
+
+
+def activations(runs: Sequence[Run]) -> Iterable[str]:
+    """A section with a table for each family of recorded runs in which activation or normalisation differs."""
+    families: dict[RecipeKey, list[list[Run]]] = {}
+    for group in recipe_groups(runs).values():
+        families.setdefault(_family(group[0]), []).append(group)
+    compared = [groups for groups in families.values() if len({_switches(group[0]) for group in groups}) > 1]
+    if not compared:
+        return
+    yield from ("", "## Activations and normalisations", "")
+    yield "The runs of a table differ in nothing else. The best learning rate depends on both, so it is stated. Training"
+    yield f"top-1 is over an epoch, with dropout; epochs to {ENOUGH}: the first epoch, of each seed, with at least that."
+    for groups in compared:
+        yield from _table(groups)
+
+
+def _family(run: Run) -> RecipeKey:
+    known = {key: text for key, text in settings(run.config).items() if key not in (ACTIVATION, NORM, RATE, SEED)}
+    return run.config["recipe"]["name"], frozenset(known.items())
+
+
+def _switches(run: Run) -> tuple[str, str]:
+    known = settings(run.config)
+    return known.get(ACTIVATION, ""), known.get(NORM, "")
+
+
+def _table(groups: Sequence[Sequence[Run]]) -> Iterable[str]:
+    config = groups[0][0].config
+    common = [text for text in changes(config) if text.partition("=")[0] not in (ACTIVATION, NORM, RATE)]
+    network, data = config["model"][TARGET].rpartition(".")[2], config["data"]["name"]
+    yield from ("", f"{' '.join([config['recipe']['name'], *common])}: {network} on {data}.", "")
+    yield f"| activation | norm | lr | seeds | test top-1 | training top-1, epoch 1 | last epoch | epochs to {ENOUGH} |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for group in sorted(groups, key=lambda group: -group[0].result["final"]["test/top1"]):
+        known, curves = settings(group[0].config), [curve for run in group if (curve := _train(run))]
+        cells = [known.get(ACTIVATION, ""), known.get(NORM, ""), known[RATE], str(len(group))]
+        cells.append(mean([run.result["final"]["test/top1"] for run in group]))
+        cells += [mean([curve[place] for curve in curves]) if curves else NOT_MEASURED for place in (0, -1)]
+        yield f"| {' | '.join([*cells, ', '.join(_epochs_to(ENOUGH, curve) for curve in curves)])} |"
+
+
+def _train(run: Run) -> list[float]:
+    """Training top-1 by epoch."""
+    return [row["train/top1"] for row in run.rows if "train/top1" in row]
+
+
+def _epochs_to(top1: float, curve: Sequence[float]) -> str:
+    return next((str(epoch) for epoch, value in enumerate(curve, start=1) if value >= top1), f"> {len(curve)}")

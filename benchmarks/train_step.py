@@ -69,7 +69,7 @@ def with_torch_lrn() -> nn.Module:
 
 
 def without_lrn() -> nn.Module:
-    return alexnet_original(lrn=False)
+    return alexnet_original(norm="none")
 
 
 # name: factory, channels and side of its published input

@@ -327,7 +327,7 @@ def test_ablations_match_the_paper_and_each_changes_only_its_part(settings: Sett
 
     assert {name: changed(overrides) for name, overrides in jobs("ablations_2012").items()} == {
         "baseline": {},
-        "no_lrn": {"model.lrn": False},
+        "no_lrn": {"model.norm": "none"},
         "non_overlapping_pools": {"model.overlapping_pooling": False},
         "one_tower": {"model.towers": 1},
         "tanh": {"model.activation": "tanh"},

@@ -332,7 +332,7 @@ def test_run_of_an_experiment_replaces_the_not_measured_row() -> None:
 
 # The part of the configuration that the ablations change.
 WHOLE = {
-    "model": {"_target_": "alexnet_lab.models.alexnet_original.alexnet_original", "lrn": True, "dropout": 0.5},
+    "model": {"_target_": "alexnet_lab.models.alexnet_original.alexnet_original", "norm": "lrn", "dropout": 0.5},
     "data": {"name": "imagenette", "crop": "random", "flip": 0.5, "colour": "source"},
 }
 
@@ -351,10 +351,10 @@ def table_of(runs: list[Run]) -> dict[str, list[str]]:
 
 def test_ablation_is_the_difference_at_the_same_seed_next_to_the_papers() -> None:
     runs = [part_of(seed, top1) for seed, top1 in enumerate([0.80, 0.82, 0.90])]
-    without = {"model": {"lrn": False}}
+    without = {"model": {"norm": "none"}}
     # As a job of a sweep and as a single run; seed 5 has no full recipe to compare with.
-    runs += [part_of(0, 0.79, "model.lrn=false", **without), part_of(1, 0.80, "sweep=ablations_2012", **without)]
-    runs += [part_of(5, 0.10, "model.lrn=false", **without)]
+    runs += [part_of(0, 0.79, "model.norm=none", **without), part_of(1, 0.80, "sweep=ablations_2012", **without)]
+    runs += [part_of(5, 0.10, "model.norm=none", **without)]
     table = table_of(runs)
     assert table["no_lrn"][:3] == ["2", "-0.0137", "-0.0150 +- 0.0071"]
     assert table["no_dropout"][:3] == ["0", "", "not measured here"]
@@ -373,6 +373,6 @@ def test_run_without_one_part_is_not_the_baseline_of_a_run_without_two() -> None
 
 
 def test_command_of_a_sweep_job_names_its_experiment() -> None:
-    run = part_of(0, 0.8, "sweep=ablations_2012", "model.lrn=false", model={"lrn": False})
+    run = part_of(0, 0.8, "sweep=ablations_2012", "model.norm=none", model={"norm": "none"})
     run.config["overrides"].remove("experiment=small")
-    assert "    python src/train.py experiment=small model.lrn=false seed=0" in page([run], {}).splitlines()
+    assert "    python src/train.py experiment=small model.norm=none seed=0" in page([run], {}).splitlines()

@@ -110,7 +110,7 @@ def test_lrn_constants_match_the_source_and_can_be_changed() -> None:
     for factory in (alexnet_original, caffenet, bvlc_alexnet):
         changed = on_meta(factory, lrn_size=3, lrn_alpha=5e-4, lrn_beta=0.5, lrn_k=1.5)
         assert [norm[:4] for norm in norms(changed)] == [(3, 5e-4, 0.5, 1.5)] * 2
-        assert norms(on_meta(factory, lrn=False)) == []
+        assert norms(on_meta(factory, norm="none")) == []
 
 
 @pytest.mark.parametrize("factory", [alexnet_original, caffenet, bvlc_alexnet])
@@ -154,7 +154,7 @@ def test_one_tower_equals_the_half_width_net_of_the_source() -> None:
         ({"lrn_alpha": -1e-4}, "model.lrn_alpha must be at least 0"),
         ({"lrn_beta": -0.75}, "model.lrn_beta must be at least 0"),
         ({"lrn_k": 0.0}, "model.lrn_k must be greater than 0"),
-        ({"activation": "gelu"}, "model.activation must be one of relu, tanh, got gelu"),
+        ({"activation": "gelu"}, "model.activation must be one of relu, sigmoid, tanh, got gelu"),
         ({"towers": 3}, "model.towers must be one of 2, 1, got 3"),
     ],
 )

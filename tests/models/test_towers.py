@@ -169,10 +169,10 @@ def test_odd_row_goes_to_the_first_tower_and_a_scalar_to_both() -> None:
 def test_networks_with_separate_towers_are_recognised() -> None:
     with torch.device("meta"):
         assert has_towers(alexnet_original())
-        assert has_towers(alexnet_original(lrn=False, activation="tanh", overlapping_pooling=False, num_classes=7))
+        assert has_towers(alexnet_original(norm="none", activation="tanh", overlapping_pooling=False, num_classes=7))
         assert not has_towers(alexnet_original(towers=1))
         assert not has_towers(caffenet())  # its normalisation reads across the towers
-        assert has_towers(caffenet(lrn=False))
+        assert has_towers(caffenet(norm="none"))
         assert not has_towers(lenet())
 
 

@@ -33,12 +33,13 @@ ELSEWHERE = {
     **dict.fromkeys(("epochs", "num_epochs", "n_epochs", "e"), "max_epochs"),
     **dict.fromkeys(("bs", "batch", "b"), "batch_size"),
     **dict.fromkeys(("arch", "a"), "model"),
+    "lrn": "norm",
     **dict.fromkeys(("amp", "fp16", "half"), "precision"),
     **dict.fromkeys(("num_workers", "n_workers", "j"), "workers"),
     **dict.fromkeys(("name", "run_name", "exp_name"), "run"),
     **dict.fromkeys(("optim", "opt"), "optimizer"),
 }
-"""Names that other programs use for our options."""
+"""Names of our options in other programs and older versions."""
 NO_KEY = object()
 FORCED = re.compile(r"(?<=not supported: ')\+\+(?P<rest>[^']*)")
 THERE_ALREADY = re.compile(r"Could not append to config. An item is already at '(?P<key>[^']*)'")
@@ -194,12 +195,10 @@ def _other_choices_hint(group: str, key: str, parent: DictConfig, groups: Sequen
         init = "; any network starts a run with other weights by init=torchvision or init=CHECKPOINT"
         return f"; it belongs to {others}{init * (key == 'pretrained')}" if others else ""
     name = ELSEWHERE.get(key, key)
-    if group or name == "defaults" or name in parent or name in groups or name in _owners(parent):
+    if group or name in ("defaults", *parent, *groups, *_owners(parent)):
         return ""
-    for other in groups:
-        if choices := _choices_with(other, name, conf):
-            return f"; {other}.{name} is an option of {choices}"
-    return ""
+    found = ((other, _choices_with(other, name, conf)) for other in groups)
+    return next((f"; {other}.{name} is an option of {choices}" for other, choices in found if choices), "")
 
 
 def _closest_option(full: str, key: str, parent: DictConfig, head: str, groups: Iterable[str]) -> str:

@@ -26,29 +26,36 @@ from torch import nn
 
 from alexnet_lab.models.checks import check_common
 from alexnet_lab.models.layers import StridedConv2d, max_pool, output_side, row, sequence, xavier_uniform_
+from alexnet_lab.models.switches import Activation, Norm, switches
 
 
 def alexnet_d2l(
-    in_channels: int = 1, num_classes: int = 10, image_size: int = 224, dropout: float = 0.5
+    in_channels: int = 1,
+    num_classes: int = 10,
+    image_size: int = 224,
+    dropout: float = 0.5,
+    activation: Activation = "relu",
+    norm: Norm = "none",
 ) -> nn.Sequential:
     """The book's network, float [N, C, S, S] -> logits float [N, num_classes].
 
     dropout: on the outputs of fc6 and fc7. Raises UserError for values out of range.
     """
     check_common(in_channels, num_classes, image_size, 65, dropout)
+    act, batch, lrn = switches(activation, norm)
     features = sequence(
-        *row(1, StridedConv2d(in_channels, 96, 11, stride=4, padding=1), nn.ReLU(inplace=True), max_pool()),
-        *row(2, nn.Conv2d(96, 256, 5, padding=2), nn.ReLU(inplace=True), max_pool()),
-        *row(3, nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(inplace=True)),
-        *row(4, nn.Conv2d(384, 384, 3, padding=1), nn.ReLU(inplace=True)),
-        *row(5, nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True), max_pool()),
+        *row(1, StridedConv2d(in_channels, 96, 11, stride=4, padding=1), batch(96), act(), lrn(), max_pool()),
+        *row(2, nn.Conv2d(96, 256, 5, padding=2), batch(256), act(), lrn(), max_pool()),
+        *row(3, nn.Conv2d(256, 384, 3, padding=1), batch(384), act()),
+        *row(4, nn.Conv2d(384, 384, 3, padding=1), batch(384), act()),
+        *row(5, nn.Conv2d(384, 256, 3, padding=1), batch(256), act(), max_pool()),
     )
     flat = 256 * output_side(features, image_size) ** 2
     net = sequence(
         *features.named_children(),
         ("flatten", nn.Flatten()),
-        *row(6, nn.Linear(flat, 4096), nn.ReLU(inplace=True), nn.Dropout(dropout)),
-        *row(7, nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(dropout)),
+        *row(6, nn.Linear(flat, 4096), act(), nn.Dropout(dropout)),
+        *row(7, nn.Linear(4096, 4096), act(), nn.Dropout(dropout)),
         *row(8, nn.Linear(4096, num_classes)),
     )
     return net.apply(xavier_uniform_)

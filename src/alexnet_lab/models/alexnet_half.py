@@ -30,41 +30,55 @@ from torch import nn
 
 from alexnet_lab.models.checks import check_common
 from alexnet_lab.models.layers import StridedConv2d, glorot_uniform_, max_pool, output_side, overhang_pad, row, sequence
+from alexnet_lab.models.switches import Activation, Norm, Switches, switches
 
 
 def alexnet_half_v1(
-    in_channels: int = 3, num_classes: int = 1000, image_size: int = 224, dropout: float = 0.2
+    in_channels: int = 3,
+    num_classes: int = 1000,
+    image_size: int = 224,
+    dropout: float = 0.2,
+    activation: Activation = "relu",
+    norm: Norm = "none",
 ) -> nn.Sequential:
     """The article's first version, float [N, C, S, S] -> logits float [N, num_classes].
 
     dropout: on the inputs of fc6 and fc7. Raises UserError for values out of range.
     """
-    return _half(in_channels, num_classes, image_size, dropout, fc6=2048, fc7=2048)
+    return _half(in_channels, num_classes, image_size, dropout, switches(activation, norm), fc6=2048, fc7=2048)
 
 
 def alexnet_half_v2(
-    in_channels: int = 3, num_classes: int = 1000, image_size: int = 224, dropout: float = 0.2
+    in_channels: int = 3,
+    num_classes: int = 1000,
+    image_size: int = 224,
+    dropout: float = 0.2,
+    activation: Activation = "relu",
+    norm: Norm = "none",
 ) -> nn.Sequential:
     """The article's second version, with smaller fc6 and fc7; otherwise as `alexnet_half_v1`."""
-    return _half(in_channels, num_classes, image_size, dropout, fc6=1024, fc7=128)
+    return _half(in_channels, num_classes, image_size, dropout, switches(activation, norm), fc6=1024, fc7=128)
 
 
-def _half(in_channels: int, num_classes: int, image_size: int, dropout: float, fc6: int, fc7: int) -> nn.Sequential:
+def _half(
+    in_channels: int, num_classes: int, image_size: int, dropout: float, chosen: Switches, fc6: int, fc7: int
+) -> nn.Sequential:
     check_common(in_channels, num_classes, image_size, 64, dropout)
+    act, batch, lrn = chosen
     features = sequence(
         ("pad", overhang_pad(image_size, centred=True)),
-        *row(1, StridedConv2d(in_channels, 48, 11, stride=4), nn.ReLU(inplace=True), max_pool()),
-        *row(2, nn.Conv2d(48, 128, 5, padding=2), nn.ReLU(inplace=True), max_pool()),
-        *row(3, nn.Conv2d(128, 192, 3, padding=1), nn.ReLU(inplace=True)),
-        *row(4, nn.Conv2d(192, 192, 3, padding=1), nn.ReLU(inplace=True)),
-        *row(5, nn.Conv2d(192, 128, 3, padding=1), nn.ReLU(inplace=True), max_pool()),
+        *row(1, StridedConv2d(in_channels, 48, 11, stride=4), batch(48), act(), lrn(), max_pool()),
+        *row(2, nn.Conv2d(48, 128, 5, padding=2), batch(128), act(), lrn(), max_pool()),
+        *row(3, nn.Conv2d(128, 192, 3, padding=1), batch(192), act()),
+        *row(4, nn.Conv2d(192, 192, 3, padding=1), batch(192), act()),
+        *row(5, nn.Conv2d(192, 128, 3, padding=1), batch(128), act(), max_pool()),
     )
     flat = 128 * output_side(features, image_size) ** 2
     net = sequence(
         *features.named_children(),
         ("flatten", nn.Flatten()),
-        *row(6, nn.Dropout(dropout), nn.Linear(flat, fc6), nn.ReLU(inplace=True)),
-        *row(7, nn.Dropout(dropout), nn.Linear(fc6, fc7), nn.ReLU(inplace=True)),
+        *row(6, nn.Dropout(dropout), nn.Linear(flat, fc6), act()),
+        *row(7, nn.Dropout(dropout), nn.Linear(fc6, fc7), act()),
         *row(8, nn.Linear(fc7, num_classes)),
     )
     return net.apply(glorot_uniform_)

@@ -33,7 +33,6 @@ from torch import nn
 
 from alexnet_lab.models.checks import check_choice, check_common, check_lrn
 from alexnet_lab.models.layers import (
-    ACTIVATIONS,
     GroupedConv2d,
     StridedConv2d,
     gaussian_,
@@ -44,6 +43,7 @@ from alexnet_lab.models.layers import (
     sequence,
 )
 from alexnet_lab.models.lrn import LocalResponseNorm
+from alexnet_lab.models.switches import Activation, Norm, switches
 
 WIDTHS = {2: (96, 256, 384, 384, 256), 1: (48, 128, 192, 192, 256)}
 """Outputs of conv1-5 by number of towers. The single tower keeps 256 in conv5, so the last layers keep their size."""
@@ -56,38 +56,38 @@ def alexnet_original(
     num_classes: int = 1000,
     image_size: int = 224,
     dropout: float = 0.5,
-    lrn: bool = True,
+    norm: Norm = "lrn",
     lrn_size: int = 5,
     lrn_alpha: float = 1e-4,
     lrn_beta: float = 0.75,
     lrn_k: float = 2.0,
     overlapping_pooling: bool = True,
-    activation: Literal["relu", "tanh"] = "relu",
+    activation: Activation = "relu",
     towers: Literal[1, 2] = 2,
 ) -> nn.Sequential:
     """The paper's network and the switches of its ablations, float [N, C, S, S] -> logits float [N, num_classes].
 
     dropout: on the outputs of fc6 and fc7. lrn_alpha: divided by lrn_size (see `LocalResponseNorm`).
-    overlapping_pooling: 3x3 pools with stride 2; False is 2x2 (log 147). lrn: False leaves both out (log 148).
+    overlapping_pooling: 3x3 pools with stride 2; False is 2x2 (log 147). norm: none leaves LRN out (log 148).
     towers: 1 is a single tower of half the width (log 145-half). Raises UserError for values out of range.
     """
     check_common(in_channels, num_classes, image_size, 64 if overlapping_pooling else 36, dropout)
     check_lrn(lrn_size, lrn_alpha, lrn_beta, lrn_k)
-    check_choice("activation", activation, ACTIVATIONS)
     check_choice("towers", towers, WIDTHS)
     c1, c2, c3, c4, c5 = WIDTHS[towers]
-    act, pool = ACTIVATIONS[activation], partial(max_pool, overlapping_pooling)
+    pool = partial(max_pool, overlapping_pooling)
 
-    def norm() -> nn.Module:
-        return LocalResponseNorm(lrn_size, lrn_alpha, lrn_beta, lrn_k, groups=towers) if lrn else nn.Identity()
+    def response() -> nn.Module:
+        return LocalResponseNorm(lrn_size, lrn_alpha, lrn_beta, lrn_k, groups=towers)
 
+    act, batch, lrn = switches(activation, norm, response)
     features = sequence(
         ("pad", overhang_pad(image_size)),
-        *row(1, StridedConv2d(in_channels, c1, 11, stride=4), act(), norm(), pool()),
-        *row(2, GroupedConv2d(c1, c2, 5, padding=2, groups=towers), act(), norm(), pool()),
-        *row(3, nn.Conv2d(c2, c3, 3, padding=1), act()),
-        *row(4, GroupedConv2d(c3, c4, 3, padding=1, groups=towers), act()),
-        *row(5, GroupedConv2d(c4, c5, 3, padding=1, groups=towers), act(), pool()),
+        *row(1, StridedConv2d(in_channels, c1, 11, stride=4), batch(c1), act(), lrn(), pool()),
+        *row(2, GroupedConv2d(c1, c2, 5, padding=2, groups=towers), batch(c2), act(), lrn(), pool()),
+        *row(3, nn.Conv2d(c2, c3, 3, padding=1), batch(c3), act()),
+        *row(4, GroupedConv2d(c3, c4, 3, padding=1, groups=towers), batch(c4), act()),
+        *row(5, GroupedConv2d(c4, c5, 3, padding=1, groups=towers), batch(c5), act(), pool()),
     )
     flat = c5 * output_side(features, image_size) ** 2
     net = sequence(

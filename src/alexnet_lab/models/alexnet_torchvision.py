@@ -29,8 +29,11 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_lab.errors import UserError
+from alexnet_lab.models.batch_norm import BatchNorm
 from alexnet_lab.models.checks import check_common
 from alexnet_lab.models.layers import StridedConv2d, max_pool, sequence
+from alexnet_lab.models.lrn import LocalResponseNorm
+from alexnet_lab.models.switches import Activation, Norm, switches
 
 
 class MeanOverBins(nn.AdaptiveAvgPool2d):
@@ -66,6 +69,8 @@ def alexnet_torchvision(
     num_classes: int = 1000,
     image_size: int = 224,
     dropout: float = 0.5,
+    activation: Activation = "relu",
+    norm: Norm = "none",
     pretrained: bool | str = False,
 ) -> nn.Sequential:
     """torchvision's network, float [N, C, S, S] -> logits float [N, num_classes].
@@ -76,16 +81,17 @@ def alexnet_torchvision(
     if pretrained:
         raise UserError(f"pretrained={pretrained}: the network loads no weights; a run does, with init=torchvision")
     check_common(in_channels, num_classes, image_size, 63, dropout)
-    features = nn.Sequential(
-        StridedConv2d(in_channels, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), max_pool(),
-        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), max_pool(),
-        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True),
-        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True), max_pool(),
+    act, batch, lrn = switches(activation, norm)
+    features = _numbered(
+        StridedConv2d(in_channels, 64, 11, stride=4, padding=2), batch(64), act(), lrn(), max_pool(),
+        nn.Conv2d(64, 192, 5, padding=2), batch(192), act(), lrn(), max_pool(),
+        nn.Conv2d(192, 384, 3, padding=1), batch(384), act(),
+        nn.Conv2d(384, 256, 3, padding=1), batch(256), act(),
+        nn.Conv2d(256, 256, 3, padding=1), batch(256), act(), max_pool(),
     )  # fmt: skip
     classifier = nn.Sequential(
-        nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(inplace=True),
-        nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU(inplace=True),
+        nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), act(),
+        nn.Dropout(dropout), nn.Linear(4096, 4096), act(),
         nn.Linear(4096, num_classes),
     )  # fmt: skip
     return sequence(
@@ -94,3 +100,20 @@ def alexnet_torchvision(
         ("flatten", nn.Flatten()),
         ("classifier", classifier),
     )
+
+
+def _numbered(*layers: nn.Module) -> nn.Sequential:
+    """The layers in sequence, with the numbers of torchvision; a normalisation has that of its convolution.
+
+    torchvision has none: `features.norm3` follows `features.3`, and all other names stay the same.
+    """
+    rows: list[tuple[str, nn.Module]] = []
+    number, convolution = 0, 0
+    for layer in layers:
+        if isinstance(layer, BatchNorm | LocalResponseNorm):
+            rows.append((f"norm{convolution}", layer))
+        elif not isinstance(layer, nn.Identity):
+            convolution = number if isinstance(layer, nn.Conv2d) else convolution
+            rows.append((str(number), layer))
+            number += 1
+    return sequence(*rows)

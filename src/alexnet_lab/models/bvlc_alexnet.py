@@ -30,6 +30,7 @@ from alexnet_lab.models.alexnet_original import BIAS_ONE, alexnet_original
 from alexnet_lab.models.caffenet import NARROW
 from alexnet_lab.models.layers import gaussian_
 from alexnet_lab.models.lrn import LocalResponseNorm
+from alexnet_lab.models.switches import Activation, Norm
 
 
 def bvlc_alexnet(
@@ -37,13 +38,13 @@ def bvlc_alexnet(
     num_classes: int = 1000,
     image_size: int = 227,
     dropout: float = 0.5,
-    lrn: bool = True,
+    norm: Norm = "lrn",
     lrn_size: int = 5,
     lrn_alpha: float = 1e-4,
     lrn_beta: float = 0.75,
     lrn_k: float = 1.0,
     overlapping_pooling: bool = True,
-    activation: Literal["relu", "tanh"] = "relu",
+    activation: Activation = "relu",
     towers: Literal[1, 2] = 2,
 ) -> nn.Sequential:
     """Caffe's replication of the paper, float [N, C, S, S] -> logits float [N, num_classes].
@@ -56,7 +57,7 @@ def bvlc_alexnet(
         num_classes,
         image_size,
         dropout,
-        lrn,
+        norm,
         lrn_size,
         lrn_alpha,
         lrn_beta,

@@ -31,7 +31,6 @@ from torch import nn
 from alexnet_lab.models.alexnet_original import BIAS_ONE, WIDTHS
 from alexnet_lab.models.checks import check_choice, check_common, check_lrn
 from alexnet_lab.models.layers import (
-    ACTIVATIONS,
     GroupedConv2d,
     StridedConv2d,
     gaussian_,
@@ -42,6 +41,7 @@ from alexnet_lab.models.layers import (
     sequence,
 )
 from alexnet_lab.models.lrn import LocalResponseNorm
+from alexnet_lab.models.switches import Activation, Norm, switches
 
 NARROW = {"fc6", "fc7"}
 """Start from N(0, 0.005), the others from N(0, 0.01)."""
@@ -52,13 +52,13 @@ def caffenet(
     num_classes: int = 1000,
     image_size: int = 227,
     dropout: float = 0.5,
-    lrn: bool = True,
+    norm: Norm = "lrn",
     lrn_size: int = 5,
     lrn_alpha: float = 1e-4,
     lrn_beta: float = 0.75,
     lrn_k: float = 1.0,
     overlapping_pooling: bool = True,
-    activation: Literal["relu", "tanh"] = "relu",
+    activation: Activation = "relu",
     towers: Literal[1, 2] = 2,
 ) -> nn.Sequential:
     """Caffe's network, float [N, C, S, S] -> logits float [N, num_classes].
@@ -68,21 +68,21 @@ def caffenet(
     """
     check_common(in_channels, num_classes, image_size, 64 if overlapping_pooling else 36, dropout)
     check_lrn(lrn_size, lrn_alpha, lrn_beta, lrn_k)
-    check_choice("activation", activation, ACTIVATIONS)
     check_choice("towers", towers, WIDTHS)
     c1, c2, c3, c4, c5 = WIDTHS[towers]
-    act, pool = ACTIVATIONS[activation], partial(max_pool, overlapping_pooling)
+    pool = partial(max_pool, overlapping_pooling)
 
-    def norm() -> nn.Module:
-        return LocalResponseNorm(lrn_size, lrn_alpha, lrn_beta, lrn_k) if lrn else nn.Identity()
+    def response() -> nn.Module:
+        return LocalResponseNorm(lrn_size, lrn_alpha, lrn_beta, lrn_k)
 
+    act, batch, lrn = switches(activation, norm, response)
     features = sequence(
         ("pad", overhang_pad(image_size)),
-        *row(1, StridedConv2d(in_channels, c1, 11, stride=4), act(), pool(), norm()),
-        *row(2, GroupedConv2d(c1, c2, 5, padding=2, groups=towers), act(), pool(), norm()),
-        *row(3, nn.Conv2d(c2, c3, 3, padding=1), act()),
-        *row(4, GroupedConv2d(c3, c4, 3, padding=1, groups=towers), act()),
-        *row(5, GroupedConv2d(c4, c5, 3, padding=1, groups=towers), act(), pool()),
+        *row(1, StridedConv2d(in_channels, c1, 11, stride=4), batch(c1), act(), pool(), lrn()),
+        *row(2, GroupedConv2d(c1, c2, 5, padding=2, groups=towers), batch(c2), act(), pool(), lrn()),
+        *row(3, nn.Conv2d(c2, c3, 3, padding=1), batch(c3), act()),
+        *row(4, GroupedConv2d(c3, c4, 3, padding=1, groups=towers), batch(c4), act()),
+        *row(5, GroupedConv2d(c4, c5, 3, padding=1, groups=towers), batch(c5), act(), pool()),
     )
     flat = c5 * output_side(features, image_size) ** 2
     net = sequence(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from alexnet_lab.models.batch_norm import BatchNorm
 from alexnet_lab.models.lrn import LocalResponseNorm
 
 
@@ -68,7 +69,11 @@ def _dtype_on_gpu(input: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else input.dtype
 
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=True), "tanh": nn.Tanh}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
 
 
 PREFIXES: dict[type[nn.Module], str] = {
@@ -81,6 +86,7 @@ PREFIXES: dict[type[nn.Module], str] = {
     nn.AvgPool2d: "pool",
     nn.Dropout: "drop",
     nn.BatchNorm2d: "bn",
+    BatchNorm: "bn",
     nn.ZeroPad2d: "pad",
 }
 

@@ -26,6 +26,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alexnet_lab.models.batch_norm import BatchNorm
 from alexnet_lab.models.lrn import LocalResponseNorm
 
 TOWERS = 2
@@ -136,7 +137,7 @@ class _Exchange(torch.autograd.Function):
 
 def _cut(layer: nn.Module, tower: int) -> None:
     """Remove the other tower's part from the layer."""
-    if isinstance(layer, nn.Conv2d | nn.Linear):
+    if isinstance(layer, nn.Conv2d | nn.Linear | BatchNorm):
         assert layer.bias is not None
         layer.weight = nn.Parameter(part_of(layer.weight.detach(), tower), layer.weight.requires_grad)
         layer.bias = nn.Parameter(part_of(layer.bias.detach(), tower), layer.bias.requires_grad)
@@ -149,3 +150,7 @@ def _cut(layer: nn.Module, tower: int) -> None:
             layer.out_features = len(layer.weight)
         case LocalResponseNorm():
             layer.groups = 1
+        case BatchNorm():
+            for name in ("running_mean", "running_var"):
+                setattr(layer, name, part_of(layer.get_buffer(name), tower))
+            layer.num_features, layer.over_ranks = len(layer.weight), False

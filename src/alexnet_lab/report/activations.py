@@ -23,8 +23,8 @@ def activations(runs: Sequence[Run]) -> Iterable[str]:
     if not compared:
         return
     yield from ("", "## Activations and normalisations", "")
-    yield "The runs of a table differ in nothing else. The best learning rate depends on both, so it is stated. Training"
-    yield f"top-1 is over an epoch, with dropout; epochs to {ENOUGH}: the first epoch, of each seed, with at least that."
+    yield "The runs of a table differ in nothing else. The best learning rate depends on both, so it is stated."
+    yield f"Training top-1 is over an epoch, with dropout. Epochs to {ENOUGH}: of each seed, until it is at least that."
     for groups in compared:
         yield from _table(groups)
 
@@ -48,7 +48,7 @@ def _table(groups: Sequence[Sequence[Run]]) -> Iterable[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for group in sorted(groups, key=lambda group: -group[0].result["final"]["test/top1"]):
         known, curves = settings(group[0].config), [curve for run in group if (curve := _train(run))]
-        cells = [known.get(ACTIVATION, ""), known.get(NORM, ""), known[RATE], str(len(group))]
+        cells = [known.get(ACTIVATION, ""), known.get(NORM, ""), known.get(RATE, ""), str(len(group))]
         cells.append(mean([run.result["final"]["test/top1"] for run in group]))
         cells += [mean([curve[place] for curve in curves]) if curves else NOT_MEASURED for place in (0, -1)]
         yield f"| {' | '.join([*cells, ', '.join(_epochs_to(ENOUGH, curve) for curve in curves)])} |"

@@ -21,6 +21,7 @@ from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.errors import UserError, printable
 from alexnet_lab.published.as_checkpoint import DERIVED
 from alexnet_lab.runs import references
+from alexnet_lab.runs.former_networks import with_current_keys
 from alexnet_lab.runs.left_out import leave_out
 
 Modules = str | list[str]
@@ -154,7 +155,11 @@ def read_checkpoint(reference: str | Path, modules: Modules | tuple[()] = (), op
         key = ".".join(map(str, detail["loc"]))
         raise UserError(f"{named}: not an AlexNet Lab checkpoint; {key}: {detail['msg']}") from error
     settings, recorded = content["config"], content.get("preprocessing")
-    settings = {**settings, "run": printable(settings["run"]), "data": _with_printable_name(settings["data"])}
+    settings = {
+        **with_current_keys(settings),
+        "run": printable(settings["run"]),
+        "data": _with_printable_name(settings["data"]),
+    }
     for part, package, kind in (("model", "models", nn.Module), ("data", "data", ImageDataModule)):
         check_origin(settings[part], part, package, kind, [modules] if isinstance(modules, str) else modules)
     return Checkpoint(

@@ -9,6 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from alexnet_lab.errors import UserError
+from alexnet_lab.runs.former_networks import with_current_keys
 
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
@@ -55,7 +56,8 @@ Loader.add_implicit_resolver(
 def read_config(folder: Path) -> dict[str, Any]:
     """The recorded configuration of a run, as plain containers.
 
-    A configuration of an older version gets today's class names, and `${folder}` for the folder's former path.
+    A configuration of an older version gets today's class names and keys of the network, and `${folder}` for the
+    folder's former path.
 
     Raises:
         UserError: the file cannot be read or is damaged.
@@ -68,7 +70,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / CONFIG} is damaged: it is not the configuration of a run")
     # Also in overrides.
     named = _mapped(container, lambda text: FORMER.sub(lambda found: NEW_NAMES[found[0]], text))
-    config = {str(key): value for key, value in named.items()}
+    config = with_current_keys({str(key): value for key, value in named.items()})
     former = config.get("folder")
     return portable({**config, "folder": None}, former) if former else config
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_lab.runs.folders import with_precision
+from alexnet_lab.runs.former_networks import with_current_keys
 from alexnet_lab.runs.run import Run
 
 FACTS = ("parameters", "macs", "git", "versions", "world_size", "hardware", "images", "images_per_second", "seconds")
@@ -72,10 +73,11 @@ def run_of_wandb(
     facts["status"] = "pruned" if summary.get("status") == "pruned" else STATUS.get(state)
     facts["error"] = f"W&B: the run {state}" if facts["status"] == "failed" else None
     facts["best"] = {key: value for key, value in map(_best, summary.items()) if isinstance(value, int | float)}
+    recorded = {key: value for key, value in config.items() if not _is_fact(key)}
     return Run(
         name=name,
         source=source,
-        config=with_precision({key: value for key, value in config.items() if not _is_fact(key)}, facts),
+        config=with_precision(with_current_keys(recorded), facts),
         result=facts,
         rows=[_row(item) for item in history],
     )

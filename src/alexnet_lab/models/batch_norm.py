@@ -1,0 +1,75 @@
+"""Batch normalisation over the whole batch of all ranks.
+
+Shapes: N images of this rank, C channels, H x W positions.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` whose training statistics are those of the images of all ranks, however many each one has.
+
+    torch's SyncBatchNorm does not work on a CPU. A single rank computes what `nn.BatchNorm2d` computes. Gradients are
+    exact: those with respect to the statistics are summed over the ranks. The statistics of accumulated micro-batches
+    are those of each micro-batch.
+
+    Source: Ioffe, Szegedy, "Batch Normalization", 2015, arXiv:1502.03167.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features)
+        self.over_ranks = True
+        """False: each rank has channels of its own, and the same images."""
+
+    def train(self, mode: bool = True) -> "BatchNorm":
+        """Training mode, except for a frozen layer: it keeps its statistics."""
+        frozen = not (self.weight.requires_grad or self.bias.requires_grad)
+        return super().train(mode and not frozen)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]"""
+        if not (self.training and self.over_ranks and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            return self._over_ranks(input.to(self.weight.dtype)).to(input.dtype)
+
+    def _over_ranks(self, input: Tensor) -> Tensor:
+        count = input.new_tensor([input.numel() / self.num_features])
+        sums: Tensor = _SumOverRanks.apply(torch.cat([input.sum((0, 2, 3)), count]))
+        total = sums[-1].detach()
+        centred = input - (mean := sums[:-1] / total).view(-1, 1, 1)
+        squares: Tensor = _SumOverRanks.apply(centred.square().sum((0, 2, 3)))
+        variance = squares / total
+        self._track(mean.detach(), variance.detach() * total / (total - 1).clamp(min=1))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return torch.addcmul(self.bias.view(-1, 1, 1), centred, scale.view(-1, 1, 1))
+
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the statistics for evaluation; `variance` with n - 1, as PyTorch does."""
+        assert isinstance(self.running_mean, Tensor)
+        assert isinstance(self.running_var, Tensor)
+        assert isinstance(self.num_batches_tracked, Tensor)
+        assert self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over the ranks; so is its gradient, since each rank's loss depends on each rank's part."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        whole = part.clone()
+        dist.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(whole)
+        return whole

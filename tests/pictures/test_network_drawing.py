@@ -161,7 +161,7 @@ def test_layers_that_read_both_towers_are_those_of_the_paper() -> None:
 
 
 def test_normalisation_over_both_towers_is_noted() -> None:
-    assert " ".join(drawing("caffenet").captions()["pool1"]).endswith("LRN over both towers")
+    assert drawing("caffenet").captions()["pool1"][-2:] == ["LRN over", "both towers"]
     assert drawing("original").captions()["conv1"][-1] == "LRN"
 
 

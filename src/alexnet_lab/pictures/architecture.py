@@ -120,7 +120,7 @@ def _caption(stage: Stage, middle: float, top: float) -> list[str]:
 
 def _style_of(fact: str, stage: Stage) -> str:
     """The kernel's size has the colour of the drawn kernel."""
-    return "c r" if stage.window and fact == sides(stage.window) else "c b" if BOTH in fact else "c"
+    return "c r" if stage.window and fact == sides(stage.window) else "c b" if fact == BOTH else "c"
 
 
 def _facts(stage: Stage) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ Shapes: C channels, H W height and width; without the batch.
 """
 
 import math
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,8 +14,7 @@ INPUT = "input"
 BOTH, OWN = "both towers", "own tower"
 """Which maps of a network with towers a layer reads."""
 TIMES = "\N{MULTIPLICATION SIGN}"
-LONGEST_NAME = 22
-LONGEST_NOTE = 15
+LONGEST = 22
 SHORT = {
     "LocalResponseNorm": "LRN",
     "BatchNorm2d": "batch norm",
@@ -77,7 +75,7 @@ def stages_of(image: tuple[int, ...], layers: Sequence[LayerRow]) -> list[Stage]
             rows = TOWERS if towers and layer is not making[-1] else 1
             stages.append(_stage(layer, stages[-1], follows=_is_of_size(layer.input, shape), rows=rows))
         else:
-            stages[-1] = replace(stages[-1], notes=(*stages[-1].notes, *_wrapped(_note(layer, towers))))
+            stages[-1] = replace(stages[-1], notes=(*stages[-1].notes, *_notes(layer, towers)))
         shape = layer.output
     return stages
 
@@ -109,7 +107,7 @@ def _stage(layer: LayerRow, before: Stage, *, follows: bool, rows: int) -> Stage
     window = layer.kernel if convolves or layer.kind in POOLS else ()
     notes = [] if follows else ["reads", sides(layer.input)]
     if not convolves:
-        notes.append("dense" if dense else POOLS.get(layer.kind, SHORT.get(layer.kind, layer.kind)))
+        notes.append("dense" if dense else POOLS.get(layer.kind, SHORT.get(layer.kind, _cut(layer.kind))))
     if window:
         notes += [sides(window), f"stride {_short(layer.stride)}"]
         notes += [f"pad {_short(layer.padding)}"] if any(layer.padding) else []
@@ -123,17 +121,14 @@ def _stage(layer: LayerRow, before: Stage, *, follows: bool, rows: int) -> Stage
     return Stage(_cut(layer.name), layer.kind, layer.output, tuple(notes), window, follows, rows, both)
 
 
-def _note(layer: LayerRow, towers: bool) -> str:
+def _notes(layer: LayerRow, towers: bool) -> list[str]:
     if layer.kind == "Flatten":
-        return f"flatten {sides(layer.output)}"
+        return [f"flatten {sides(layer.output)}"]
     if "Pad" in layer.kind:
-        return f"pad to {sides(layer.output[1:])}"
+        return [f"pad to {sides(layer.output[1:])}"]
+    note = SHORT.get(layer.kind, _cut(layer.kind))
     over_both = towers and layer.kind == "LocalResponseNorm" and layer.groups != TOWERS
-    return SHORT.get(layer.kind, layer.kind) + (f" over {BOTH}" if over_both else "")
-
-
-def _wrapped(note: str) -> list[str]:
-    return textwrap.wrap(note, LONGEST_NOTE, break_long_words=False, break_on_hyphens=False)
+    return [f"{note} over", BOTH] if over_both else [note]
 
 
 def _short(numbers: tuple[int, ...]) -> str:
@@ -141,4 +136,4 @@ def _short(numbers: tuple[int, ...]) -> str:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}"
+    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"

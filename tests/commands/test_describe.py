@@ -86,3 +86,17 @@ def test_help_shows_an_example(script, name) -> None:
 def test_wrong_number_of_towers_is_refused_in_a_line(composed, towers: str) -> None:
     with pytest.raises(UserError, match=r"^model\.towers: .* does not fit: [^\n]*$"):
         describe(composed("describe", "model=alexnet_original", f"model.towers={towers}"))
+
+
+def test_drawing_in_the_readme_is_that_of_its_command(composed, capsys, tmp_path) -> None:
+    out = tmp_path / "new" / "alexnet.SVG"
+    describe(composed("describe", "model=alexnet_original", "data=imagenet", f"out={out}"))
+    assert capsys.readouterr().out.splitlines()[-1] == f"written: {out}"
+    assert out.read_bytes() == (ROOT / "docs/alexnet_original.svg").read_bytes()
+    assert "(docs/alexnet_original.svg)" in (ROOT / "README.md").read_text()
+
+
+def test_drawing_with_another_suffix_is_refused(composed, capsys) -> None:
+    with pytest.raises(UserError, match=r"^out=drawing\.jpg: the name must end in [^\n]*\.svg[^\n]*$"):
+        describe(composed("describe", "model=lenet", "out=drawing.jpg"))
+    assert capsys.readouterr().out == ""

@@ -151,7 +151,9 @@ def twenty(script: Any, runs: Path) -> Path:
 def test_folder_contains_exactly_the_files_of_the_contract(one: Path) -> None:
     files = {str(path.relative_to(one)) for path in one.rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
-    pictures = {f"pictures/{name}.png" for name in ("batch", "confusion", "filters", "neighbours", "predictions")}
+    pictures = {
+        f"pictures/{name}.png" for name in ("batch", "confusion", "curves", "filters", "neighbours", "predictions")
+    }
     assert files == {"config.yaml", "metrics.csv", "result.json", "train.log", ".lock"} | checkpoints | pictures
 
 

@@ -1,14 +1,13 @@
 """One run on one rank: build the configured objects, train, test, record. Read it top to bottom."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -145,7 +144,7 @@ def train(
     finally:
         if trainer.is_global_zero:
             facts |= {"images": classifier.images, "reason": reason, "peak_memory_mb": run_facts.peak_memory(trainer)}
-            _end(folder, status, trainer.loggers, stopwatch, checkpoints, facts)
+            _end(folder, status, trainer, stopwatch, checkpoints, facts)
 
 
 def _classifier(
@@ -176,21 +175,25 @@ def _classifier(
 def _end(
     folder: Path,
     status: result_file.Status,
-    loggers: Sequence[Logger],
+    trainer: pl.Trainer,
     stopwatch: Stopwatch,
     checkpoints: Checkpoints,
     facts: dict[str, Any],
 ) -> None:
-    """Record how the run ended, and pass its metrics and best checkpoint to the loggers."""
+    """Record how the run ended, tell the callbacks, and pass its metrics and best checkpoint to the loggers."""
     figures = _figures(folder, stopwatch, checkpoints)
     summary = ("parameters", "macs", "seconds", "seconds_to_best", "images_per_second", "images")
     try:
         if status != "failed" and folders.training_has_begun(folder):
             result_file.write_result(folder / folders.RESULT, status, **figures, error=None, **facts)
             print_summary(folder)
+        if folders.training_has_begun(folder):
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if hasattr(callback, "run_ended"):  # lightning has no hook for it
+                    callback.run_ended(trainer)
     finally:
         finish_loggers(
-            loggers,
+            trainer.loggers,
             status in result_file.ENDED_WELL,
             best=figures["best"],
             summary={"status": status, **{name: {**facts, **figures}[name] for name in summary}},

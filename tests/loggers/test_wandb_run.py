@@ -13,7 +13,7 @@ from wandb_server import Server, inspect, records
 from alexnet_lab.runs.folders import placed, read_config
 from alexnet_lab.runs.metric_rows import read_rows
 
-PICTURES = ("batch", "confusion", "filters", "neighbours", "predictions")
+PICTURES = ("batch", "confusion", "curves", "filters", "neighbours", "predictions")
 SMALL = (
     "experiment=d2l_lenet",
     "data=synthetic",

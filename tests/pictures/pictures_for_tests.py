@@ -17,6 +17,7 @@ def defective(*_: Any) -> Image.Image:
 
 DRAWINGS = {
     "confusion_picture": lambda counts, classes: sized(int(counts.sum()), len(classes)),
+    "curves_picture": lambda rows: sized(len(rows), 1),
     "filters_picture": lambda weight, towers: sized(len(weight), towers),
     "batch_picture": lambda images, names: sized(len(images), len(names)),
     "predictions_picture": defective,

@@ -64,8 +64,10 @@ def test_every_validation_image_is_counted_and_a_defect_is_a_warning_with_traceb
     for name, drawing in DRAWINGS.items():
         monkeypatch.setattr(callback, name, drawing)
     train(settings(*TINY, "callbacks.pictures.images=40"), tmp_path, None, 0.0)
-    # 3 batches of 64, 64 and 22 give 14 images each at most, 40 in all; LeNet's fc4 has 84 outputs.
-    assert sizes(tmp_path) == {"batch": (32, 32), "confusion": (150, 10), "filters": (6, 1), "neighbours": (40, 84)}
+    # 3 batches of 64, 64 and 22 give 14 images each at most, 40 in all; LeNet's fc4 has 84 outputs. Two epochs have
+    # four rows.
+    expected = {"batch": (32, 32), "confusion": (150, 10), "curves": (4, 1), "filters": (6, 1), "neighbours": (40, 84)}
+    assert sizes(tmp_path) == expected
     (warning,) = [record for record in caplog.records if record.name == callback.__name__]
     assert warning.getMessage() == "pictures: predictions is left out (RuntimeError: a defect of the drawing)"
     assert warning.exc_info is not None
@@ -90,6 +92,7 @@ def test_counts_are_summed_over_ranks_and_rank_0_draws(script: Any, tmp_path: Pa
     found = sizes(tmp_path / "run")
     assert found["confusion"] == (150, 10)
     assert found["batch"] == (16, 16)
+    assert found["curves"] == (4, 1)
     assert ended.stderr.count("pictures: predictions is left out") == 1
 
 
@@ -124,7 +127,7 @@ def test_pictures_cost_less_than_one_percent_of_an_imagenette_epoch(
     monkeypatch.setattr(Pictures, "__init__", remembered)
     size = ("data.stored_size=224", "data.channels=3", "data.train_size=192", "data.val_size=512")
     train(settings(*TINY, "model=alexnet_half_v2", *size, "trainer.max_epochs=1"), tmp_path, None, 0.0)
-    assert len(sizes(tmp_path)) == 5
+    assert len(sizes(tmp_path)) == 6
     epoch = 9469 / json.loads((tmp_path / "result.json").read_text())["images_per_second"]
     print(f"{made[0].seconds:.2f} s in the callback, {epoch:.0f} s in an epoch")
     assert made[0].seconds < 0.01 * epoch

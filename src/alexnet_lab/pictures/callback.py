@@ -1,4 +1,4 @@
-"""The callback that draws the pictures of a run: network input, filters, predictions and confusion matrix.
+"""The callback that draws a run's pictures: learning curves, network input, filters, predictions, confusion matrix.
 
 Shapes: N images of a batch, M kept ones, C channels, S the network's input size, D features, K classes.
 """
@@ -20,6 +20,7 @@ from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.spec import Batch
 from alexnet_lab.distributed import replica
 from alexnet_lab.pictures.confusion import confusion_picture
+from alexnet_lab.pictures.curves import curves_picture
 from alexnet_lab.pictures.filters import filters_picture
 from alexnet_lab.pictures.neighbours import neighbours_picture
 from alexnet_lab.pictures.predictions import predictions_picture
@@ -32,6 +33,8 @@ SHOWN = 8
 IN_BATCH = 32
 MOST_CLASSES = 100
 """Largest number of classes for which a confusion matrix is readable."""
+CURVES_SHARE, FIRST_CURVES = 0.01, 1.0
+"""Largest share of the time so far for redrawing the curves, and the time expected for the first drawing, in s."""
 
 
 class Pictures(pl.Callback):
@@ -39,7 +42,9 @@ class Pictures(pl.Callback):
 
     `batch` is the first training batch after augmentation. The others show the network at the end of training, using
     its last validation: the `filters` of conv1, `predictions`, `neighbours` by the outputs of the last hidden layer
-    (fc7), and, for at most 100 classes, the `confusion` matrix over all ranks.
+    (fc7), and, for at most 100 classes, the `confusion` matrix over all ranks. `curves` are the learning curves of the
+    whole run, those before a resumption included, however the run ends; see `pictures.curves`. Their file is also
+    redrawn at the start of an epoch while this takes at most 1 % of the time so far.
 
     At most `images` validation images are kept, as uint8 on the device, spread over the split. A picture that cannot be
     drawn is left out with a warning; training continues.
@@ -54,8 +59,29 @@ class Pictures(pl.Callback):
         self._counts: Tensor | None = None  # int64 [K, K], true class, predicted class
         self._features: Tensor | None = None  # [N, D] of the batch
         self._hook: Any = None
+        self._started = time.perf_counter()
+        self._redrawing, self._one_drawing = 0.0, FIRST_CURVES  # s, all of them and the last one
         self.seconds = 0.0
         """Time spent in this callback, in s."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        allowed = CURVES_SHARE * (time.perf_counter() - self._started)
+        if trainer.current_epoch and self._redrawing + self._one_drawing <= allowed and self._wanted(trainer):
+            before = self.seconds
+            self._draw_curves(trainer, is_last=False)
+            self._one_drawing = self.seconds - before
+            self._redrawing += self._one_drawing
+
+    def run_ended(self, trainer: pl.Trainer) -> None:
+        """Draw the learning curves; called on rank 0 however the run ended, also when it was interrupted or failed."""
+        if self._wanted(trainer):
+            self._draw_curves(trainer, is_last=True)
+
+    def _draw_curves(self, trainer: pl.Trainer, is_last: bool) -> None:
+        with self._harmless("curves"):
+            rows = next((logger.rows() for logger in trainer.loggers if hasattr(logger, "rows")), [])
+            if picture := curves_picture(rows):
+                self._show(trainer, "curves", picture, is_last)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -170,12 +196,12 @@ class Pictures(pl.Callback):
     def _wanted(self, trainer: pl.Trainer) -> bool:
         return trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
-    def _show(self, trainer: pl.Trainer, name: str, picture: Image) -> None:
+    def _show(self, trainer: pl.Trainer, name: str, picture: Image, logged: bool = True) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{name}.png"
         picture.save(path, compress_level=1)  # takes a third of the default's time
         for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
+            if logged and hasattr(logger, "log_image"):
                 logger.log_image(f"pictures/{name}", [str(path)], step=trainer.global_step)
 
     @contextmanager

@@ -27,6 +27,11 @@ class Line:
     """Index in `COLOURS`, taken modulo their number."""
     dash: int = 0
     """Index in `DASHES`."""
+    marked: bool = True
+    """Whether the points of a short line are marked."""
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    """The edges of a band around the line, as long as x; empty for no band."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class Panel:
     marks: Sequence[tuple[float, str]] = field(default_factory=tuple)
     """Vertical lines: their x, and a text."""
     y_range: tuple[float | None, float | None] = (None, None)
+    x_range: tuple[float | None, float | None] = (None, None)
+    whole_x: bool = False
+    """Whether x is a count, whose ticks are whole numbers."""
 
 
 def chart(panels: Sequence[Panel], title: str = "", columns: int = 3) -> Image.Image:
@@ -65,9 +73,11 @@ def chart(panels: Sequence[Panel], title: str = "", columns: int = 3) -> Image.I
 
 def _draw(axes, panel: Panel) -> None:  # type: ignore[no-untyped-def]
     for line in panel.lines:
-        marker = "o" if len(line.x) <= MARKERS_UP_TO else None
+        marker = "o" if line.marked and len(line.x) <= MARKERS_UP_TO else None
         style = {"color": COLOURS[line.colour % len(COLOURS)], "linestyle": DASHES[line.dash % len(DASHES)]}
         axes.plot(line.x, line.y, label=line.label, marker=marker, markersize=3.5, linewidth=1.6, **style)
+        if line.low:
+            axes.fill_between(line.x, line.low, line.high, color=style["color"], alpha=0.15, linewidth=0)
     for x, text in panel.marks:
         axes.axvline(x, color=PALE, linewidth=1, linestyle=":")
         axes.annotate(
@@ -79,6 +89,9 @@ def _draw(axes, panel: Panel) -> None:  # type: ignore[no-untyped-def]
     if panel.log_y:
         axes.set_yscale("log")
     axes.set_ylim(*panel.y_range)
+    axes.set_xlim(*panel.x_range)
+    if panel.whole_x:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(panel.x, color=INK, parse_math=False)
     axes.set_ylabel(panel.y, color=INK, parse_math=False)
     axes.set_title(panel.title, color=INK, fontsize=11, parse_math=False)

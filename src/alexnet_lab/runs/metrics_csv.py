@@ -56,6 +56,10 @@ class MetricsCsv(Logger):
     def version(self) -> str:
         return ""
 
+    def rows(self) -> list[dict[str, float]]:
+        """The rows so far, those before a resumption included; for callbacks that draw them."""
+        return read_rows(self._path)
+
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """The configuration has its own file."""
 

@@ -79,8 +79,8 @@ class Pictures(pl.Callback):
 
     def _draw_curves(self, trainer: pl.Trainer, is_last: bool) -> None:
         with self._harmless("curves"):
-            rows = next((logger.rows() for logger in trainer.loggers if hasattr(logger, "rows")), [])
-            if picture := curves_picture(rows):
+            known: Any = [logger.rows() for logger in trainer.loggers if hasattr(logger, "rows")]
+            if picture := curves_picture(known[0] if known else []):
                 self._show(trainer, "curves", picture, is_last)
 
     def on_train_batch_start(

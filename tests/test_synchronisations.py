@@ -43,6 +43,10 @@ RECIPES: dict[str, tuple[tuple[str, ...], int]] = {
     "one weird trick": (("experiment=one_weird_trick_2014", *PHOTOGRAPHS, "data.jitter=0.4"), 6),
     "article": (("experiment=article_ungrouped", *PHOTOGRAPHS, "data.rotation=10", "data.scaling=0.1"), 8),
     "resized small images": (("model=alexnet_half_v2", "data=synthetic"), 3),
+    "augmented small images": (
+        ("model=lenet", "data=synthetic", "data.crop=random", "data.flip=0.5", "data.jitter=0.4", "data.colour=paper"),
+        7,
+    ),
     "mixed": (("model=lenet", "data=synthetic", "data.batch_size=2", "data.mixup_alpha=0.2", "data.cutmix_alpha=1"), 7),
     "weighted": (("model=lenet", "data=synthetic", "loss.class_weights=balanced", "loss.label_smoothing=0.1"), 3),
     "layer statistics": (("model=alexnet_half_v2", "data=synthetic", *STATISTICS), 3),

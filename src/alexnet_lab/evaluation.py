@@ -171,8 +171,8 @@ def _data(checkpoint: Checkpoint, options: dict[str, Any]) -> ImageDataModule:
 
 
 def _check_room(data: ImageDataModule) -> None:
-    assert data.augmentation is not None
-    crop, stored = data.augmentation.crop_size, data.dataset.split("val").images.shape[2]
+    assert data.crop_size is not None
+    crop, stored = data.crop_size, data.dataset.split("val").images.shape[2]
     if crop >= stored:
         raise UserError(
             f"protocol=ten_crop: {data.spec.name} stores only {crop} x {crop} pixels of each image, so there are no "

@@ -76,8 +76,8 @@ def test_typed_option_is_never_suggested(deleted: str) -> None:
 
 
 def test_option_of_other_choices_is_reported_with_those_choices() -> None:
-    assert message_for("data.flip=0.5", "data=fashion_mnist").startswith(
-        "there is no option 'data.flip'; it belongs to data=image_folder, data=imagenet, data=imagenette\n"
+    assert message_for("data.crop_size=24", "data=fashion_mnist").startswith(
+        "there is no option 'data.crop_size'; it belongs to data=image_folder, data=imagenet, data=imagenette\n"
     )
     assert "did you mean" not in message_for("data.crop_size=3", "data=synthetic")
     line = message_for("model.pretrained=true", "model=lenet").splitlines()[0]

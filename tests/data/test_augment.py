@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from alexnet_lab.data.augment import (
     resize_boxes,
     resize_by_products,
     rotate_and_scale,
+    shift,
     ten_views,
     unit,
     windows,
@@ -166,3 +168,20 @@ def test_ten_views_are_torchvisions_ten_crop():
     assert torch.equal(flip(views, draws.flip), expected)
     corners = draws.corner.tolist()
     assert corners[:5] == [[0, 0], [0, 16], [16, 0], [16, 16], [8, 8]] == corners[15:20]
+
+
+def test_shift_is_torchvisions_crop_after_padding():
+    images = torch.arange(2 * 3 * 5 * 7, dtype=torch.uint8).view(2, 3, 5, 7) + 1
+    padded = torch.nn.functional.pad(images, [4] * 4)
+    for down, right in itertools.product(range(-4, 5), repeat=2):
+        moved = shift(images, torch.tensor([[down, right], [0, 0]]))
+        assert torch.equal(moved[0], padded[0, :, 4 + down : 9 + down, 4 + right : 11 + right])
+        assert torch.equal(moved[1], images[1])
+
+
+def test_jitter_of_grey_images_is_torchvisions_and_ignores_saturation():
+    images, factors = torch.rand(50, 1, 8, 8), 0.6 + 0.8 * torch.rand(50, 3)
+    for image, factor, changed in zip(images, factors.tolist(), jitter(images, factors), strict=True):
+        expected = peer.adjust_contrast(peer.adjust_brightness(image, factor[0]), factor[1])
+        torch.testing.assert_close(changed, expected, atol=1e-4, rtol=0)
+    assert torch.equal(jitter(images, factors), jitter(images, factors * torch.tensor([1, 1, 9])))

@@ -169,7 +169,7 @@ def test_marks_are_those_that_were_agreed() -> None:
 @pytest.mark.parametrize(
     ("key", "absent", "other"),
     [
-        *(("data.transparency", "white", None), ("data.unreadable", "fail", "skip"), ("data.flip", None, 0.5)),
+        *(("data.transparency", "white", None), ("data.unreadable", "fail", "skip"), ("data.flip", 0.0, 0.5)),
         *(("data.mixup_alpha", 0.0, 0.2), ("loss.label_smoothing", 0.0, 0.1), ("loss.class_weights", None, "balanced")),
     ],
 )

@@ -92,6 +92,15 @@ class DataSettings(BaseModel):
     unreadable: Any = "fail"
     mixup_alpha: Any = 0.0
     cutmix_alpha: Any = 0.0
+    crop: Any = "centre"
+    crop_padding: Any = 4
+    flip: Any = 0.0
+    rotation: Any = 0.0
+    scaling: Any = 0.0
+    jitter: Any = 0.0
+    colour: Any = "off"
+    colour_std: Any = 0.1
+    colour_until_epoch: Any = None
 
 
 class CallbackSettings(BaseModel):

@@ -39,6 +39,21 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen, mirrored, images)
 
 
+def shift(images: Tensor, offsets: Tensor) -> Tensor:
+    """Images [N, C, H, W] of any type seen through a window moved by `offsets`, int64 [N, 2]: down, right.
+
+    Pixels outside of the image are 0: torchvision's RandomCrop of the image's own size, after padding.
+    """
+    for dimension, size in ((2, images.shape[2]), (3, images.shape[3])):
+        places = torch.arange(size, device=images.device) + offsets[:, dimension - 2, None]
+        inside = (places >= 0) & (places < size)
+        shape = [len(images), 1, 1, 1]
+        shape[dimension] = size
+        index = places.clamp(0, size - 1).view(shape).expand(images.shape)
+        images = images.gather(dimension, index) * inside.view(shape)
+    return images
+
+
 def windows(image: Tensor, corners: Tensor, size: int) -> Tensor:
     """[N, C, size, size]: cut out of one image [C, H, W] at `corners`, int64 [N, 2], top and left."""
     places = image.unfold(1, size, 1).unfold(2, size, 1)  # C, top, left, size, size: a view of all windows
@@ -120,6 +135,8 @@ def rotate_and_scale(pixels: Tensor, degrees: Tensor | None, factor: Tensor | No
 def jitter(pixels: Tensor, factors: Tensor) -> Tensor:
     """Brightness, contrast and saturation of RGB images [N, 3, S, S] times `factors`, [N, 3], in this order.
 
+    Grey images, [N, 1, S, S], have no saturation.
+
     Each as torchvision's `adjust_*`, cut off at 0 and 1; torchvision's ColorJitter draws the order, too.
     """
     brightness, contrast, saturation = factors.to(pixels.dtype)[:, :, None, None, None].unbind(1)
@@ -131,15 +148,17 @@ def jitter(pixels: Tensor, factors: Tensor) -> Tensor:
 
 
 def _grey(pixels: Tensor) -> Tensor:
-    """[N, 3, S, S] to [N, 1, S, S]."""
+    """[N, 3, S, S] or [N, 1, S, S] to [N, 1, S, S]."""
+    if pixels.shape[1] == 1:
+        return pixels
     return (pixels * per_channel(LUMA, pixels.device)).sum(1, keepdim=True)
 
 
 def colour_shift(amounts: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
-    """[N, 3]: what to add to R, G, B of every pixel of each image (paper, section 4.1).
+    """[N, C]: what to add to the channels (R, G, B) of every pixel of each image (paper, section 4.1).
 
-    `amounts` a, [N, 3], of the principal components, whose directions are the columns of `vectors` p, [3, 3], and whose
-    `lengths`, [3], are the eigenvalues or their square roots: [p1 p2 p3] [a1 l1, a2 l2, a3 l3]^T.
+    `amounts` a, [N, C], of the principal components, whose directions are the columns of `vectors` p, [C, C], and whose
+    `lengths`, [C], are the eigenvalues or their square roots: [p1 p2 p3] [a1 l1, a2 l2, a3 l3]^T.
     """
     return (amounts.to(vectors.dtype) * lengths) @ vectors.T
 

@@ -45,8 +45,9 @@ class Augmentation:
     """
 
     crop: Crop
-    crop_size: int
-    """Side of the window that `random` and `centre` cut out of the stored image, in its pixels."""
+    crop_size: int | None
+    """Side of the window that `random` and `centre` cut out of the stored image, in its pixels; None: the whole image,
+    which `random` moves by at most `crop_padding`."""
     flip: float
     """Probability of mirroring."""
     rotation: float
@@ -59,6 +60,10 @@ class Augmentation:
     """Standard deviation of the amounts of the principal components; 0 turns colour noise off."""
     colour_until_epoch: int | None = None
     """The first epoch without colour noise, counted from 0; None: all epochs have it."""
+    crop_padding: int = 0
+    """Pixels in each direction; unused with a `crop_size`."""
+    channels: int = 3
+    """Of the images, which have as many principal components."""
 
     def __post_init__(self) -> None:
         limits = {"flip": 1.0, "rotation": 180.0, "scaling": 0.9, "jitter": 1.0, "colour_std": 10.0}
@@ -68,8 +73,15 @@ class Augmentation:
                 raise UserError(f"data.{key} must be in [0, {limit:g}], got {value}")
         if self.colour_until_epoch is not None and self.colour_until_epoch < 0:
             raise UserError(f"data.colour_until_epoch must not be negative, got {self.colour_until_epoch}")
-        if self.crop_size < 1:
+        if self.crop_size is not None and self.crop_size < 1:
             raise UserError(f"data.crop_size must be at least 1, got {self.crop_size}")
+        if self.jitter and self.channels not in (1, 3):
+            raise UserError(f"data.jitter needs grey or RGB images, not {self.channels} channels")
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether training images differ from those of an evaluation."""
+        return self != self.for_evaluation()
 
     def has_colour(self, epoch: int) -> bool:
         """Whether colour noise is drawn in `epoch`."""
@@ -104,6 +116,11 @@ def draw(
     if augmentation.crop == "random_resized":
         corners, size, _ = Views.whole(len(samples), stored)
         drawn["box"] = torch.from_numpy(random_boxes(stored, uniforms(*key, Purpose.CROP, 2 * ATTEMPTS + 2)))
+    elif augmentation.crop_size is None:
+        corners, size, _ = Views.whole(len(samples), stored)
+        if augmentation.crop == "random":
+            reach = augmentation.crop_padding
+            drawn["shift"] = torch.from_numpy(_floor(uniforms(*key, Purpose.CROP, 2) * (2 * reach + 1)) - reach)
     else:
         size = (augmentation.crop_size, augmentation.crop_size)
         room = np.array(stored) - size
@@ -119,7 +136,7 @@ def draw(
     if augmentation.jitter:
         drawn["jitter"] = _around(1, augmentation.jitter, uniforms(*key, Purpose.JITTER, 3))
     if augmentation.has_colour(epoch):
-        amounts = normals(*key, Purpose.COLOUR, 3) * augmentation.colour_std
+        amounts = normals(*key, Purpose.COLOUR, augmentation.channels) * augmentation.colour_std
         drawn["colour"] = torch.from_numpy(amounts.astype(np.float32))
     return Views(corners, size, Draws(**drawn))
 

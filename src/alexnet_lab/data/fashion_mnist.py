@@ -13,11 +13,15 @@ import numpy as np
 from alexnet_lab.data import fashion_mnist_files as files
 from alexnet_lab.data.contents import Contents
 from alexnet_lab.data.dataset import Split, SplitName, held_out_rows
+from alexnet_lab.data.draws import Augmentation, Crop
 from alexnet_lab.data.mixing import Mixing
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.pipeline import Colour
+from alexnet_lab.data.small_images import small_images
 from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.errors import UserError
 
+SIDE = 28
 CLASSES = (
     "t-shirt/top",
     "trouser",
@@ -95,6 +99,15 @@ def fashion_mnist(
     channels_last: bool = True,
     mixup_alpha: float = 0.0,
     cutmix_alpha: float = 0.0,
+    crop: Crop = "centre",
+    crop_padding: int = 4,
+    flip: float = 0.0,
+    rotation: float = 0.0,
+    scaling: float = 0.0,
+    jitter: float = 0.0,
+    colour: Colour = "off",
+    colour_std: float = 0.1,
+    colour_until_epoch: int | None = None,
 ) -> ImageDataModule:
     """The data module of `conf/data/fashion_mnist.yaml`, where each argument is explained.
 
@@ -105,9 +118,16 @@ def fashion_mnist(
         if stated != truth:
             raise UserError(f"data.{key} of Fashion-MNIST is {truth}, got {stated}")
     spec = DataSpec(name, CLASSES, channels, tuple(mean), tuple(std))
-    return ImageDataModule(
+    amount = 0 if colour == "off" else colour_std
+    augmentation = Augmentation(
+        crop, None, flip, rotation, scaling, jitter, amount, colour_until_epoch, crop_padding, channels
+    )
+    return small_images(
         FashionMnist(spec, Path(dir), validate_on, val_size, split_seed),
-        image_size=image_size,
+        SIDE,
+        augmentation,
+        colour,
+        image_size,
         batch_size=batch_size,
         eval_batch_size=eval_batch_size,
         seed=seed,

@@ -74,6 +74,8 @@ class BatchLoader:
     ) -> None:
         assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
         assert batch_sampler.sampler.num_samples == len(split.rows)
+        # Windows of images in memory are not cut out.
+        assert augmentation is None or augmentation.crop_size is None or not isinstance(split.images, np.ndarray)
         self.split = split
         self.batch_sampler = batch_sampler
         self.augmentation = augmentation
@@ -132,9 +134,9 @@ class BatchLoader:
             mixture=self._mix and self._mix(self.batch_sampler.sampler.seed, epoch, samples, labels),
             global_weight=part.global_weight,
         )
-        if isinstance(images, np.ndarray):
-            return self._pinned(make(images=self._take(images, rows))), []
         corners, size, draws = self._draw(samples, epoch)
+        if isinstance(images, np.ndarray):
+            return self._pinned(make(images=self._take(images, rows), draws=draws)), []
         buffer = self._buffers.take(len(rows), *size, images.shape[1])
         shares = -(-self.workers // AHEAD) or 1
         first, *others = (

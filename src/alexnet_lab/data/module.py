@@ -97,6 +97,11 @@ class ImageDataModule(LightningDataModule):
     def spec(self) -> DataSpec:
         return self.dataset.spec
 
+    @property
+    def crop_size(self) -> int | None:
+        """Side of the part of each stored image that an evaluation uses; None: all of it."""
+        return self.augmentation.crop_size if self.augmentation else None
+
     @cached_property
     def pipeline(self) -> InputPipeline:
         """Stored pixels to the network's input."""
@@ -107,7 +112,7 @@ class ImageDataModule(LightningDataModule):
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing of pixels, and the names of the classes."""
-        size = self.augmentation.crop_size if self.augmentation else None
+        size = self.crop_size
         mean_image = self.pipeline.mean_image if size else None
         # Not validated: a run may train on data that `predict` does not support.
         return Preprocessing.model_construct(
@@ -130,7 +135,7 @@ class ImageDataModule(LightningDataModule):
         Raises:
             UserError: the dataset's images are not cropped, so there are no views.
         """
-        if protocol == "ten_crop" and self.augmentation is None:
+        if protocol == "ten_crop" and self.crop_size is None:
             raise UserError(f"protocol=ten_crop: {self.spec.name} is not cropped; choose protocol=center")
         self.protocol, self.in_turns = protocol, True
 
@@ -169,7 +174,9 @@ class ImageDataModule(LightningDataModule):
 
     def _evaluation(self) -> Augmentation | None:
         """None, which means the whole stored image: the views are cropped on the device."""
-        return self.augmentation.for_evaluation() if self.augmentation and self.protocol == "center" else None
+        if self.augmentation is None or self.crop_size is None or self.protocol != "center":
+            return None
+        return self.augmentation.for_evaluation()
 
     def _loader(
         self,
@@ -217,8 +224,8 @@ class ImageDataModule(LightningDataModule):
         if images.is_floating_point():  # prefetched
             return batch
         if self.protocol == "ten_crop":
-            assert self.augmentation is not None
-            images, draws = ten_views(images, self.augmentation.crop_size)
+            assert self.crop_size is not None
+            images, draws = ten_views(images, self.crop_size)
         images = self.pipeline(images, draws)
         if batch.mixture is not None:
             images = mixed(images, batch.mixture)

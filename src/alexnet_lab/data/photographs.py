@@ -11,7 +11,7 @@ import torch
 from alexnet_lab.data.draws import Augmentation, Crop
 from alexnet_lab.data.mixing import Mixing
 from alexnet_lab.data.module import ImageDataModule
-from alexnet_lab.data.pipeline import ColourNoise, InputPipeline, MeanImage
+from alexnet_lab.data.pipeline import Colour, ColourNoise, InputPipeline, MeanImage
 from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.data.store.images import SIZE
 from alexnet_lab.data.store.modes import Transparency
@@ -28,7 +28,6 @@ PUBLISHED_EIGENVECTORS = (
 """Rows R G B, columns the components."""
 
 Mean = Literal["image_centre", "image_at_crop", "channels"]
-Colour = Literal["source", "paper", "off"]
 Basis = Literal["store", "published"]
 
 
@@ -69,14 +68,12 @@ class Photographs:
     def colour_noise(self, colour: Colour, colour_std: float, basis: Basis) -> ColourNoise | None:
         """The convention `colour` in the store's own basis or the published one."""
         if colour == "off":
-            return None
+            return None  # without reading the store's statistics
         values, vectors = torch.tensor(PUBLISHED_EIGENVALUES), torch.tensor(PUBLISHED_EIGENVECTORS)
         if basis == "store":
             meta = self.images.store.meta
             values, vectors = torch.tensor(meta.eigenvalues).clamp(min=0), torch.tensor(meta.eigenvectors)
-        return (
-            ColourNoise(values, vectors) if colour == "paper" else ColourNoise(values.sqrt(), vectors, 1 + colour_std)
-        )
+        return ColourNoise.of(colour, colour_std, values, vectors)
 
 
 def photographs(

@@ -6,6 +6,7 @@ Shapes: N images, C channels, H W stored or cut-out size, S the network's input 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +19,13 @@ from alexnet_lab.data.augment import (
     per_channel,
     resize_boxes,
     rotate_and_scale,
+    shift,
     unit,
     windows,
 )
 from alexnet_lab.data.spec import Draws
+
+Colour = Literal["source", "paper", "off"]
 
 NOTHING_DRAWN = Draws()
 
@@ -38,11 +42,20 @@ class ColourNoise:
     """PCA noise: the drawn amounts times `lengths` along `vectors`, added after the mean is subtracted."""
 
     lengths: Tensor
-    """[3], eigenvalues of the covariance of [0, 1] pixels, or their square roots."""
+    """[C], eigenvalues of the covariance of [0, 1] pixels, or their square roots."""
     vectors: Tensor
-    """[3, 3], columns."""
+    """[C, C], columns."""
     divisor: float = 1.0
     """The image is divided by this after the noise is added."""
+
+    @classmethod
+    def of(cls, colour: Colour, colour_std: float, eigenvalues: Tensor, eigenvectors: Tensor) -> "ColourNoise | None":
+        """The convention `colour` for these principal components; None if it is off."""
+        if colour == "off":
+            return None
+        if colour == "paper":
+            return cls(eigenvalues, eigenvectors)
+        return cls(eigenvalues.sqrt(), eigenvectors, 1 + colour_std)
 
     def to(self, device: torch.device) -> "ColourNoise":
         return ColourNoise(self.lengths.to(device, torch.float32), self.vectors.to(device, torch.float32), self.divisor)
@@ -76,9 +89,10 @@ class MeanImage:
 class InputPipeline:
     """uint8 [N, C, H, W] to float32 [N, C, S, S]: pixels in [0, 1], minus `mean`, divided by `std`, resized bilinearly.
 
-    With augmentation, the order is: box and mirror image, rotation and scaling, jitter, mean, colour noise. A resize
-    differs from torchvision's `Resize` of a PIL image by at most 1.5/255 of the range of grey levels, because PIL
-    rounds to integers. An image that is not square is warped, not cropped.
+    With augmentation, the order is: box or shift, mirror image, rotation and scaling, jitter, mean, colour noise.
+
+    A resize differs from torchvision's `Resize` of a PIL image by at most 1.5/255 of the range of grey levels, because
+    PIL rounds to integers. An image that is not square is warped, not cropped.
 
     Args:
         image_size: S; images that have it already are not resized.
@@ -108,8 +122,9 @@ class InputPipeline:
     def __call__(self, images: Tensor, draws: Draws = NOTHING_DRAWN) -> Tensor:
         if draws.box is not None:
             images = resize_boxes(images, draws.box, self.image_size, draws.flip)
-        elif draws.flip is not None:
-            images = flip(images, draws.flip)
+        else:
+            images = images if draws.shift is None else shift(images, draws.shift)
+            images = images if draws.flip is None else flip(images, draws.flip)
         pixels = unit(images)
         if draws.rotation is not None or draws.scaling is not None:
             pixels = rotate_and_scale(pixels, draws.rotation, draws.scaling)

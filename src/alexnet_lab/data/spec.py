@@ -32,7 +32,9 @@ class Draws(NamedTuple):
     jitter: Tensor | None = None
     """float32 [N, 3], factors of brightness, contrast and saturation."""
     colour: Tensor | None = None
-    """float32 [N, 3], amounts of the three principal components."""
+    """float32 [N, C], amounts of the principal components."""
+    shift: Tensor | None = None
+    """int64 [N, 2], pixels by which the window is moved down and to the right; outside of the image is black."""
 
 
 MIXTURE_UNITS = 1 << 24

@@ -9,8 +9,11 @@ import numpy as np
 
 from alexnet_lab.data.contents import Contents
 from alexnet_lab.data.dataset import Split, SplitName
+from alexnet_lab.data.draws import Augmentation, Crop
 from alexnet_lab.data.mixing import Mixing
 from alexnet_lab.data.module import ImageDataModule
+from alexnet_lab.data.pipeline import Colour
+from alexnet_lab.data.small_images import small_images
 from alexnet_lab.data.spec import DataSpec
 from alexnet_lab.errors import UserError
 
@@ -76,6 +79,15 @@ def synthetic(
     channels_last: bool = True,
     mixup_alpha: float = 0.0,
     cutmix_alpha: float = 0.0,
+    crop: Crop = "centre",
+    crop_padding: int = 4,
+    flip: float = 0.0,
+    rotation: float = 0.0,
+    scaling: float = 0.0,
+    jitter: float = 0.0,
+    colour: Colour = "off",
+    colour_std: float = 0.1,
+    colour_until_epoch: int | None = None,
 ) -> ImageDataModule:
     """The data module of `conf/data/synthetic.yaml`, where each argument is explained.
 
@@ -92,9 +104,16 @@ def synthetic(
         raise UserError(f"data.split_seed must not be negative, got {split_seed}")
     classes = tuple(f"class {number}" for number in range(num_classes))
     spec = DataSpec(name, classes, channels, tuple(mean), tuple(std))
-    return ImageDataModule(
+    amount = 0 if colour == "off" else colour_std
+    augmentation = Augmentation(
+        crop, None, flip, rotation, scaling, jitter, amount, colour_until_epoch, crop_padding, channels
+    )
+    return small_images(
         Synthetic(spec, stored_size, sizes, split_seed),
-        image_size=image_size,
+        stored_size,
+        augmentation,
+        colour,
+        image_size,
         batch_size=batch_size,
         eval_batch_size=eval_batch_size,
         seed=seed,

@@ -55,6 +55,13 @@ def sums(images: NDArray[np.uint8]) -> Sums:
     return Sums(len(images), images.sum(axis=0, dtype=np.int64), products)
 
 
+def principal_components(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenvalues, [C], largest first, and eigenvectors, [C, C], columns whose first entry is not negative."""
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    return values, vectors * np.where(vectors[0] < 0, -1.0, 1.0)
+
+
 def mean_image(total: Sums) -> NDArray[np.float32]:
     """[256, 256, 3], in grey levels 0 to 255."""
     return (total.pixels / total.count).astype(np.float32)
@@ -69,9 +76,7 @@ def colour(total: Sums) -> Colour:
     covariance = np.array(
         [[(second[i][j] * pixels - first[i] * first[j]) / (255 * pixels) ** 2 for j in range(3)] for i in range(3)]
     )
-    values, vectors = np.linalg.eigh(covariance)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    vectors = vectors * np.where(vectors[0] < 0, -1.0, 1.0)
+    values, vectors = principal_components(covariance)
     return Colour(
         mean=[value / (255 * pixels) for value in first],
         std=np.sqrt(covariance.diagonal()).tolist(),

@@ -40,7 +40,7 @@ from alexnet_lab.loggers.others import finish_loggers, log_config
 from alexnet_lab.loss import TrainingLoss
 from alexnet_lab.runs import folders, metric_rows, result_file, run_facts
 from alexnet_lab.runs.checkpoint_file import steps_done
-from alexnet_lab.runs.found_settings import with_found
+from alexnet_lab.runs.found_settings import record_found
 from alexnet_lab.runs.init_setting import weights_named, without_weights
 from alexnet_lab.runs.left_out import leave_out_unreadable
 from alexnet_lab.runs.metrics_csv import make_loggers
@@ -74,7 +74,7 @@ def train(
     step = steps_done(checkpoint, settings["trainer"]) if checkpoint else 0
     pl.seed_everything(settings["seed"], verbose=False)
     data: ImageDataModule = build(settings["data"], "data", ImageDataModule)
-    settings = with_found(settings, data, folder)
+    settings = record_found(settings, data, folder)
     classifier, facts = _classifier(settings, data, is_new=checkpoint is None)
     here = folders.placed(settings, folder)
     callbacks = {

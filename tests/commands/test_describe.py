@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from alexnet_lab.commands.describe import describe
 from alexnet_lab.errors import UserError
@@ -47,6 +48,25 @@ def test_table_has_each_layer_with_kernel_stride_and_shape(composed, capsys) -> 
     (conv1,) = (line for line in capsys.readouterr().out.splitlines() if " conv1 " in line)
     cells = [cell.strip() for cell in conv1.strip("│").split("│")]
     assert cells == ["conv1", "Conv2d", "11x11", "4", "1", "1", "96 x 54 x 54", "11,712", "33,872,256"]
+
+
+@pytest.mark.parametrize(("model", "parameters"), [("alexnet_half_v1", "14,591,685"), ("alexnet_half_v2", "5,797,317")])
+def test_network_has_as_many_outputs_as_the_folder_has_classes(composed, capsys, tmp_path, model, parameters) -> None:
+    for name in ("daisy", "dandelion", "rose", "sunflower", "tulip"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (40, 30)).save(tmp_path / name / "1.png")
+    describe(composed("describe", f"model={model}", "data=image_folder", f"data.dir={tmp_path}"))
+    shown = capsys.readouterr().out
+    assert f"{model} on image_folder: 3 x 224 x 224 -> 5 classes" in shown
+    assert parameters in next(line for line in shown.splitlines() if "total" in line)
+
+
+def test_missing_folder_is_reported_unless_the_number_of_classes_is_given(composed, capsys, tmp_path) -> None:
+    folder = ("model=alexnet_half_v2", "data=image_folder", f"data.dir={tmp_path}/flowers")
+    with pytest.raises(UserError, match=r"there is no folder .*/flowers \(data.dir\)"):
+        describe(composed("describe", *folder))
+    describe(composed("describe", *folder, "data.num_classes=5"))
+    assert "-> 5 classes" in capsys.readouterr().out
 
 
 def test_command_that_cannot_sweep_reports_it_and_leaves_no_files(script, tmp_path) -> None:

@@ -117,7 +117,8 @@ def test_without_validation_images_holding_out_a_tenth_is_suggested(
 ) -> None:
     with caplog.at_level(logging.INFO):
         place = f"data.dir={tmp_path}/store"
-        prepare(composed("prepare", "data=image_folder", place, f"source={pictures}/train", "workers=1"))
+        folder = ("data=image_folder", "data.val_size=0", place, f"source={pictures}/train")
+        prepare(composed("prepare", *folder, "workers=1"))
     assert "data.num_classes=2 data.val_size=2" in caplog.text
     assert "18 images, stored as" in capsys.readouterr().out
 

@@ -98,5 +98,5 @@ def test_describe_refuses_a_network_that_does_not_match_the_data(override: str, 
 
 
 def test_describe_refuses_a_wrong_option_of_the_data(composed: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match=r"data\.flip: .* has no such option"):
-        describe(composed("describe", "model=lenet", "data=synthetic", "+data.flip=0.5"))
+    with pytest.raises(UserError, match=r"data\.crop_size: .* has no such option"):
+        describe(composed("describe", "model=lenet", "data=synthetic", "+data.crop_size=24"))

@@ -1,6 +1,7 @@
 """An option that does not fit is reported with the recipe that sets it and with a remedy."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,10 +32,17 @@ def test_remedy_works(settings: Settings) -> None:
     build(settings("experiment=d2l_lenet", "data=synthetic", "~data.validate_on")["data"], "data")
 
 
-def test_all_options_that_do_not_fit_are_reported_at_once(settings: Settings) -> None:
-    first, second = refused(settings, "data", "experiment=krizhevsky_2012", "data=synthetic", "model=lenet")
-    assert first == "data.mean: 'image_centre' does not fit: Input should be a valid array"
-    assert second.endswith("~data.crop ~data.colour ~data.colour_until_epoch data.mean=...")
+def test_all_options_that_do_not_fit_are_reported_at_once(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(
+        "data: {validate_on: test, crop_size: 24, mean: channels, flip: 0.5}"
+    )
+    wrong = settings("data=synthetic", "+data.validate_on=test", "+data.crop_size=24", "data.mean=channels")
+    with pytest.raises(UserError) as raised, naming_recipes(("experiment=mine", "data=synthetic"), tmp_path):
+        build(wrong["data"], "data")
+    first, second = str(raised.value).splitlines()
+    assert first == "data.mean: 'channels' does not fit: Input should be a valid array"
+    assert second.endswith(": ~data.validate_on ~data.crop_size data.mean=...")
 
 
 @pytest.mark.parametrize(

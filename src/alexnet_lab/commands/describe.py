@@ -13,8 +13,10 @@ from alexnet_lab import files
 from alexnet_lab.config.agreement import agreeing_layers
 from alexnet_lab.config.build import build, check
 from alexnet_lab.config.output_file import check_output
+from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.errors import UserError
 from alexnet_lab.models.table import LayerRow, render
+from alexnet_lab.runs.found_settings import with_found
 
 WIDTH = 160
 KINDS = {"out": str | None}
@@ -28,6 +30,8 @@ def describe(config: DictConfig) -> None:
         UserError: a wrong key or value, or the file cannot be written.
     """
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    if settings["data"].get("num_classes", 0) is None:  # as many as the images have
+        settings = with_found(settings, build(settings["data"], "data", ImageDataModule))
     model, data, out = settings["model"], settings["data"], settings["out"]
     check_output("out", out, (".svg",), makes_folder=True)
     if "pretrained" in model:

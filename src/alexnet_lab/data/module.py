@@ -44,8 +44,7 @@ class ImageDataModule(LightningDataModule):
         augmentation: draws the window and the augmentation of training images; None: whole images, unchanged.
         pipeline: creates the input pipeline at first use, when the data must exist; by default it normalises by the
             dataset's `mean` and `std`.
-        workers: prefetching threads; None: see `default_workers`. 0 for data in memory, for which a thread would cost
-            more than it saves.
+        workers: prefetching threads; None: see `default_workers`; 0: none, which is fastest for data in memory.
         mixing: how training images are mixed in pairs; by default not at all.
 
     Raises:
@@ -85,6 +84,7 @@ class ImageDataModule(LightningDataModule):
         self.seed = seed
         self.channels_last = channels_last
         self.augmentation = augmentation
+        self.crop_size = augmentation.crop_size if augmentation else None
         self.workers = workers
         self.mixing = mixing
         self.class_weights: ClassWeights = None
@@ -97,11 +97,6 @@ class ImageDataModule(LightningDataModule):
     def spec(self) -> DataSpec:
         return self.dataset.spec
 
-    @property
-    def crop_size(self) -> int | None:
-        """Side of the part of each stored image that an evaluation uses; None: all of it."""
-        return self.augmentation.crop_size if self.augmentation else None
-
     @cached_property
     def pipeline(self) -> InputPipeline:
         """Stored pixels to the network's input."""
@@ -112,8 +107,7 @@ class ImageDataModule(LightningDataModule):
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing of pixels, and the names of the classes."""
-        size = self.crop_size
-        mean_image = self.pipeline.mean_image if size else None
+        size, mean_image = self.crop_size, self.pipeline.mean_image if self.crop_size else None
         # Not validated: a run may train on data that `predict` does not support.
         return Preprocessing.model_construct(
             image_size=self.image_size,
@@ -174,9 +168,8 @@ class ImageDataModule(LightningDataModule):
 
     def _evaluation(self) -> Augmentation | None:
         """None, which means the whole stored image: the views are cropped on the device."""
-        if self.augmentation is None or self.crop_size is None or self.protocol != "center":
-            return None
-        return self.augmentation.for_evaluation()
+        cropped = self.augmentation if self.crop_size and self.protocol == "center" else None
+        return cropped and cropped.for_evaluation()
 
     def _loader(
         self,

@@ -21,7 +21,7 @@ Differences:
   of fc6 and fc7 instead of their outputs.
 - From the article's code: it stops with an error at 224, which is zero-padded to 227 here as in `alexnet_original`.
 - From the article's text: it differs from its code. It has a 2x2 pool with stride 2 after every convolution, as
-  pooling=every_conv: 55-27-13-6-3-1, flat 256, 25,678,184 parameters, 661,296,320 MACs.
+  pooling=every_conv: 55-27-13-6-3-1, flat 256, 25,678,184 parameters, 780,493,344 MACs.
 """
 
 from collections.abc import Callable

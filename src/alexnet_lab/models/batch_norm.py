@@ -31,32 +31,35 @@ class BatchNorm(nn.BatchNorm2d):
         return super().train(mode and not frozen)
 
     def forward(self, input: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H, W]"""
-        if not (self.training and self.over_ranks and dist.is_initialized() and dist.get_world_size() > 1):
+        """[N, C, H, W] -> [N, C, H, W]; N may be 0."""
+        ranks = dist.get_world_size() if self.training and self.over_ranks and dist.is_initialized() else 1
+        # PyTorch's function refuses to train with less than two values of a channel.
+        if not self.training or (ranks == 1 and input.numel() > self.num_features):
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
-            return self._over_ranks(input.to(self.weight.dtype)).to(input.dtype)
+            return self._over_ranks(input.to(self.weight.dtype), ranks).to(input.dtype)
 
-    def _over_ranks(self, input: Tensor) -> Tensor:
+    def _over_ranks(self, input: Tensor, ranks: int) -> Tensor:
+        def whole(part: Tensor) -> Tensor:
+            return _SumOverRanks.apply(part) if ranks > 1 else part
+
         count = input.new_tensor([input.numel() / self.num_features])
-        sums: Tensor = _SumOverRanks.apply(torch.cat([input.sum((0, 2, 3)), count]))
+        sums = whole(torch.cat([input.sum((0, 2, 3)), count]))
         total = sums[-1].detach()
-        centred = input - (mean := sums[:-1] / total).view(-1, 1, 1)
-        squares: Tensor = _SumOverRanks.apply(centred.square().sum((0, 2, 3)))
-        variance = squares / total
-        self._track(mean.detach(), variance.detach() * total / (total - 1).clamp(min=1))
+        mean = sums[:-1] / total.clamp(min=1)
+        centred = input - mean.view(-1, 1, 1)
+        variance = whole(centred.square().sum((0, 2, 3))) / total.clamp(min=1)
+        self._track(mean.detach(), variance.detach(), total)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return torch.addcmul(self.bias.view(-1, 1, 1), centred, scale.view(-1, 1, 1))
 
-    def _track(self, mean: Tensor, variance: Tensor) -> None:
-        """Update the statistics for evaluation; `variance` with n - 1, as PyTorch does."""
-        assert isinstance(self.running_mean, Tensor)
-        assert isinstance(self.running_var, Tensor)
-        assert isinstance(self.num_batches_tracked, Tensor)
+    def _track(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
+        """Update the statistics for evaluation, with the variance of n - 1, as PyTorch does; not by an empty batch."""
         assert self.momentum is not None
-        self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
+        momentum = self.momentum * (total > 0).to(total.dtype)
+        self.get_buffer("num_batches_tracked").add_(total > 0)
+        self.get_buffer("running_mean").lerp_(mean, momentum)
+        self.get_buffer("running_var").lerp_(variance * total / (total - 1).clamp(min=1), momentum)
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -208,7 +208,7 @@ def test_nothing_is_cut_off_and_captions_do_not_touch(name: str) -> None:
     rows: dict[float, list[tuple[float, float]]] = {}
     for words, x, y, style in one.texts():
         assert 0 < y < height
-        half = width_of(words) / 2
+        half = width_of(words) * (1.12 if "b" in style.split() else 1) / 2
         if "c" in style.split() and "n" not in style.split():
             rows.setdefault(y, []).append((x - half, x + half))
     for row in rows.values():

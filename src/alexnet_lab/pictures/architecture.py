@@ -18,6 +18,8 @@ from alexnet_lab.pictures.svg import STYLE, digits, label, rectangle, width_of, 
 
 MARGIN, GAP, LINE = 24, 14, 17
 LEAST_WIDTH = 860
+BOLD = 1.12
+"""Width of bold letters, in widths of others."""
 NUMBER = 16
 """Height of the number above or below a box."""
 
@@ -37,7 +39,7 @@ def architecture(networks: Sequence[Network]) -> str:
     panels = [stages_of(network.image, network.layers) for network in networks]
     scale = Scale.of(panels)
     columns = [_column_widths(stages, scale) for stages in panels]
-    titles = [1.15 * width_of(network.title, 19) for network in networks]
+    titles = [BOLD * width_of(network.title, 19) for network in networks]
     width = 2 * MARGIN + max(LEAST_WIDTH, *titles, *(sum(widths) for widths in columns))
     body: list[str] = []
     top = float(MARGIN)
@@ -89,9 +91,12 @@ def _panel(
 
 
 def _column_widths(stages: Sequence[Stage], scale: Scale) -> list[float]:
-    return [
-        GAP + max(Solid(stage, 0, scale).extent[0], *map(width_of, (stage.name, *_facts(stage)))) for stage in stages
-    ]
+    found = []
+    for stage in stages:
+        captions = [BOLD * width_of(stage.name), *(BOLD * width_of(fact) for fact in _facts(stage) if fact == BOTH)]
+        captions += map(width_of, _facts(stage))
+        found.append(GAP + max(Solid(stage, 0, scale).extent[0], *captions))
+    return found
 
 
 def _placed(stages: Sequence[Stage], columns: Sequence[float], scale: Scale, top: float) -> list[list[Solid]]:

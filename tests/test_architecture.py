@@ -15,6 +15,7 @@ SCRIPTS = sorted(SOURCE.glob("*.py"))
 FLOORS = (
     ("__main__", "alexnet_lab"),
     ("commands",),
+    ("description",),
     ("launch", "report"),
     ("training", "evaluation"),
     ("runs",),

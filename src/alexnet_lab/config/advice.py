@@ -14,6 +14,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from alexnet_lab.command_line import install
 from alexnet_lab.config import arguments, retyped
+from alexnet_lab.config.primary import groups_of
 from alexnet_lab.errors import UserError, printable_lines
 
 AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)'\n1\. ", re.DOTALL)
@@ -23,7 +24,6 @@ NO_NAMES = re.compile(r"^$|(^|[\[,])\s*(null|-?[\d.]+|true|false)\s*($|[\],])", 
 """Values of a group that contain something other than names."""
 CHOSEN_TWICE = re.compile(r"Multiple values for (?P<group>[^. ]+)\.")
 DANGLING = re.compile(r"Interpolation key '(?P<key>[^']+)' not found")
-GROUP_IN_DEFAULTS = re.compile(r"^  - (?:override )?/?(\w+):", re.MULTILINE)
 LONGEST_LINE = 240
 EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """The extra of pyproject.toml that installs a plugin of Hydra."""
@@ -125,7 +125,7 @@ def _close_choices(option: str, options: Iterable[str]) -> list[str]:
 
 def _not_a_name(conf: str, command: str) -> str:
     """The message for a group that was set to null or a number; Hydra does not report which group."""
-    groups, taken = {*_groups(conf)} - {"hydra"}, _command_groups(conf, command)
+    groups, taken = {*_groups(conf)} - {"hydra"}, groups_of(Path(conf, f"{command}.yaml"))
     for argument in sys.argv[1:]:
         group, _, value = argument.partition("=")
         if group in groups - {*taken} and NO_NAMES.search(value):
@@ -153,7 +153,7 @@ def _unknown_key(full: str, key: str, parent: DictConfig, conf: str, command: st
     """The message for the missing key `full`, whose last part is `key`; `parent` is the composed node."""
     head = full.removesuffix(key)
     group = head.removesuffix(".")
-    groups = _command_groups(conf, command)
+    groups = groups_of(Path(conf, f"{command}.yaml"))
     if full in groups:
         return f"{full} is missing\nchoose from: {', '.join(_options(full, conf))}"
     if target := next((word for word in sys.argv if word.startswith(f"{group}._target_=")), None):
@@ -172,17 +172,12 @@ def nearest(word: str, conf: str, command: str) -> str:
     node: Any = OmegaConf.to_container(config)
     for part in word.split("."):
         node = node.get(part, NO_KEY) if isinstance(node, dict) else NO_KEY
-    groups = _command_groups(conf, command)
+    groups = groups_of(Path(conf, f"{command}.yaml"))
     if node is not NO_KEY or word in groups:
         return word
     head, dot, key = word.rpartition(".")
     parent = OmegaConf.select(config, head) if head else config
     return _closest_option(word, key, parent, head + dot, groups) if isinstance(parent, DictConfig) else ""
-
-
-def _command_groups(conf: str, command: str) -> list[str]:
-    """The configuration groups of a command."""
-    return GROUP_IN_DEFAULTS.findall(Path(conf, f"{command}.yaml").read_text())
 
 
 def _other_choices_hint(group: str, key: str, parent: DictConfig, groups: Sequence[str], conf: str) -> str:

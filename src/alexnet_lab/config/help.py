@@ -12,9 +12,9 @@ from string import Template
 
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet_lab.config.advice import GROUP_IN_DEFAULTS
 from alexnet_lab.config.flags import get_args_parser
 from alexnet_lab.config.meanings import read_keys
+from alexnet_lab.config.primary import groups_of
 from alexnet_lab.errors import UserError
 
 WIDTH = 118
@@ -38,7 +38,7 @@ def requested_help(conf: Path, config_name: str) -> str | None:
     if added and not os.path.isdir(added):
         raise UserError(f"--config-dir={added}: there is no such folder")
     primary = conf / f"{config_name}.yaml"
-    own = GROUP_IN_DEFAULTS.findall(primary.read_text())
+    own = groups_of(primary)
     groups = [found for found in _groups(conf) if found[0] in own] + [*(_groups(added) if added else [])]
     return _text(primary, _listed(groups))
 

@@ -8,25 +8,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from alexnet_lab.config.advice import GROUP_IN_DEFAULTS, did_you_mean
+from alexnet_lab.config.advice import did_you_mean
+from alexnet_lab.config.primary import groups_of, keys_of
 from alexnet_lab.errors import UserError
 
 LIST_OF_CHOICES = re.compile(r"(model|data|optimizer|scheduler|trainer|checkpoints)=\[(|.*,.*)\]")
 
 
 def check_keys(config: DictConfig, primary: Path) -> None:
-    """Compare the keys of a composed configuration with those of the file `primary`; groups check their own keys.
+    """Compare the keys of a composed configuration with those of the command; groups check their own keys.
 
     Raises:
         UserError: a key was added with + or removed with ~, or a node was replaced by a value.
     """
-    text = primary.read_text()
-    own: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(text))  # type: ignore[assignment]
-    own = {key: value for key, value in own.items() if key not in ("defaults", "hydra")}
+    own, groups = keys_of(primary), groups_of(primary)
     _check_present(config, own, "")
-    groups = GROUP_IN_DEFAULTS.findall(text)
     for key in map(str, config):
         if key not in own and key not in groups:
             raise UserError(f"there is no option {key!r}{did_you_mean(key, own)}")

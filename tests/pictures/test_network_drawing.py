@@ -217,6 +217,22 @@ def test_nothing_is_cut_off_and_captions_do_not_touch(name: str) -> None:
         assert all(left[1] < right[0] for left, right in pairwise(row))
 
 
+def test_kernels_cover_the_sides_and_channels_that_they_read() -> None:
+    """A pool and a depthwise convolution read one channel, the towers' convolutions all channels of the row."""
+
+    def kernels(name: str) -> list[tuple[float, float]]:
+        faces = [corners(face) for face in drawing(name).root.findall(f"{SVG}polygon[@class='k']")][::3]
+        return [(right - left, bottom - top) for (left, bottom), (right, _), (_, top), _ in faces]
+
+    length, height = drawing("lenet").size("pool1: 6x14x14")
+    assert [a / length * 6 for a, _ in kernels("lenet")] == pytest.approx([1, 1, 6, 1], abs=0.02)
+    assert [b / height * 14 for _, b in kernels("lenet")] == pytest.approx([5, 2, 5, 2], abs=0.02)
+    (length, height) = drawing("branches").size("left: 16x8x8")
+    assert kernels("branches")[-1] == pytest.approx((length / 16, height * 3 / 8), abs=0.02)
+    (length, _) = drawing("original").size("pool2: 128x13x13")
+    assert [a for a, _ in kernels("original")].count(pytest.approx(length, abs=0.02)) == 2
+
+
 def test_branches_are_not_joined_to_the_layer_before() -> None:
     one = drawing("branches")
     assert one.captions()["shortcut"] == ["16x8x8", "reads", "8x16x16", "1x1", "stride 2"]

@@ -139,7 +139,8 @@ def _legend(panels: Iterable[Sequence[Stage]], scale: Scale, width: float, top: 
     units += [("features", scale.feature)] if any(not stage.is_map for stage in stages) else []
     items = [_scale_bar(name, unit) for name, unit in units]
     items += [_key(sort, name) for sort, name in SORTS.items() if any(sort_of(stage) == sort for stage in stages)]
-    items.append((rectangle(0, -11, 12, 12, "k") + label("kernel", 18, 0), 18 + width_of("kernel")))
+    if any(stage.window for stage in stages):
+        items.append((rectangle(0, -11, 12, 12, "k") + label("kernel", 18, 0), 18 + width_of("kernel")))
     remarks = ["Lengths are linear in what they stand for; receding edges (widths) are drawn at half length."]
     if not all(stage.follows for stage in stages):
         remarks.append("Layers in the order of execution. Sums and concatenations of branches are not drawn.")

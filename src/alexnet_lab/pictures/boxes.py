@@ -121,16 +121,17 @@ def connections(before: Sequence[Solid], after: Sequence[Solid]) -> list[str]:
 
 
 def _kernel(source: Solid, stage: Stage, targets: Iterable[Solid]) -> list[str]:
-    """The kernel in the middle of the map that it reads; a pool's covers one channel, a convolution's all of them."""
+    """The kernel in the middle of the map that it reads, over its last channels, and its lines to the next map."""
     height, width = (min(one, side) / side for one, side in zip(stage.window, source.stage.shape[1:], strict=True))
     (front, back), (low, high) = ((0.5 - part / 2, 0.5 + part / 2) for part in (width, height))
+    first = 1 - min(1, stage.depth / source.stage.of_row(source.row))
     at = source.at
     side = [at(1, front, low), at(1, back, low), at(1, back, high), at(1, front, high)]
-    lines = []
-    if stage.kind not in POOLS:
-        lines.append(polygon([at(0, front, low), at(1, front, low), at(1, front, high), at(0, front, high)], "k"))
-        lines.append(polygon([at(0, front, high), at(1, front, high), at(1, back, high), at(0, back, high)], "k"))
-    lines.append(polygon(side, "k"))
+    lines = [
+        polygon([at(first, front, low), at(1, front, low), at(1, front, high), at(first, front, high)], "k"),
+        polygon([at(first, front, high), at(1, front, high), at(1, back, high), at(first, back, high)], "k"),
+        polygon(side, "k"),
+    ]
     for target in targets:
         end = target.at(0, 0.5, 0.5)
         strokes = "".join(f"M{digits(corner.x)} {digits(corner.y)}L{digits(end.x)} {digits(end.y)}" for corner in side)

@@ -37,6 +37,8 @@ class Stage:
     notes: tuple[str, ...] = ()
     window: tuple[int, ...] = ()
     """(height, width) of the kernel in the stage before; empty without one."""
+    depth: int = 0
+    """Channels of the stage before that the kernel covers, those of both towers where it reads both."""
     follows: bool = True
     """Whether it reads the output of the stage before; not so where a branch begins."""
     rows: int = 1
@@ -118,7 +120,8 @@ def _stage(layer: LayerRow, before: Stage, *, follows: bool, rows: int) -> Stage
         notes.append(OWN)
     elif (layer.groups or 1) > 1 and rows == 1:
         notes.append(f"{layer.groups} groups")
-    return Stage(_cut(layer.name), layer.kind, layer.output, tuple(notes), window, follows, rows, both)
+    depth = (layer.input or before.shape)[0] // (layer.groups or 1) if convolves else 1
+    return Stage(_cut(layer.name), layer.kind, layer.output, tuple(notes), window, depth, follows, rows, both)
 
 
 def _notes(layer: LayerRow, towers: bool) -> list[str]:

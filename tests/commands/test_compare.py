@@ -207,7 +207,7 @@ def test_real_run_is_compared_with_its_own_result(
         (["confidence=95"], "confidence must be between 0 and 1, got 95"),
         (["group_seeds=maybe"], "group_seeds=maybe: group_seeds takes true or false"),
         (["wandb_filters=finished"], "wandb_filters=finished: wandb_filters takes keys or null"),
-        (["out=page.pdf"], "out=page.pdf: the name must end in .html or .csv or .md"),
+        (["out=page.pdf"], "out=page.pdf: the name must end in .html or .csv or .md or .png"),
         (["out=/proc/nowhere/x.csv"], "out=/proc/nowhere/x.csv: no file can be written in /proc (No such file"),
         (["runs=nowhere"], "runs=nowhere: there is no such folder"),
         (["runs=null"], "name runs: runs=FOLDER"),
@@ -236,7 +236,7 @@ def test_comparison_loads_neither_torch_nor_lightning(script: Any, folder: Path)
     assert ended.returncode == 0, ended.stderr
     loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time:")}
     assert "plotly" in loaded
-    assert not loaded & {"torch", "lightning", "torchmetrics", "wandb", "pandas"}
+    assert not loaded & {"torch", "lightning", "torchmetrics", "wandb", "pandas", "matplotlib", "PIL"}
 
 
 def test_calls_and_page_grow_no_faster_than_the_number_of_runs(composed: Callable[..., Any], tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def as_typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(sys, "orig_argv", ["python", script, *words])
         monkeypatch.setenv(HEAD, arguments.command_head(Path(script).stem))
         monkeypatch.setattr(arguments, "given", [])
-        arguments.prepare(here)
+        arguments.prepare(here, "train")
 
     return start
 
@@ -364,3 +364,9 @@ def test_value_that_is_not_a_path_is_reported_as_typed(typed: str, message: str)
     with pytest.raises(UserError) as raised:
         rewritten(typed)
     assert str(raised.value) == message or str(raised.value).startswith(f"{message}; ")
+
+
+def test_rows_are_a_path_for_evaluate_and_settings_for_compare(tmp_path: Path) -> None:
+    words = ["rows=model", "columns=[data,optimizer.lr]", "out=x.png"]
+    assert arguments.rewritten(words, tmp_path, "compare") == [*words[:2], f"out={tmp_path}/x.png"]
+    assert arguments.rewritten(words[:1], tmp_path, "evaluate") == [f"rows={tmp_path}/model"]

@@ -1,6 +1,7 @@
 """Compares runs: reads them, prints a table and writes the files that `out` names."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -12,11 +13,23 @@ from alexnet_lab import files
 from alexnet_lab.config.output_file import check_output
 from alexnet_lab.errors import UserError
 from alexnet_lab.report import page, text
+from alexnet_lab.report.pivot import Pivot, make_pivot
 from alexnet_lab.report.table import Comparison, compare_runs
-from alexnet_lab.runs.run import Run, read_runs
+from alexnet_lab.runs.run import FIGURES, Run, read_runs
 
-WRITERS: dict[str, Callable[[Comparison], str]] = {".html": page.html, ".csv": text.as_csv, ".md": text.markdown}
 
+def _picture(comparison: Comparison) -> bytes:
+    from alexnet_lab.report.picture import png  # here, since few comparisons draw one
+
+    return png(comparison)
+
+
+WRITERS: dict[str, Callable[[Comparison], str | bytes]] = {
+    ".html": page.html,
+    ".csv": text.as_csv,
+    ".md": text.markdown,
+    ".png": _picture,
+}
 
 KINDS: dict[str, Any] = {
     "runs": str | list | None,
@@ -24,6 +37,9 @@ KINDS: dict[str, Any] = {
     "wandb_filters": dict | None,
     "workspace": str | None,
     "sort": str,
+    "rows": str | list | None,
+    "columns": str | list | None,
+    "metric": str | None,
     "baseline": str | None,
     "confidence": float | int,
     "group_seeds": bool,
@@ -47,6 +63,7 @@ def compare(config: DictConfig) -> None:
     comparison = compare_runs(
         _read(settings), settings["sort"], settings["baseline"], settings["group_seeds"], settings["confidence"]
     )
+    comparison = replace(comparison, pivot=_pivot(settings, comparison))
     text.print_table(comparison, Console())
     for path in outputs:
         content = WRITERS[path.suffix.lower()](comparison)
@@ -72,6 +89,16 @@ def _read(settings: dict[str, Any]) -> list[Run]:
     return runs
 
 
+def _pivot(settings: dict[str, Any], comparison: Comparison) -> Pivot | None:
+    """The pivot that was asked for. Without `metric` it shows the one that sorts the runs, or top-1 of the test."""
+    rows, columns = _list(settings["rows"]), _list(settings["columns"])
+    if not rows and not columns:
+        return None
+    sort = settings["sort"].removeprefix("-")
+    metric = settings["metric"] or (sort if sort in {figure.key for figure in FIGURES} else FIGURES[0].key)
+    return make_pivot(comparison.groups, rows, columns, metric)
+
+
 def _check(settings: dict[str, Any]) -> None:
     if not settings["runs"] and not settings["wandb"]:
         raise UserError("name runs: runs=FOLDER, such as runs=logs/train, or wandb=ENTITY/PROJECT")
@@ -79,6 +106,11 @@ def _check(settings: dict[str, Any]) -> None:
         if not isinstance(settings[key], kind):
             names = " or ".join(dict.fromkeys(NAMES[one] for one in get_args(kind) or (kind,)))
             raise UserError(f"{key}={settings[key]}: {key} takes {names}")
+    pivoted = bool(settings["rows"] or settings["columns"])
+    if pivoted and settings["baseline"] is not None:
+        raise UserError("baseline=... has no differences in a table of rows= and columns=; leave one of them out")
+    if settings["metric"] is not None and not pivoted:
+        raise UserError("metric=... is shown in a table of settings; name them: rows=model columns=data")
     if settings["workspace"] is not None:
         from alexnet_lab.report import wandb_workspace
 

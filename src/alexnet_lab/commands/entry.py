@@ -76,7 +76,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             run = hydra.main(version_base="1.3", config_path=str(places.CONF), config_name=config_name)
             try:
                 places.enter_home(caller)
-                arguments.prepare(caller or places.home())
+                arguments.prepare(caller or places.home(), config_name)
                 run(_quiet(function, config_name, with_traceback))()
             except RunFailed as error:  # of a run, or after a sweep, of its first failed job
                 status = _sweep_status()

@@ -29,6 +29,8 @@ PATHS = frozenset({
     *("hydra.sweeper.storage", "rows", "against"),
 })  # fmt: skip
 """The options that are paths, or lists of paths."""
+SETTINGS = {"compare": ("rows", "columns")}
+"""Options of a command that are names of settings, or lists of them, though another command may take a path."""
 LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out", "against"})
 """Path options that take a list in at least one command; `out` only in compare."""
 PATTERNS = frozenset({"images", "runs", "source"})
@@ -53,11 +55,11 @@ given: list[str] = []
 """The arguments as typed, in the order of `sys.argv[1:]`."""
 
 
-def prepare(caller: Path) -> None:
-    """Rewrite `sys.argv` for a user whose working folder is `caller`; keep the typed command line."""
+def prepare(caller: Path, command: str) -> None:
+    """Rewrite `sys.argv` for a user of `command` whose working folder is `caller`; keep the typed command line."""
     given[:] = sys.argv[1:]
     os.environ[CALLER] = str(caller)
-    sys.argv[1:] = rewritten(given, caller)
+    sys.argv[1:] = rewritten(given, caller, command)
 
 
 def command_head(name: str) -> str:
@@ -91,8 +93,8 @@ def folders(conf: str) -> list[Path]:
     return [Path(conf), *(Path(FOLDER_OF_FLAG.sub("", word)) for word in own)]
 
 
-def rewritten(arguments: Sequence[str], caller: Path) -> list[str]:
-    """The arguments with absolute paths; arguments that Hydra cannot read are unchanged, it reports them itself."""
+def rewritten(arguments: Sequence[str], caller: Path, command: str = "train") -> list[str]:
+    """The arguments of `command` with absolute paths; those that Hydra cannot read are unchanged, it reports them."""
     done: list[str] = []
     is_sweep = "-m" in arguments or "--multirun" in arguments
     for argument in arguments:
@@ -101,7 +103,7 @@ def rewritten(arguments: Sequence[str], caller: Path) -> list[str]:
         flag, _, folder = argument.partition("=")
         if flag in FOLDER_FLAGS and folder:
             argument = f"{flag}={caller / Path(folder).expanduser()}"
-        elif found := ASSIGNMENT.fullmatch(argument):
+        elif (found := ASSIGNMENT.fullmatch(argument)) and found["key"] not in SETTINGS.get(command, ()):
             argument = _rewritten(found, caller, is_sweep)
         done.append(argument)
     return done

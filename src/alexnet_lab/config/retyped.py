@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lab.command_line import CALLER, command, command_name, quoted
 from alexnet_lab.config import arguments
-from alexnet_lab.config.arguments import ASSIGNMENT, LISTS, NAMES, PATHS
+from alexnet_lab.config.arguments import ASSIGNMENT, LISTS, NAMES, PATHS, SETTINGS
 from alexnet_lab.config.run_names import check_name
 from alexnet_lab.errors import UserError
 
@@ -80,6 +80,8 @@ def _takes_text(key: str) -> bool:
 
 def _takes_list(key: str, conf: str, command_name: str) -> bool:
     """Whether `key` is a list of paths, or has a list as its value in a file of `conf`."""
+    if key in SETTINGS.get(command_name, ()):
+        return True
     if key in PATHS:
         return key in LISTS and (key != "out" or command_name == "compare")
     group, _, rest = key.partition(".")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any
 
 from PIL import Image
 
@@ -12,6 +13,8 @@ INK, PALE, GRID = "#1b1b1b", "#6b7280", "#e5e7eb"
 PANEL = (4.6, 3.2)
 """Width and height of a panel, in inches."""
 DPI = 110
+LEGEND_LETTER = 0.078
+"""Width of a letter in the legend, in inches."""
 MARKERS_UP_TO = 30
 """Lines of at most this many points show each point."""
 
@@ -53,22 +56,48 @@ class Panel:
     """Whether x is a count, whose ticks are whole numbers."""
 
 
-def chart(panels: Sequence[Panel], title: str = "", columns: int = 3) -> Image.Image:
-    """Draw the panels side by side, at most `columns` in a row. Texts are drawn as they are, without TeX."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def chart(panels: Sequence[Panel], title: str = "", columns: int = 3, legend_below: bool = False) -> Image.Image:
+    """Draw the panels side by side, at most `columns` in a row. Texts are drawn as they are, without TeX.
+
+    `legend_below`: one legend for all panels, whose lines of one label look the same.
+    """
     from matplotlib.figure import Figure
 
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure((PANEL[0] * columns, PANEL[1] * rows + (0.35 if title else 0)), dpi=DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    width, height = PANEL[0] * columns, PANEL[1] * rows + (0.35 if title else 0)
+    longest = max(len(line.label) for panel in panels for line in panel.lines) if legend_below else 0
+    beside = max(1, min(4, int(width / (0.7 + LEGEND_LETTER * longest))))
+    labels = {line.label for panel in panels for line in panel.lines}
+    below = 0.25 + 0.2 * -(-len(labels) // beside) if legend_below else 0
+    figure = Figure((width, height + below), dpi=DPI, layout="constrained")
     if title:
         figure.suptitle(title, color=INK, fontsize=12, parse_math=False)
+    known: dict[str, Any] = {}
     for number, panel in enumerate(panels, start=1):
-        _draw(figure.add_subplot(rows, columns, number), panel)
+        axes = figure.add_subplot(rows, columns, number)
+        _draw(axes, panel)
+        known.update(zip([line.label for line in panel.lines], axes.get_lines(), strict=False))
+        if not legend_below and len(panel.lines) > 1:
+            _plain(axes.legend(frameon=False, fontsize=8))
+    if legend_below:
+        place: Any = {"loc": "outside lower center", "ncols": beside}
+        _plain(figure.legend([*known.values()], [*known], frameon=False, fontsize=9, **place))
+    return as_image(figure)
+
+
+def as_image(figure) -> Image.Image:  # type: ignore[no-untyped-def]
+    """Draw a figure of matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     drawn = BytesIO()
-    canvas.print_png(drawn)
+    FigureCanvasAgg(figure).print_png(drawn)
     return Image.open(drawn).convert("RGB")
+
+
+def _plain(legend) -> None:  # type: ignore[no-untyped-def]
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _draw(axes, panel: Panel) -> None:  # type: ignore[no-untyped-def]
@@ -100,6 +129,3 @@ def _draw(axes, panel: Panel) -> None:  # type: ignore[no-untyped-def]
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(PALE)
     axes.tick_params(colors=PALE)
-    if len(panel.lines) > 1:
-        for text in axes.legend(frameon=False, fontsize=8).get_texts():
-            text.set_parse_math(False)

@@ -15,7 +15,7 @@ from typing import Any
 
 from alexnet_lab.command_line import install
 from alexnet_lab.errors import UserError
-from alexnet_lab.report import plots
+from alexnet_lab.report import pivot, plots
 from alexnet_lab.report.table import Comparison
 from alexnet_lab.report.text import broken, header, notes, rows
 from alexnet_lab.runs.groups import ABSENT, Group, differing
@@ -61,6 +61,16 @@ def filled(title: str, lead: str, sections: Iterable[Section], script: str = "")
 
 
 def _sections(comparison: Comparison) -> Iterable[Section]:
+    if comparison.pivot:
+        heads, lines = pivot.table(comparison.pivot)
+        cells = ["<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in line) + "</tr>" for line in lines]
+        content = table([f"<th>{escaped(head)}</th>" for head in heads], cells)
+        yield (
+            "pivot",
+            escaped(pivot.title(comparison.pivot)),
+            "<br>".join(map(escaped, pivot.notes(comparison.pivot))),
+            content,
+        )
     explanation = "<br>".join(map(escaped, ["Click a column header to sort.", *notes(comparison)]))
     yield "results", "Results", explanation, _results(comparison)
     curves = plots.learning_curves(comparison.groups)

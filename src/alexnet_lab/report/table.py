@@ -8,6 +8,7 @@ from typing import Any
 from alexnet_lab.config.advice import did_you_mean
 from alexnet_lab.errors import UserError
 from alexnet_lab.report.intervals import Difference, difference
+from alexnet_lab.report.pivot import Pivot, number_or_text
 from alexnet_lab.runs import folders
 from alexnet_lab.runs.groups import DATASET, SEED, Group, group_runs, short_names, telling
 from alexnet_lab.runs.run import FIGURES, Figure, Run
@@ -20,7 +21,8 @@ class Comparison:
     """The groups in the table's order, and its columns.
 
     `settings`: those that differ, dotted key -> column name. `published`: by group, metric -> published value.
-    `differences`: by group, metric -> difference to the baseline; empty without a baseline.
+    `differences`: by group, metric -> difference to the baseline; empty without a baseline. `pivot`: None unless asked
+    for. `sort`: the column by which the groups are sorted.
     """
 
     groups: Sequence[Group]
@@ -30,6 +32,8 @@ class Comparison:
     baseline: Group | None
     differences: Mapping[str, Mapping[str, Difference]]
     confidence: float
+    sort: str
+    pivot: Pivot | None = None
 
     @property
     def runs(self) -> list[Run]:
@@ -72,6 +76,7 @@ def compare_runs(
         baseline=base,
         differences={group.name: _differences(group, base, level) for group in groups} if base else {},
         confidence=level,
+        sort=sort,
     )
 
 
@@ -86,20 +91,13 @@ def _sorted(groups: Sequence[Group], sort: str, names: Mapping[str, str]) -> lis
         setting = by_short_name.get(key, key)
         known = [group for group in groups if key == "name" or setting in group.settings]
         texts = {id(group): group.name if key == "name" else group.settings[setting] for group in known}
-        known.sort(key=lambda group: _number_or_text(texts[id(group)]), reverse=backwards)
+        known.sort(key=lambda group: number_or_text(texts[id(group)]), reverse=backwards)
     else:
         columns = ["name", *by_short_name, *(figure.key for figure in FIGURES)]
         raise UserError(
             f"sort={sort}: there is no such column{did_you_mean(key, columns)}\nchoose from: {', '.join(columns)}"
         )
     return known + [group for group in groups if not any(group is other for other in known)]
-
-
-def _number_or_text(text: str) -> tuple[bool, float, str]:
-    try:
-        return False, float(text), ""
-    except ValueError:
-        return True, 0.0, text
 
 
 def _named(groups: Sequence[Group], name: str) -> Group:

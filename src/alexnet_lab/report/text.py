@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from alexnet_lab.report import pivot
 from alexnet_lab.report.intervals import Difference, p_text
 from alexnet_lab.report.table import Comparison
 from alexnet_lab.runs.groups import Group, Sample
@@ -99,21 +100,30 @@ def notes(comparison: Comparison) -> list[str]:
     return lines
 
 
+def _shown(comparison: Comparison, joint: str) -> tuple[int, list[tuple[str, bool]], list[list[str]], list[str]]:
+    """The number of columns that name a row, the titles, the cells and the notes, of the pivot where there is one."""
+    if not comparison.pivot:
+        return 1, header(comparison), list(rows(comparison, joint)), notes(comparison)
+    first, (heads, cells) = len(comparison.pivot.keys[0]), pivot.table(comparison.pivot, joint)
+    titles = [(head, place >= first) for place, head in enumerate(heads)]
+    return first, titles, cells, list(pivot.notes(comparison.pivot))
+
+
 def print_table(comparison: Comparison, console: Console) -> None:
-    """Print the table; if it is wider than the terminal, in several parts that repeat the names of the runs."""
-    titles, cells = header(comparison), list(rows(comparison, joint="\n"))
+    """Print the table or the pivot; if wider than the terminal, in several parts that repeat the first columns."""
+    first, titles, cells, lines = _shown(comparison, joint="\n")
     limit = console.width if console.is_terminal else AS_WIDE_AS_NEEDED
     # Rich ignores the width of a dumb terminal and takes 80 characters.
     styled = console.is_terminal and not console.is_dumb_terminal
     wide = Console(file=console.file, width=AS_WIDE_AS_NEEDED, force_terminal=styled)
-    chosen = [0]
-    for column in range(1, len(titles)):
-        if len(chosen) > 1 and wide.measure(_part(titles, cells, [*chosen, column])).maximum > limit:
+    chosen = [*range(first)]
+    for column in range(first, len(titles)):
+        if len(chosen) > first and wide.measure(_part(titles, cells, [*chosen, column])).maximum > limit:
             _print(_part(titles, cells, chosen), wide)
-            chosen = [0]
+            chosen = [*range(first)]
         chosen.append(column)
     _print(_part(titles, cells, chosen), wide)
-    for line in notes(comparison):
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for run in broken(comparison.runs):
         line = f"{run.status}: {run.name}: {run.error}" if run.error else f"{run.status}: {run.name}"
@@ -136,18 +146,21 @@ def broken(runs: Sequence[Run]) -> list[Run]:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table, the notes and the runs that did not finish."""
-    titles = header(comparison)
+    """The table or the pivot, the notes and the runs that did not finish."""
+    _, titles, cells, explained = _shown(comparison, joint=" ")
     lines = [_line(title for title, _ in titles), "|" + "".join("---:|" if right else "---|" for _, right in titles)]
-    lines += [_line(cells) for cells in rows(comparison)]
-    lines += ["", *(f"- {_plain(note)}" for note in notes(comparison))]
+    lines += [_line(row) for row in cells]
+    lines += ["", *(f"- {_plain(note)}" for note in explained)]
     lines += [f"- {run.status}: {_plain(run.name)}: {_plain(run.error or '')}" for run in broken(comparison.runs)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One row per group, with full keys and unrounded numbers; standard deviations and intervals have columns."""
+    """One row per group or cell of the pivot, with full keys and unrounded numbers; standard deviations and intervals
+    have columns."""
     table = [dict(_record(comparison, group)) for group in comparison.groups]
+    if comparison.pivot:
+        table = list(pivot.records(comparison.pivot))
     columns = list(dict.fromkeys(column for record in table for column in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

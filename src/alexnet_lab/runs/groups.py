@@ -28,15 +28,15 @@ def settings(config: Mapping[str, Any]) -> Settings:
 
     The seed is one of them. A `_target_` is given by its last name.
     """
-    flat = dict(_flat(config))
-    name = flat.pop("data.name", None)
+    known = flat(config)
+    name = known.pop("data.name", None)
     if name is not None:
-        flat[DATASET] = name  # several datasets share a factory
-    if PRECISION in flat:
-        flat[PRECISION] = PRECISIONS.get(flat[PRECISION], flat[PRECISION])
-        if flat[PRECISION] != "32-true":  # the network has no products of float32
-            flat.pop(PRODUCTS, None)
-    return {key: text for key, text in flat.items() if effect(key) not in (Effect.NONE, Effect.COPY)}
+        known[DATASET] = name  # several datasets share a factory
+    if PRECISION in known:
+        known[PRECISION] = PRECISIONS.get(known[PRECISION], known[PRECISION])
+        if known[PRECISION] != "32-true":  # the network has no products of float32
+            known.pop(PRODUCTS, None)
+    return {key: text for key, text in known.items() if effect(key) not in (Effect.NONE, Effect.COPY)}
 
 
 def apart_from_seed(known: Settings) -> frozenset[tuple[str, str]]:
@@ -175,6 +175,11 @@ def _shared(texts: Sequence[str]) -> str:
     """The common beginning."""
     letters = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*texts, strict=False))
     return "".join(column[0] for column in letters)
+
+
+def flat(config: Mapping[str, Any]) -> Settings:
+    """Every setting by dotted key, as text; a `_target_` by its last name."""
+    return dict(_flat(config))
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

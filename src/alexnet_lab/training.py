@@ -31,7 +31,7 @@ from alexnet_lab.config.memory import training_remedies
 from alexnet_lab.config.optimizer import optimizer_factory
 from alexnet_lab.config.schema import check_run_settings
 from alexnet_lab.config.time_limit import max_seconds
-from alexnet_lab.config.trainer import check_ranks, hint_at_small_shares, make_trainer
+from alexnet_lab.config.trainer import check_ranks, log_hints, make_trainer
 from alexnet_lab.config.tree import print_tree
 from alexnet_lab.data.dataset import overview
 from alexnet_lab.data.module import ImageDataModule
@@ -124,7 +124,7 @@ def train(
     try:
         if trainer.is_global_zero:
             log.info("%s", overview(data.dataset, with_test=settings["test_on"] != "none"))
-            hint_at_small_shares(trainer, data.batch_size)
+            log_hints(trainer, classifier.net, data.batch_size)
         log_config(trainer.loggers, {**settings, **facts})
         # Before the callbacks' setup: a callback that averages the weights keeps its copy on their device.
         classifier.to(trainer.strategy.root_device)

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from alexnet_lab import distributed
 from alexnet_lab.callbacks.checkpoint_io import AtomicCheckpointIO
@@ -103,8 +104,11 @@ def check_ranks(trainer: pl.Trainer) -> None:
         )
 
 
-def hint_at_small_shares(trainer: pl.Trainer, batch_size: int) -> None:
-    """Log a hint if communication will dominate because each GPU gets few images of a batch."""
+def log_hints(trainer: pl.Trainer, net: nn.Module, batch_size: int) -> None:
+    """Log a hint if the split of a batch is slow, since each GPU gets few images, or changes the training."""
     _, replicas = distributed.replica(trainer)
+    normalised = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in net.modules())
+    if normalised and trainer.accumulate_grad_batches > 1:
+        log.info("batch normalisation: its statistics are those of each micro-batch, not of the whole batch")
     if hint := few_images_per_gpu(batch_size, replicas, trainer.strategy.root_device.type):
         log.info("%s", hint)

@@ -78,6 +78,7 @@ def test_metrics_that_are_missing_or_not_finite_are_left_out() -> None:
     loss, top1, _ = curves.panels(recorded)
     assert (len(lines(loss)["train"]), len(lines(top1)["train"])) == (3, 4)
     assert set(lines(loss)) == {"train"}
+    assert loss.title == "train"
 
 
 def test_curves_of_a_continued_run_show_its_whole_history_in_the_colours_of_their_lines(

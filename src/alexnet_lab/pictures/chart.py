@@ -71,6 +71,7 @@ def chart(panels: Sequence[Panel], title: str = "", columns: int = 3, legend_bel
     labels = {line.label for panel in panels for line in panel.lines}
     below = 0.25 + 0.2 * -(-len(labels) // beside) if legend_below else 0
     figure = Figure((width, height + below), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr,call-arg]
     if title:
         figure.suptitle(title, color=INK, fontsize=12, parse_math=False)
     known: dict[str, Any] = {}

@@ -40,7 +40,8 @@ def panels(rows: Sequence[Mapping[str, float]]) -> list[Panel]:
             value = test[-1][1]
             lines.append(_line(f"test {value:.4f}", "test", [(0.0, value), (last, value)], marked=False))
         if lines:
-            found.append(Panel(axis, title, lines, x_range=(0.0, 1.03 * max(last, 1.0)), whole_x=True))
+            alone = lines[0].label if len(lines) == 1 else ""  # such a panel has no legend
+            found.append(Panel(axis, title, lines, alone, x_range=(0.0, 1.03 * max(last, 1.0)), whole_x=True))
     return found
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUMMARIES = {"test/top1": "test/top1.max", "best_val/top1": "val/top1.max"}
 """Accuracies by their names in the comparison -> in W&B's summary, which keeps the best value of each metric."""
 COSTS = ("seconds", "parameters", "macs")
-PICTURES = ("predictions", "confusion", "filters", "neighbours", "batch")
+PICTURES = ("predictions", "confusion", "filters", "neighbours", "batch", "curves")
 MOST_RUNS = 100
 """Curves in a panel."""
 

@@ -1,4 +1,7 @@
+import csv
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -6,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from alexnet_lab.commands.describe import describe
+from alexnet_lab.config import variants
 from alexnet_lab.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +50,68 @@ def test_table_ends_with_the_published_totals(composed, capsys, overrides, headl
 def test_table_has_each_layer_with_kernel_stride_and_shape(composed, capsys) -> None:
     describe(composed("describe", "model=alexnet_d2l"))
     (conv1,) = (line for line in capsys.readouterr().out.splitlines() if " conv1 " in line)
-    cells = [cell.strip() for cell in conv1.strip("│").split("│")]
-    assert cells == ["conv1", "Conv2d", "11x11", "4", "1", "1", "96 x 54 x 54", "11,712", "33,872,256"]
+    cells = re.split(r"\s{2,}", conv1.strip())
+    shapes = ["1 x 224 x 224", "11x11", "4", "1", "1", "96 x 54 x 54", "11"]
+    assert cells == ["conv1", "Conv2d", *shapes, "11,712", "46,848", "33,872,256"]
+
+
+def test_memory_of_training_is_below_the_table(composed, capsys) -> None:
+    describe(composed("describe", "model=alexnet_d2l"))
+    printed = capsys.readouterr().out
+    for line in ("weights: 187 MB", "momentum: 187 MB", "weights, gradients and momentum: 561 MB"):
+        assert f"  {line}\n" in printed
+
+
+def test_networks_are_side_by_side_with_ratios_and_the_files_have_the_same_numbers(composed, capsys, tmp_path) -> None:
+    paths = [tmp_path / f"table.{suffix}" for suffix in ("md", "csv", "json", "svg")]
+    lenet = composed("describe", "model=lenet", f"out=[{','.join(map(str, paths))}]")
+    describe(lenet, composed("describe", "model=alexnet_d2l"))
+    printed = capsys.readouterr().out
+    (total,) = (line for line in printed.splitlines() if "46,764,746" in line)
+    assert re.split(r"\s{2,}", total.strip())[3:7] == ["46,764,746", "758", "938,146,176", "2,252"]
+    assert re.search(r"fc3/fc6 +48,120 +26,218,496 +545 +48,000 +26,214,400 +546\n", printed)
+    assert max(map(len, printed.partition("written")[0].splitlines())) <= 160
+    assert all(f"written: {path}\n" in printed for path in paths)
+    found = json.loads(paths[2].read_text())["networks"]
+    rows = list(csv.DictReader(paths[1].open()))
+    assert [one["parameters"] for one in found] == [61_706, 46_764_746]
+    assert found[1]["ratios"]["macs"] == 938_146_176 / 416_520
+    assert found[1]["memory"]["weights, gradients and momentum"] == 12 * 46_764_746
+    for one in found:
+        mine = [row for row in rows if row["network"] == one["network"] and row["kind"] not in ("", "memory")]
+        assert [row["layer"] for row in mine] == [layer["layer"] for layer in one["layers"]]
+        assert [int(row["macs"]) for row in mine] == [layer["macs"] for layer in one["layers"]]
+        assert sum(int(row["parameters"]) for row in mine) == one["parameters"]
+    assert "| alexnet_d2l | 1 x 224 x 224 | 10 | 46,764,746 | 758 |" in paths[0].read_text()
+
+
+def test_both_readings_of_the_ungrouped_article_are_shown(composed, capsys) -> None:
+    describe(composed("describe", "model=alexnet_ungrouped", "data=synthetic", "data.num_classes=1000"))
+    printed = capsys.readouterr().out
+    assert "The article's text and its code differ" in printed
+    assert "pooling=every_conv" in printed
+    assert "25,678,184" in printed
+    assert "62,378,344" in printed
+
+
+def test_list_of_values_is_one_network_for_each_combination() -> None:
+    arguments = ["model=lenet", "model.activation=relu,sigmoid", "data.num_classes=5,10", "out=a.md"]
+    first = variants.split("describe", arguments)
+    assert first == ["model=lenet", "model.activation=relu", "data.num_classes=5", "out=a.md"]
+    assert [one[1:3] for one in variants.others] == [
+        ["model.activation=relu", "data.num_classes=10"],
+        ["model.activation=sigmoid", "data.num_classes=5"],
+        ["model.activation=sigmoid", "data.num_classes=10"],
+    ]
+    for command, unchanged in (("describe", ["model=lenet"]), ("train", arguments)):
+        assert variants.split(command, unchanged) == unchanged
+        assert variants.others == []
+
+
+def test_wrong_name_in_a_list_of_networks_is_reported(script) -> None:
+    ended = script.run("model=lenet,alexnet_d2", program=("src/describe.py",))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: model=alexnet_d2: there is no such model, did you mean alexnet_d2l?\n")
 
 
 @pytest.mark.parametrize(("model", "parameters"), [("alexnet_half_v1", "14,591,685"), ("alexnet_half_v2", "5,797,317")])

@@ -46,7 +46,7 @@ def test_keys_of_the_primary_config_are_accepted(
 
 def test_zero_or_several_choices_of_a_group_are_refused() -> None:
     with pytest.raises(UserError, match="choose one model, or sweep over several: -m model=lenet,caffenet"):
-        check_choices(["model=[lenet,caffenet]"])
+        check_choices(["model=[lenet,caffenet]"], "train")
     with pytest.raises(UserError, match="choose one data"):
-        check_choices(["data=[]"])
-    check_choices(["model=[lenet]", "logger=[csv,wandb]", "data.mean=[1,2]"])
+        check_choices(["data=[]"], "train")
+    check_choices(["model=[lenet]", "logger=[csv,wandb]", "data.mean=[1,2]"], "train")

@@ -1,31 +1,123 @@
 """The layer table: its contents, and that it does not change the network."""
 
-import io
+from collections.abc import Callable
+from functools import partial
 
+import pytest
 import torch
-from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
-from alexnet_lab.models.alexnet_half import alexnet_half_v1
+from alexnet_lab.description.network import Described, cells
+from alexnet_lab.models.alexnet_d2l import alexnet_d2l
+from alexnet_lab.models.alexnet_half import alexnet_half_v1, alexnet_half_v2
+from alexnet_lab.models.alexnet_original import alexnet_original
+from alexnet_lab.models.alexnet_ungrouped import alexnet_ungrouped
+from alexnet_lab.models.caffenet import caffenet
 from alexnet_lab.models.lenet import lenet
-from alexnet_lab.models.table import count_macs, layer_table, render
+from alexnet_lab.models.lrn import LocalResponseNorm
+from alexnet_lab.models.table import count_macs, count_parameters, layer_table
 
 
-def shown(net: nn.Module, in_channels: int, side: int) -> list[list[str]]:
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(render(layer_table(net, in_channels, side)))
-    lines = console.export_text().replace("┃", "│").splitlines()
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "│" in line]
+def network_of(net: nn.Module, in_channels: int, side: int, classes: int) -> Described:
+    rows = layer_table(net, in_channels, side)
+    return Described("net", "net", (in_channels, side, side), classes, rows, count_parameters(net))
 
 
 def test_table_has_the_form_of_the_papers() -> None:
     with torch.device("meta"):
-        lines = shown(alexnet_half_v1(), 3, 224)
-    assert lines[0] == ["layer", "kind", "kernel", "stride", "pad", "groups", "output", "parameters", "MACs"]
-    assert lines[1] == ["pad", "ZeroPad2d", "", "", "1,2,1,2", "", "3 x 227 x 227", "", ""]
-    assert lines[2] == ["conv1", "Conv2d", "11x11", "4", "0", "1", "48 x 55 x 55", "17,472", "52,707,600"]
-    assert lines[-2] == ["fc8", "Linear", "", "", "", "", "1000", "2,049,000", "2,048,000"]
-    assert lines[-1] == ["total", "", "", "", "", "", "", "16,630,440", "311,191,824"]
+        lines = list(cells(network_of(alexnet_half_v1(), 3, 224, 1000)))
+    assert lines[0] == ["pad", "ZeroPad2d", "3 x 224 x 224", "", "", "1,2,1,2", "", "3 x 227 x 227", "1", "", "", ""]
+    conv1 = ["11x11", "4", "0", "1", "48 x 55 x 55", "11", "17,472", "69,888", "52,707,600"]
+    assert lines[1] == ["conv1", "Conv2d", "3 x 227 x 227", *conv1]
+    assert lines[-3][7:] == ["1000", "224", "2,049,000", "8,196,000", "2,048,000"]
+    assert lines[-2] == ["softmax", "in the loss", "1000", "", "", "", "", "1000", "224", "", "", ""]
+    assert lines[-1] == ["total", *[""] * 8, "16,630,440", "66,521,760", "311,191,824"]
+
+
+def test_padding_given_as_a_word_is_shown_in_numbers() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, padding="same"), nn.Conv2d(1, 1, 4, padding="same"))
+    assert [row.padding for row in layer_table(net, 1, 8)] == [(1, 1), (1, 2, 1, 2)]
+
+
+class Opaque(nn.Module):
+    """A layer of a user, with attributes of other types than PyTorch's."""
+
+    stride, padding, groups, kernel_size = "wide", None, "many", torch.ones(2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps
+
+
+class Branches(nn.Module):
+    """Two branches that are added, and what cannot be followed."""
+
+    def __init__(self, last: nn.Module) -> None:
+        super().__init__()
+        self.near, self.far, self.last = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(1, 2, 5, padding=2), last
+        self.after = nn.Conv2d(2, 1, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = nn.functional.relu(self.near(images)) + self.far(images)
+        return self.after(self.last(maps))
+
+
+def test_branches_have_the_larger_field_and_what_is_unknown_has_none() -> None:
+    def fields(last: nn.Module) -> list[tuple[int, ...]]:
+        return [row.receptive_field for row in layer_table(Branches(last), 1, 20)]
+
+    assert fields(nn.ReLU()) == [(3, 3), (5, 5), (5, 5), (7, 7)]
+    assert fields(Opaque()) == [(3, 3), (5, 5), (), ()]
+
+
+def seen_by_the_centre(net: nn.Module, channels: int, side: int, until: str) -> tuple[int, int]:
+    """The rows and columns of the image that the centre of the output of the layer `until` depends on."""
+    layers: list[nn.Module] = []
+    for name, layer in net.eval().named_children():
+        # A max pool has a gradient at one place of its window only, and an activation may be flat.
+        flat = isinstance(layer, nn.ReLU | nn.Sigmoid | LocalResponseNorm)
+        is_pool = isinstance(layer, nn.MaxPool2d)
+        layers.append(nn.Identity() if flat else nn.AvgPool2d(layer.kernel_size, layer.stride) if is_pool else layer)
+        if name == until:
+            break
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 0.01)
+    image = torch.zeros(1, channels, side, side, dtype=torch.float64, requires_grad=True)
+    maps = nn.Sequential(*layers).double()(image)
+    maps[0, 0, maps.shape[2] // 2, maps.shape[3] // 2].backward()
+    assert image.grad is not None
+    seen = image.grad[0].abs().sum(0) > 0
+    return int(seen.any(1).sum()), int(seen.any(0).sum())
+
+
+AS_ALEXNET = {"conv1": 11, "pool1": 19, "conv2": 51, "pool2": 67, "conv3": 99, "conv4": 131, "conv5": 163, "pool5": 195}
+
+
+@pytest.mark.parametrize("build", [alexnet_original, alexnet_ungrouped, alexnet_d2l, alexnet_half_v1, caffenet])
+def test_receptive_fields_of_the_alexnets_are_the_known_ones(build: Callable[..., nn.Module]) -> None:
+    with torch.device("meta"):
+        net = build(in_channels=1, image_size=224)
+        rows = layer_table(net, 1, 224)
+    assert {row.name: row.receptive_field for row in rows if row.name in AS_ALEXNET} == {
+        name: (size, size) for name, size in AS_ALEXNET.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("build", "side", "layers"),
+    [
+        (lenet, 28, ("conv1", "pool1", "conv2", "pool2")),
+        (alexnet_d2l, 224, ("pool1", "conv2", "pool2", "conv3", "conv5")),
+        (alexnet_half_v2, 224, ("conv1", "pool2", "conv3")),
+        (partial(alexnet_ungrouped, pooling="every_conv"), 227, ("pool2", "conv3", "pool3", "conv4")),
+    ],
+)
+def test_receptive_field_is_that_of_the_gradient(
+    build: Callable[..., nn.Module], side: int, layers: tuple[str, ...]
+) -> None:
+    net = build(in_channels=1, num_classes=2, image_size=side)
+    fields = {row.name: row.receptive_field for row in layer_table(net, 1, side)}
+    assert {name: fields[name] for name in layers} == {name: seen_by_the_centre(net, 1, side, name) for name in layers}
+    assert next(field for name, field in fields.items() if name.startswith("fc")) == (side, side)
 
 
 def test_network_is_unchanged() -> None:

@@ -8,8 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lab.config.output_file import check_output
 from alexnet_lab.config.values import check_values
+from alexnet_lab.errors import UserError
 
-PARTS = {"layers": (".svg",)}
+PARTS = {"layers": (".md", ".csv", ".json", ".svg")}
 """By `what`, the suffixes of the files that `out` can name. The function of this name in `alexnet_lab.description`, in
 the module of this name, gets the settings and the files.
 """
@@ -19,17 +20,23 @@ KINDS = {"what": What, "out": str | list[str] | None}
 """The types of the options that are not settings of a run."""
 
 
-def describe(config: DictConfig) -> None:
-    """Print what `config.what` names, and write it to the files of `config.out`.
+def describe(config: DictConfig, *others: DictConfig) -> None:
+    """Print what `config.what` names, and write it to the files of `config.out`; `others` only where what=layers.
 
     Raises:
         UserError: a wrong key or value, or a file cannot be written.
     """
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    settings, *rest = (_container(one) for one in (config, *others))
     check_values({key: settings[key] for key in KINDS}, KINDS)
     what, out = settings.pop("what"), settings.pop("out")
     outputs = [] if out is None else out if isinstance(out, list) else [out]
     for output in outputs:
         check_output("out", output, PARTS[what], makes_folder=True)
     part = getattr(import_module(f"alexnet_lab.description.{what}"), what)
-    part(settings, [Path(output) for output in outputs])
+    if rest and what != "layers":
+        raise UserError(f"what={what} describes one run: give one value of each option; what=layers takes several")
+    part(settings, [Path(output) for output in outputs], *([rest] if rest else []))
+
+
+def _container(config: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lab import command_line, errors, files, machine, places
-from alexnet_lab.config import arguments
+from alexnet_lab.config import arguments, variants
 from alexnet_lab.config.advice import advice, nearest
 from alexnet_lab.config.flags import in_front
 from alexnet_lab.config.help import requested_help
@@ -45,7 +45,8 @@ def start(name: str) -> None:
     """Run the command `name`: the function of this name in `alexnet_lab.commands.<name>`, imported when needed."""
 
     def main(config: DictConfig) -> Any:
-        return getattr(import_module(f"alexnet_lab.commands.{name}"), name)(config)
+        others = variants.composed(name, places.CONF / f"{name}.yaml")  # before torch is imported
+        return getattr(import_module(f"alexnet_lab.commands.{name}"), name)(config, *others)
 
     main.__module__ = f"alexnet_lab.commands.{name}"  # Hydra's name of the job is the last part
     command(name)(main)()
@@ -77,6 +78,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             try:
                 places.enter_home(caller)
                 arguments.prepare(caller or places.home(), config_name)
+                sys.argv[1:] = variants.split(config_name, sys.argv[1:])
                 run(_quiet(function, config_name, with_traceback))()
             except RunFailed as error:  # of a run, or after a sweep, of its first failed job
                 status = _sweep_status()
@@ -101,8 +103,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 if not _raised_by_hydra(error):
                     raise
                 # Hydra cannot create a run's folder, or cannot apply an override.
-                reason = _refused(error) if isinstance(error, OSError) else error
-                report(reason, config_name, with_traceback)
+                report(_refused(error) if isinstance(error, OSError) else error, config_name, with_traceback)
             if status := _sweep_status():
                 sys.exit(status)
 
@@ -187,7 +188,7 @@ def _quiet(
 
 def _check(config: DictConfig, hydra_config: HydraConf, primary: Path) -> None:
     try:
-        check_choices(hydra_config.overrides.task)
+        check_choices(hydra_config.overrides.task, primary.stem)
         check_keys(config, primary)
     except UserError:
         with suppress(OSError):

@@ -32,7 +32,7 @@ PATHS = frozenset({
 SETTINGS = {"compare": ("rows", "columns")}
 """Options of a command that are names of settings, or lists of them, though another command may take a path."""
 LISTS = frozenset({"images", "source", "checkpoint", "runs", "add", "out", "against"})
-"""Path options that take a list in at least one command; `out` only in compare."""
+"""Path options that take a list in at least one command; `out` only in compare and describe."""
 PATTERNS = frozenset({"images", "runs", "source"})
 OR_NAMES = frozenset({"baseline"})
 """Options that can also be a name: their value is a path only if that path exists."""

@@ -41,11 +41,12 @@ def _check_present(config: DictConfig, wanted: Mapping[str, Any], head: str) -> 
             _check_present(node, default, f"{head}{key}.")
 
 
-def check_choices(overrides: Iterable[str]) -> None:
+def check_choices(overrides: Iterable[str], command: str) -> None:
     """Refuse model=[lenet,caffenet], which Hydra would merge into a mixture of both; raises UserError."""
     for override in overrides:
         if found := LIST_OF_CHOICES.fullmatch(override):
             group, choices = found.groups()
             if not choices:
                 raise UserError(f"{override}: choose one {group}; --help lists the names")
-            raise UserError(f"{override}: choose one {group}, or sweep over several: -m {group}={choices}")
+            several = "compare several: " if command == "describe" else "sweep over several: -m "
+            raise UserError(f"{override}: choose one {group}, or {several}{group}={choices}")

@@ -83,7 +83,7 @@ def _takes_list(key: str, conf: str, command_name: str) -> bool:
     if key in SETTINGS.get(command_name, ()):
         return True
     if key in PATHS:
-        return key in LISTS and (key != "out" or command_name == "compare")
+        return key in LISTS and (key != "out" or command_name in ("compare", "describe"))
     group, _, rest = key.partition(".")
     files = Path(conf, group).glob("*.yaml") if rest else [Path(conf, f"{command_name}.yaml")]
     nodes = (OmegaConf.to_container(OmegaConf.load(file)) for file in files)

@@ -59,7 +59,7 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     overrides = list(HydraConfig.get().overrides.task)
     if config.resume is None and slurm.here().restarted:
         config.resume = "auto"
-    check_choices(overrides)
+    check_choices(overrides, "train")
     _check_resume(config, overrides, folder)
     settings = _resolved(config, folder, overrides)
     if config.resume is None or not (folder / folders.CONFIG).exists():

@@ -33,12 +33,19 @@ from torch import nn
 from alexnet_lab.models.checks import check_choice, check_common
 from alexnet_lab.models.layers import StridedConv2d, max_pool, output_side, overhang_pad, row, sequence
 from alexnet_lab.models.switches import Activation, Norm, switches
+from alexnet_lab.models.table import Remark
 
 POOLS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "overlapping": (max_pool, nn.Identity),
     "every_conv": (partial(max_pool, overlapping=False), partial(max_pool, overlapping=False)),
 }
 """The pools after conv1, 2 and 5, and those after conv3 and 4."""
+REMARK = Remark(
+    "The article's text and its code differ: the text has a 2x2 pool after every convolution "
+    "(model.pooling=every_conv), the code three 3x3 pools (model.pooling=overlapping).",
+    "pooling",
+    ("overlapping", "every_conv"),
+)
 SMALLEST = {"overlapping": 64, "every_conv": 132}
 
 

@@ -3,14 +3,27 @@
 Shapes: C channels, H W height and width; without the batch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from rich.table import Table
 from torch import Tensor, nn
+
+from alexnet_lab.models.field import Fields
+
+BYTES = 4
+"""Of a number in float32."""
+
+
+class Remark(NamedTuple):
+    """A network's module with a constant REMARK has something that a description of the network must mention."""
+
+    text: str
+    key: str
+    """The option whose values are shown side by side."""
+    values: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -31,9 +44,16 @@ class LayerRow:
     """(C, H, W), or (features,); empty if the first argument is not a tensor."""
     output: tuple[int, ...]
     """As `input`."""
+    receptive_field: tuple[int, ...]
+    """(height, width): pixels of the network's input that one position of the output depends on, see `Fields`."""
     parameters: int
     macs: int
     """Multiply-accumulates of a convolution or linear layer for one image; 0 for others."""
+
+    @property
+    def bytes(self) -> int:
+        """Of the parameters, in float32."""
+        return BYTES * self.parameters
 
 
 def layer_table(net: nn.Module, in_channels: int, image_size: int) -> list[LayerRow]:
@@ -52,7 +72,7 @@ def run_once(net: nn.Module, in_channels: int, image_size: int) -> tuple[list[La
     def record(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):  # a layer of a user's network may return several
-                rows.append(_row(name, layer, next(iter(inputs), None), output))
+                rows.append(_row(name, layer, next(iter(inputs), None), output, fields.after(layer, inputs, output)))
 
         return hook
 
@@ -60,8 +80,9 @@ def run_once(net: nn.Module, in_channels: int, image_size: int) -> tuple[list[La
     hooks = [layer.register_forward_hook(record(name)) for name, layer in leaves.items()]
     parameter = next(net.parameters(), torch.empty(0))
     image = torch.zeros(1, in_channels, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+    fields = Fields(image)
     try:
-        with torch.no_grad(), _evaluating(net):
+        with torch.no_grad(), _evaluating(net), fields:
             output = net(image)
     finally:
         for hook in hooks:
@@ -84,40 +105,18 @@ def total_macs(rows: Iterable[LayerRow]) -> int:
     return sum(row.macs for row in rows)
 
 
-def render(rows: Sequence[LayerRow]) -> Table:
-    """The rows as a table for `rich`, with the totals below."""
-    table = Table(show_footer=True)
-    table.add_column("layer", "total")
-    table.add_column("kind")
-    for heading in ("kernel", "stride", "pad", "groups", "output"):
-        table.add_column(heading, justify="right")
-    table.add_column("parameters", f"{sum(row.parameters for row in rows):,}", justify="right")
-    table.add_column("MACs", f"{total_macs(rows):,}", justify="right")
-    for row in rows:
-        table.add_row(
-            row.name,
-            row.kind,
-            "x".join(map(str, row.kernel)),
-            _short(row.stride),
-            _short(row.padding),
-            str(row.groups or ""),
-            " x ".join(map(str, row.output)),
-            f"{row.parameters:,}" if row.parameters else "",
-            f"{row.macs:,}" if row.macs else "",
-        )
-    return table
-
-
-def _row(name: str, layer: nn.Module, input: Any, output: Tensor) -> LayerRow:
+def _row(name: str, layer: nn.Module, input: Any, output: Tensor, receptive_field: tuple[int, ...]) -> LayerRow:
+    groups = getattr(layer, "groups", None)
     return LayerRow(
         name=name,
         kind=_kind(layer),
         kernel=_numbers(layer, "kernel_size"),
         stride=_numbers(layer, "stride"),
-        padding=_numbers(layer, "padding"),
-        groups=getattr(layer, "groups", None),
+        padding=_padding(layer),
+        groups=groups if isinstance(groups, int) else None,
         input=tuple(input.shape[1:]) if isinstance(input, Tensor) else (),
         output=tuple(output.shape[1:]),
+        receptive_field=receptive_field,
         parameters=count_parameters(layer),
         macs=layer.weight[0].numel() * output[0].numel() if isinstance(layer, nn.Conv2d | nn.Linear) else 0,
     )
@@ -132,12 +131,19 @@ def _kind(layer: nn.Module) -> str:
 
 def _numbers(layer: nn.Module, attribute: str) -> tuple[int, ...]:
     value = getattr(layer, attribute, ())
-    return (value, value) if isinstance(value, int) else tuple(value)
+    if isinstance(value, int):
+        return (value, value)
+    known = isinstance(value, tuple | list) and all(isinstance(number, int) for number in value)
+    return tuple(value) if known else ()  # an attribute of a user's layer can be anything
 
 
-def _short(numbers: tuple[int, ...]) -> str:
-    """A single number if all sides are equal."""
-    return str(numbers[0]) if len(set(numbers)) == 1 else ",".join(map(str, numbers))
+def _padding(layer: nn.Module) -> tuple[int, ...]:
+    """As `LayerRow.padding`; `same` that is not symmetric as (left, right, top, bottom)."""
+    value = getattr(layer, "padding", ())
+    if not isinstance(layer, nn.Conv2d) or not isinstance(value, str):
+        return _numbers(layer, "padding")
+    left, right, top, bottom = layer._reversed_padding_repeated_twice  # zeros for `valid`
+    return (top, left) if (left, top) == (right, bottom) else (left, right, top, bottom)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -112,7 +112,25 @@ def _shown(comparison: Comparison, joint: str) -> tuple[int, list[tuple[str, boo
 def print_table(comparison: Comparison, console: Console) -> None:
     """Print the table or the pivot; if wider than the terminal, in several parts that repeat the first columns."""
     first, titles, cells, lines = _shown(comparison, joint="\n")
-    limit = console.width if console.is_terminal else AS_WIDE_AS_NEEDED
+    print_parts(titles, cells, console, first)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for run in broken(comparison.runs):
+        line = f"{run.status}: {run.name}: {run.error}" if run.error else f"{run.status}: {run.name}"
+        # The error may contain control characters, which could move the cursor or change colours.
+        line = "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in line)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_parts(
+    titles: Sequence[tuple[str, bool]],
+    cells: Sequence[Sequence[str]],
+    console: Console,
+    first: int = 1,
+    pipe: int = AS_WIDE_AS_NEEDED,
+) -> None:
+    """Print a table; if wider than the terminal or a pipe's `pipe` columns, in parts that repeat the `first` ones."""
+    limit = console.width if console.is_terminal else pipe
     # Rich ignores the width of a dumb terminal and takes 80 characters.
     styled = console.is_terminal and not console.is_dumb_terminal
     wide = Console(file=console.file, width=AS_WIDE_AS_NEEDED, force_terminal=styled)
@@ -123,13 +141,6 @@ def print_table(comparison: Comparison, console: Console) -> None:
             chosen = [*range(first)]
         chosen.append(column)
     _print(_part(titles, cells, chosen), wide)
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for run in broken(comparison.runs):
-        line = f"{run.status}: {run.name}: {run.error}" if run.error else f"{run.status}: {run.name}"
-        # The error may contain control characters, which could move the cursor or change colours.
-        line = "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in line)
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(table: Table, console: Console) -> None:
@@ -148,11 +159,16 @@ def broken(runs: Sequence[Run]) -> list[Run]:
 def markdown(comparison: Comparison) -> str:
     """The table or the pivot, the notes and the runs that did not finish."""
     _, titles, cells, explained = _shown(comparison, joint=" ")
-    lines = [_line(title for title, _ in titles), "|" + "".join("---:|" if right else "---|" for _, right in titles)]
-    lines += [_line(row) for row in cells]
+    lines = markdown_table(titles, cells)
     lines += ["", *(f"- {_plain(note)}" for note in explained)]
     lines += [f"- {run.status}: {_plain(run.name)}: {_plain(run.error or '')}" for run in broken(comparison.runs)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def markdown_table(titles: Sequence[tuple[str, bool]], cells: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    rule = "|" + "".join("---:|" if right else "---|" for _, right in titles)
+    return [_line(title for title, _ in titles), rule, *map(_line, cells)]
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -161,6 +177,11 @@ def as_csv(comparison: Comparison) -> str:
     table = [dict(_record(comparison, group)) for group in comparison.groups]
     if comparison.pivot:
         table = list(pivot.records(comparison.pivot))
+    return csv_text(table)
+
+
+def csv_text(table: Sequence[Mapping[str, Any]]) -> str:
+    """The records as CSV, with a column for each key that occurs."""
     columns = list(dict.fromkeys(column for record in table for column in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

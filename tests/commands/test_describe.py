@@ -184,3 +184,8 @@ def test_drawing_with_another_suffix_is_refused(composed, capsys) -> None:
     with pytest.raises(UserError, match=r"^out=drawing\.jpg: the name must end in [^\n]*\.svg[^\n]*$"):
         describe(composed("describe", "model=lenet", "out=drawing.jpg"))
     assert capsys.readouterr().out == ""
+
+
+def test_several_networks_are_refused_where_one_run_is_described(composed) -> None:
+    with pytest.raises(UserError, match=r"^what=schedule describes one run: .*what=layers takes several$"):
+        describe(composed("describe", "what=schedule", "model=lenet"), composed("describe", "model=alexnet_d2l"))

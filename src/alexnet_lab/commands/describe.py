@@ -29,12 +29,12 @@ def describe(config: DictConfig, *others: DictConfig) -> None:
     settings, *rest = (_container(one) for one in (config, *others))
     check_values({key: settings[key] for key in KINDS}, KINDS)
     what, out = settings.pop("what"), settings.pop("out")
+    if rest and what != "layers":
+        raise UserError(f"what={what} describes one run: give one value of each option; what=layers takes several")
     outputs = [] if out is None else out if isinstance(out, list) else [out]
     for output in outputs:
         check_output("out", output, PARTS[what], makes_folder=True)
     part = getattr(import_module(f"alexnet_lab.description.{what}"), what)
-    if rest and what != "layers":
-        raise UserError(f"what={what} describes one run: give one value of each option; what=layers takes several")
     part(settings, [Path(output) for output in outputs], *([rest] if rest else []))
 
 

@@ -15,7 +15,7 @@ from alexnet_lab.models.alexnet_torchvision import alexnet_torchvision
 from alexnet_lab.models.alexnet_ungrouped import alexnet_ungrouped
 from alexnet_lab.models.caffenet import caffenet
 from alexnet_lab.models.lenet import lenet
-from alexnet_lab.models.table import layer_table
+from alexnet_lab.models.table import count_parameters, layer_table
 from alexnet_lab.pictures.architecture import Network, architecture
 from alexnet_lab.pictures.stages import TIMES
 from alexnet_lab.pictures.svg import width_of
@@ -76,7 +76,7 @@ def network(name: str) -> Network:
     build, channels, side = NETWORKS[name]
     with torch.device("meta"):
         net = build()
-    return Network(f"{name}: {channels} x {side} x {side}", (channels, side, side), layer_table(net, channels, side))
+    return Network(f"{name}: {channels} x {side} x {side}", (channels, side, side), layer_table(net, channels, side), count_parameters(net))
 
 
 class Drawing:

@@ -29,6 +29,7 @@ class Network(NamedTuple):
     image: tuple[int, ...]
     """(C, H, W) of its input."""
     layers: Sequence[LayerRow]
+    parameters: int
 
 
 def architecture(networks: Sequence[Network]) -> str:
@@ -67,8 +68,7 @@ def _panel(
     network: Network, stages: Sequence[Stage], columns: Sequence[float], scale: Scale, top: float
 ) -> tuple[list[str], float]:
     """One network's lines of SVG below `top`, and where they end."""
-    parameters = sum(layer.parameters for layer in network.layers)
-    counts = f"{parameters:,} parameters, {total_macs(network.layers):,} multiply-accumulates per image"
+    counts = f"{network.parameters:,} parameters, {total_macs(network.layers):,} multiply-accumulates per image"
     lines = [label(network.title, MARGIN, top + 16, "b t"), label(counts, MARGIN, top + 38)]
     top += 54
     solids = _placed(stages, columns, scale, top + 6)

@@ -127,6 +127,8 @@ def _stage(layer: LayerRow, before: Stage, *, follows: bool, rows: int) -> Stage
 def _notes(layer: LayerRow, towers: bool) -> list[str]:
     if layer.kind == "Flatten":
         return [f"flatten {sides(layer.output)}"]
+    if not layer.kind.isidentifier():
+        return [layer.name, layer.kind]  # no layer of the network: the softmax in the loss
     if "Pad" in layer.kind:
         return [f"pad to {sides(layer.output[1:])}"]
     note = SHORT.get(layer.kind, _cut(layer.kind))

@@ -172,12 +172,16 @@ def test_wrong_number_of_towers_is_refused_in_a_line(composed, towers: str) -> N
         describe(composed("describe", "model=alexnet_original", f"model.towers={towers}"))
 
 
-def test_drawing_in_the_readme_is_that_of_its_command(composed, capsys, tmp_path) -> None:
+def test_drawings_in_the_readme_are_those_of_their_commands(composed, capsys, tmp_path) -> None:
     out = tmp_path / "new" / "alexnet.SVG"
     describe(composed("describe", "model=alexnet_original", "data=imagenet", f"out={out}"))
     assert capsys.readouterr().out.splitlines()[-1] == f"written: {out}"
     assert out.read_bytes() == (ROOT / "docs/alexnet_original.svg").read_bytes()
-    assert "(docs/alexnet_original.svg)" in (ROOT / "README.md").read_text()
+    describe(composed("describe", "model=lenet", f"out={out}"), composed("describe", "model=alexnet_d2l"))
+    assert out.read_bytes() == (ROOT / "docs/lenet_and_alexnet_d2l.svg").read_bytes()
+    page = (ROOT / "README.md").read_text()
+    assert "(docs/alexnet_original.svg)" in page
+    assert "(docs/lenet_and_alexnet_d2l.svg)" in page
 
 
 def test_drawing_with_another_suffix_is_refused(composed, capsys) -> None:

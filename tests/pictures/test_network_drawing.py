@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
 
@@ -76,7 +77,12 @@ def network(name: str) -> Network:
     build, channels, side = NETWORKS[name]
     with torch.device("meta"):
         net = build()
-    return Network(f"{name}: {channels} x {side} x {side}", (channels, side, side), layer_table(net, channels, side), count_parameters(net))
+    return Network(
+        f"{name}: {channels} x {side} x {side}",
+        (channels, side, side),
+        layer_table(net, channels, side),
+        count_parameters(net),
+    )
 
 
 class Drawing:
@@ -248,9 +254,17 @@ def test_branches_are_not_joined_to_the_layer_before() -> None:
 
 def test_reshaping_between_layers_is_not_a_branch() -> None:
     one = drawing("reshaping")
+    assert one.captions()["conv"] == ["8x4x4", "3x3", "stride 1", "pad 1"]  # padding="same"
     assert one.captions()["fc"] == ["3", "dense"]
     assert "branches" not in one.text
     assert len(one.root.findall(f"{SVG}polygon[@class='f']")) == 2
+
+
+def test_softmax_in_the_loss_is_a_note_of_the_last_stage() -> None:
+    given = network("lenet")
+    softmax = replace(given.layers[-1], name="softmax", kind="in the loss", kernel=(), input=(10,), macs=0)
+    text = architecture([given._replace(layers=[*given.layers, softmax])])
+    assert "fc5 10, dense, softmax, in the loss</desc>" in text
 
 
 def test_names_are_escaped_and_controls_replaced() -> None:

@@ -97,7 +97,7 @@ def _markdown(networks: Sequence[Described], remark: Remark | None, beside: Sequ
 def _drawing(networks: Sequence[Described]) -> str:
     from alexnet_lab.pictures.architecture import Network, architecture
 
-    return architecture([Network(one.title, one.image, one.layers) for one in networks])
+    return architecture([Network(one.title, one.image, one.rows, one.parameters) for one in networks])
 
 
 WRITERS: dict[str, Callable[[Sequence[Described], Remark | None, Sequence[Described]], str]] = {

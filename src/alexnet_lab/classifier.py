@@ -121,7 +121,7 @@ class ImageClassifier(pl.LightningModule):
         if every == 0 or step % every:
             return
         total = self.train_metrics.sums()[[0, 3]]
-        loss, count = self._over_ranks(total - self._logged).tolist()
+        loss, count = self.over_ranks(total - self._logged).tolist()
         self._logged = total
         group = self.optimizers().param_groups[0]  # type: ignore[union-attr]
         rate = group["lr"] / (group.get(LR_FACTOR) or 1)
@@ -221,7 +221,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the epoch's running sums over all ranks, so that a run continued in mid-epoch reports the whole epoch."""
-        checkpoint["epoch_sums"] = self._over_ranks(torch.cat([self.train_metrics.sums(), self._logged])).tolist()
+        checkpoint["epoch_sums"] = self.over_ranks(torch.cat([self.train_metrics.sums(), self._logged])).tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         rank, _ = replica(self.trainer)
@@ -231,7 +231,7 @@ class ImageClassifier(pl.LightningModule):
         self.train_metrics.restore(*sums[:4])
         self._logged = torch.tensor(sums[4:], dtype=torch.float64)
 
-    def _over_ranks(self, sums: Tensor) -> Tensor:
+    def over_ranks(self, sums: Tensor) -> Tensor:
         """The sum over all ranks of a small tensor on the host; ranks that see the same samples count once."""
         _, replicas = replica(self.trainer)
         if replicas == 1:

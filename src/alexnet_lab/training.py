@@ -75,6 +75,11 @@ def train(
     pl.seed_everything(settings["seed"], verbose=False)
     data: ImageDataModule = build(settings["data"], "data", ImageDataModule)
     settings = record_found(settings, data, folder)
+    watch: Any = FiniteLoss()
+    if settings.get("tune"):  # older runs have none
+        from alexnet_lab.pictures.lr_test import as_range_test  # here, since only range tests need it
+
+        settings, watch = as_range_test(settings, folder)
     classifier, facts = _classifier(settings, data, is_new=checkpoint is None)
     here = folders.placed(settings, folder)
     callbacks = {
@@ -87,8 +92,7 @@ def train(
     last, best = folder / folders.LAST, folder / folders.BEST
     writer = AtomicCheckpointIO(payload, in_background=(last, best), progress=progress)
     checkpoints = Checkpoints(last, best, writer=writer, stop_requested=stop_requested, **kept)
-    question = question_of_sweep()
-    pruning = [Pruning(question, checkpoints, progress)] if question else []
+    pruning = [Pruning(question, checkpoints, progress)] if (question := question_of_sweep()) else []
     if distributed.local_rank() == 0:
         data.prepare_data()
 
@@ -106,7 +110,7 @@ def train(
         on_validation_batch_end=checkpoints.validated,
     )
     graph = compiled(classifier.net, settings["compile"])
-    called = [first, *graph, Heartbeat(progress), FiniteLoss(), stopwatch, *callbacks.values(), checkpoints, *pruning]
+    called = [first, *graph, Heartbeat(progress), watch, stopwatch, *callbacks.values(), checkpoints, *pruning]
     set_matmul_precision(settings.get("matmul_precision"))
     trainer = make_trainer(here["trainer"], folder, called, [*loggers.values()], writer, settings.get("hang_timeout"))
     check_ranks(trainer)
@@ -143,6 +147,7 @@ def train(
         raise reason_of(error)  # noqa: B904 - possibly the same
     finally:
         if trainer.is_global_zero:
+            facts |= {"lr_test": watch.result()} if settings.get("tune") else {}
             facts |= {"images": classifier.images, "reason": reason, "peak_memory_mb": run_facts.peak_memory(trainer)}
             _end(folder, status, trainer, stopwatch, checkpoints, facts)
 
@@ -237,9 +242,8 @@ def _test(
 
 
 def _figures(folder: Path, stopwatch: Stopwatch, checkpoints: Checkpoints) -> dict[str, Any]:
-    rows = metric_rows.read_rows(folder / folders.METRICS)
     return {
-        **metric_rows.figures(rows, stopwatch.validated_at),
+        **metric_rows.figures(metric_rows.read_rows(folder / folders.METRICS), stopwatch.validated_at),
         "seconds": stopwatch.seconds,
         "images_per_second": stopwatch.images_per_second,
         "checkpoints": {name: str(path.relative_to(folder)) for name, path in checkpoints.on_disk().items()},

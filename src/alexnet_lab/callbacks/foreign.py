@@ -26,8 +26,8 @@ REFUSED: dict[type[pl.Callback], str] = {
     "callbacks=ema, or lightning.pytorch.callbacks.WeightAveraging for the plain mean",
     BatchSizeFinder: "it changes data.batch_size, and with it the gradient, without recording it; sweep "
     "over it (-m data.batch_size=64,128), or split the batch with trainer.accumulate_grad_batches if memory is short",
-    LearningRateFinder: "the learning rate belongs to the optimizer, and the module has no attribute `lr`; sweep over "
-    "it: -m optimizer.lr=0.001,0.01",
+    LearningRateFinder: "the learning rate belongs to the optimizer, and the module has no attribute `lr`; tune=lr "
+    "runs a range test and suggests optimizer.lr",
     BackboneFinetuning: "the module has no attribute `backbone`; write your own BaseFinetuning, which can freeze parts "
     "of pl_module.net",
     ModelPruning: "it renames the network's parameters, so its checkpoints do not fit the network",

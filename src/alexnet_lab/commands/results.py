@@ -89,6 +89,8 @@ def check_run(folder: Path, runs: Path) -> Run:
         raise UserError(f"add={folder}: there is no run (no {folders.CONFIG})")
     run = read_run(folder)
     run.check_readable()
+    if run.is_range_test:
+        raise UserError(f"add={folder}: a learning-rate range test, not a training run")
     if run.status == "unfinished":
         raise UserError(f"add={folder}: the run has not ended yet (no {folders.RESULT})")
     if run.status != "finished":

@@ -15,6 +15,7 @@ from alexnet_lab.config.advice import did_you_mean
 from alexnet_lab.config.layer_settings import Layers, Patterns
 from alexnet_lab.config.objective import LossSettings
 from alexnet_lab.config.published import Recipe
+from alexnet_lab.config.range_test import TuneSettings
 from alexnet_lab.errors import UserError
 
 
@@ -166,6 +167,8 @@ class RunSettings(BaseModel):
     recipe: Annotated[Recipe | None, Effect.NONE]
     resume: Annotated[str | None, Effect.NONE]
     checkpoints: Annotated[CheckpointSettings, Effect.NONE]
+    tune: TuneSettings | None = None
+    """None: a training."""
     model: ModelSettings
     data: DataSettings
     loss: LossSettings = LossSettings()

@@ -60,6 +60,7 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     if config.resume is None and slurm.here().restarted:
         config.resume = "auto"
     check_choices(overrides, "train")
+    _check_tune(config)
     _check_resume(config, overrides, folder)
     settings = _resolved(config, folder, overrides)
     if config.resume is None or not (folder / folders.CONFIG).exists():
@@ -75,6 +76,15 @@ def plan(config: DictConfig, folder: Path) -> Plan | None:
     if finished and not checkpoint.exists():
         raise UserError(f"resume={config.resume}: the run has finished, and there is no {checkpoint} to continue from")
     return Plan(folder, settings, continues=True, checkpoint=checkpoint if checkpoint.exists() else None)
+
+
+def _check_tune(config: DictConfig) -> None:
+    if not config.get("tune"):
+        return
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError("tune=lr is one range test, not a sweep: start it once for each network")
+    if config.resume not in (None, "auto"):
+        raise UserError(f"resume={config.resume}: a range test starts from new weights; omit resume, or tune=lr")
 
 
 def _check_resume(config: DictConfig, overrides: list[str], folder: Path) -> None:

@@ -105,6 +105,14 @@ def one_cycle(
     return scaled(optimizer, rate)
 
 
+def rising(optimizer: Optimizer, steps_per_epoch: int, total_steps: int, last_factor: float) -> LRScheduler:
+    """Exponentially from lr to lr times `last_factor` at the last step, in every parameter group.
+
+    Source: Smith, Cyclical learning rates for training neural networks, WACV 2017, section 3.3, there linear.
+    """
+    return LambdaLR(optimizer, lambda step: last_factor ** (step / max(1, total_steps - 1)))
+
+
 def scaled(optimizer: Optimizer, factor: Callable[[int], float]) -> LRScheduler:
     """The learning rates of the scheduled groups times `factor`, a function of the number of steps done."""
     return LambdaLR(optimizer, [factor if is_scheduled(group) else _one for group in optimizer.param_groups])

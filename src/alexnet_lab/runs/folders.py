@@ -22,6 +22,8 @@ LEFT_OUT = "left_out.json"
 ROWS = "rows"
 """Where `evaluate rows=RUN/rows` writes the predictions of a run's test image by image; `compare` looks there."""
 JOB_LOG = "job.log"
+OF_RANGE_TEST = ("lr.csv", "lr.png")
+"""What `tune=lr` writes, see `pictures/lr_test.py`."""
 LOCK = ".lock"
 NOTE = ".starting"
 """There until training begins: until then a start can be undone, see `alexnet_lab.launch.starting`."""

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -72,6 +72,11 @@ class Run:
     @property
     def status(self) -> Status:
         return next((status for status in get_args(Status) if status == self.result.get("status")), "unfinished")
+
+    @property
+    def is_range_test(self) -> bool:
+        """Whether `tune=lr` made it, so that nothing is trained."""
+        return bool(self.config.get("tune"))
 
     @property
     def error(self) -> str | None:
@@ -160,7 +165,11 @@ def read_runs(places: Sequence[str]) -> list[Run]:
         of_wandb = folder.name.startswith(OFFLINE)
         runs.setdefault(folder.parent / folder.name.rpartition("-")[2] if of_wandb else folder, []).append(folder)
     with ThreadPoolExecutor() as pool:  # a folder of W&B takes seconds of another process
-        return list(pool.map(_read, runs.values(), _names([parts[-1] for parts in runs.values()])))
+        read = zip([parts[-1] for parts in runs.values()], pool.map(_read, runs.values()), strict=True)
+        trained = {folder: run for folder, run in read if not run.is_range_test}
+    if not trained:
+        raise UserError(f"runs={','.join(places)}: only learning-rate range tests there, which are no training runs")
+    return [replace(run, name=name) for run, name in zip(trained.values(), _names([*trained]), strict=True)]
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:
@@ -189,12 +198,12 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     )
 
 
-def _read(parts: Sequence[Path], name: str) -> Run:
+def _read(parts: Sequence[Path]) -> Run:
     if parts[-1].name.startswith(OFFLINE):
         from alexnet_lab.runs import wandb_records  # here, since few comparisons need it
 
-        return wandb_records.read_offline(parts, name)
-    return read_run(parts[-1], name)
+        return wandb_records.read_offline(parts, parts[-1].name)
+    return read_run(parts[-1])
 
 
 def _find(place: str) -> list[Path]:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from alexnet_lab.callbacks.pace import speed
 from alexnet_lab.command_line import command, from_here, override
+from alexnet_lab.config.arguments import folder_flag, given
 from alexnet_lab.runs import folders
 from alexnet_lab.runs.recipe import NOT_MEASURED, not_comparable, published_text
 from alexnet_lab.runs.run import Run, read_run
@@ -17,17 +18,50 @@ from alexnet_lab.runs.run import Run, read_run
 def print_summary(folder: Path) -> None:
     """Print the recorded result of the run in `folder` as a table, and the paths below it."""
     run = read_run(folder)
+    if run.is_range_test:
+        _print_range_test(run)
+        return
     result, published, different = run.result, run.published, not_comparable(run.config)
     reason = f" ({result['reason']})" if result.get("reason") else ""
     title = f"run {run.name}: {run.status}{reason}"
     table = Table("", "this run", *["published"] * bool(published), title=title, show_header=bool(published))
-    table.title_justify = "left"
     for label, ours, theirs in [*_metrics(result, published, not different), *_facts(result)]:
         table.add_row(label, ours, *[theirs] * bool(published))
+    _print(table, [*_about_published(run, different), *_paths(folder, result)])
+
+
+def _print(table: Table, lines: Iterable[str]) -> None:
+    table.title_justify = "left"
     console = Console()
     console.print(table)
-    for line in [*_about_published(run, different), *_paths(folder, result)]:
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_range_test(run: Run) -> None:
+    found, settings = run.result["lr_test"], run.config["tune"]
+    reason = f" ({run.result['reason']})" if run.result.get("reason") else ""
+    table = Table("", "", title=f"range test {run.name}: {run.status}{reason}", show_header=False)
+    table.add_row("suggested optimizer.lr", "none" if found["suggestion"] is None else f"{found['suggestion']:g}")
+    if found["steps"]:
+        ended = "where the loss diverged" if found["diverged"] else f"of {settings['end']:g}; the loss did not diverge"
+        table.add_row("learning rates", f"{settings['start']:g} to {found['last_lr']:.2g}, {ended}")
+    table.add_row("steps", f"{found['steps']} of {settings['steps']}")
+    table.add_row("time", f"{run.result['seconds']:.1f} s")
+    _print(table, _after_range_test(run, found["suggestion"]))
+
+
+def _after_range_test(run: Run, suggestion: float | None) -> Iterable[str]:
+    written = [path for path in (Path(run.source, name) for name in folders.OF_RANGE_TEST) if path.exists()]
+    yield from (f"written: {path.absolute()}" for path in written)
+    if suggestion is not None:
+        replaced = ("tune", "optimizer.lr", "resume")
+        kept = [text for text in run.config["overrides"] if text.partition("=")[0].lstrip("+~") not in replaced]
+        kept = [text for text in kept if not text.lstrip("+").startswith("tune.")]
+        words = [*folder_flag(given), *kept, override("optimizer.lr", suggestion)]
+        yield f"train with it: {command('train', *words)}"
+    elif written:
+        yield "no suggestion: the loss never fell; try a higher tune.end or more tune.steps"
 
 
 def _metrics(

@@ -256,7 +256,7 @@ def test_max_steps_run_killed_between_epochs_equals_the_uninterrupted_run(runs: 
         (lambda: StochasticWeightAveraging(0.1), "use callbacks=ema, or lightning.pytorch.callbacks.WeightAveraging"),
         (lambda: ModelPruning("l1_unstructured"), "its checkpoints do not fit the network"),
         (BatchSizeFinder, "without recording it"),
-        (LearningRateFinder, "no attribute `lr`; sweep over it: -m optimizer.lr=0.001,0.01"),
+        (LearningRateFinder, "no attribute `lr`; tune=lr runs a range test and suggests optimizer.lr"),
         (BackboneFinetuning, "no attribute `backbone`"),
     ],
 )

@@ -31,7 +31,7 @@ REFUSED = {
     "BackboneFinetuning": "has no attribute `backbone`",
     "BaseFinetuning": "callbacks.x (BaseFinetuning): NotImplementedError",
     "BatchSizeFinder": "sweep over it",
-    "LearningRateFinder": "-m optimizer.lr=0.001,0.01",
+    "LearningRateFinder": "tune=lr runs a range test",
     "GradientAccumulationScheduler": "a run has one global batch",
     "ModelPruning": "its checkpoints do not fit the network",
     "StochasticWeightAveraging": "use callbacks=ema",

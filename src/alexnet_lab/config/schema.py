@@ -148,9 +148,7 @@ class RunSettings(BaseModel):
     run: Annotated[str, Effect.NONE]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_on: Literal["best", "last", "none"]
-    compile: Annotated[
-        bool | Literal["reduce-overhead", "max-autotune", "cuda-graph"], BeforeValidator(_compiles), Effect.SPEED
-    ]
+    compile: Annotated[bool | str, BeforeValidator(_compiles), Effect.SPEED]
     channels_last: Annotated[bool, Effect.SPEED]
     matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
     """See `by_device.set_matmul_precision`; `torch` is that of older runs on a GPU."""
@@ -168,7 +166,6 @@ class RunSettings(BaseModel):
     resume: Annotated[str | None, Effect.NONE]
     checkpoints: Annotated[CheckpointSettings, Effect.NONE]
     tune: TuneSettings | None = None
-    """None: a training."""
     model: ModelSettings
     data: DataSettings
     loss: LossSettings = LossSettings()

@@ -16,6 +16,14 @@ DIVERGED = 4.0
 """A loss of this many times the lowest one has diverged; both are smoothed."""
 WIDTH = 0.1
 """Standard deviation of the smoothing, in decades of the learning rate."""
+FIRST = 0.5
+"""The decades at the beginning whose mean loss is that of the initial weights."""
+RISE = 0.15
+"""The loss rises where it has lost this part of what it had fallen."""
+DEVIATIONS = 4.0
+"""Standard deviations of the smoothed loss below which a change is noise."""
+PART = 0.9
+"""The suggested learning rate is where the loss has made this part of its fall below that of guessing."""
 
 
 class Divergence:
@@ -43,11 +51,27 @@ def smoothed(rates: Sequence[float], losses: Sequence[float]) -> Curve:
     return mean
 
 
-def suggestion(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """The learning rate at which the smoothed loss falls most steeply, to two digits; None if it never falls."""
-    if len(losses) < 3:
+def suggestion(rates: Sequence[float], losses: Sequence[float], guessing: float) -> float | None:
+    """A learning rate to train with, to two digits, from the losses [n] at the rates [n]; None if there is none.
+
+    It is where the loss has almost ended its fall, before it first rises. The fall to `guessing`, the loss of the
+    class frequencies as prediction, does not count: the last bias alone learns that, at small learning rates. A loss
+    that never falls below it leaves the learning rate at which it first rises, if it fell at all.
+    """
+    spacing = math.log10(rates[1] / rates[0]) if len(rates) > 1 else math.inf
+    first = max(5, round(FIRST / spacing))
+    if len(losses) <= first:
         return None
-    mean = np.minimum.accumulate(smoothed(rates, losses))
-    slope = np.gradient(mean, np.log10(rates))
-    best = int(np.argmin(slope))
-    return float(f"{rates[best]:.2g}") if slope[best] < 0 else None
+    start = float(np.mean(losses[:first]))
+    curve = np.minimum(losses, 2 * start - np.min(losses))  # a single huge loss would hide those before it
+    mean = smoothed(rates, curve)
+    # The median is that of the noise, also where the loss rises or falls. A mean is over this many steps.
+    noise = np.median(np.abs(np.diff(curve))) / 0.954 / math.sqrt(max(1.0, 2 * math.sqrt(math.pi) * WIDTH / spacing))
+    least, lowest = DEVIATIONS * noise, np.minimum.accumulate(mean)
+    has_risen = (start - lowest > least) & (mean - lowest > np.maximum(RISE * (start - lowest), least))
+    rise = int(np.argmax(has_risen)) if has_risen.any() else None
+    lowest = lowest[:rise]
+    before = min(start, guessing)
+    fall = before - lowest[-1]
+    place = int(np.argmax(lowest <= before - PART * fall)) if fall > least else rise
+    return None if place is None else float(f"{rates[place]:.2g}")

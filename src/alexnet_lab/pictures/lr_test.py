@@ -63,10 +63,13 @@ class RangeTest(pl.Callback):
         """A value of optimizer.lr, after the test; None if the loss never falls."""
         self._divergence = Divergence()
         self._ranks = Agreement()
+        self._labels = torch.zeros(1, dtype=torch.float64)
+        """How often each class was a label; [K] after the start."""
         self._before = torch.zeros(2, dtype=torch.float64)  # loss sum and count of this epoch so far
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._ranks.join(trainer)
+        self._labels = torch.zeros(trainer.datamodule.spec.num_classes, dtype=torch.float64)  # type: ignore[attr-defined]
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self._before.zero_()
@@ -82,9 +85,11 @@ class RangeTest(pl.Callback):
         # Ranks that see the same samples may differ in the last digit.
         self.has_diverged = trainer.should_stop = bool(self._ranks.strongest(int(diverged)))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        shares = pl_module.over_ranks(self._labels)
         if trainer.is_global_zero and self.losses:
-            self.suggestion = suggestion(*self._finite())
+            shares = shares[shares > 0] / shares.sum()
+            self.suggestion = suggestion(*self._finite(), guessing=float(-(shares * shares.log()).sum()))
             self._write()
 
     def result(self) -> dict[str, Any]:

@@ -54,9 +54,9 @@ def smoothed(rates: Sequence[float], losses: Sequence[float]) -> Curve:
 def suggestion(rates: Sequence[float], losses: Sequence[float], guessing: float) -> float | None:
     """A learning rate to train with, to two digits, from the losses [n] at the rates [n]; None if there is none.
 
-    It is where the loss has almost ended its fall, before it first rises. The fall to `guessing`, the loss of the
-    class frequencies as prediction, does not count: the last bias alone learns that, at small learning rates. A loss
-    that never falls below it leaves the learning rate at which it first rises, if it fell at all.
+    It is where the loss has almost ended its fall. The fall to `guessing`, the loss of the class frequencies as
+    prediction, does not count: the last bias alone learns that, at small learning rates. If the loss rises before it
+    has fallen below `guessing`, the suggestion is where it rises.
     """
     spacing = math.log10(rates[1] / rates[0]) if len(rates) > 1 else math.inf
     first = max(5, round(FIRST / spacing))
@@ -67,11 +67,11 @@ def suggestion(rates: Sequence[float], losses: Sequence[float], guessing: float)
     mean = smoothed(rates, curve)
     # The median is that of the noise, also where the loss rises or falls. A mean is over this many steps.
     noise = np.median(np.abs(np.diff(curve))) / 0.954 / math.sqrt(max(1.0, 2 * math.sqrt(math.pi) * WIDTH / spacing))
-    least, lowest = DEVIATIONS * noise, np.minimum.accumulate(mean)
+    least = max(DEVIATIONS * noise, 1e-6 * start)
+    lowest = np.minimum.accumulate(mean)
     has_risen = (start - lowest > least) & (mean - lowest > np.maximum(RISE * (start - lowest), least))
     rise = int(np.argmax(has_risen)) if has_risen.any() else None
-    lowest = lowest[:rise]
     before = min(start, guessing)
-    fall = before - lowest[-1]
-    place = int(np.argmax(lowest <= before - PART * fall)) if fall > least else rise
+    learns = before - lowest[:rise][-1] > least
+    place = int(np.argmax(lowest <= before - PART * (before - lowest[-1]))) if learns else rise
     return None if place is None else float(f"{rates[place]:.2g}")

@@ -126,3 +126,20 @@ def test_range_of_the_wrong_kind_is_refused_before_training(
     overrides: tuple[str, ...], message: str, settings: Callable[..., Any], refusal: Callable[..., str]
 ) -> None:
     assert refusal(settings(*TEST, *overrides)) == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("resume=FOLDER",), "a range test starts from new weights; omit resume, or tune=lr"),
+        (("-m", "seed=0,1"), "tune=lr is one range test, not a sweep: start it once for each network"),
+    ],
+)
+def test_range_test_of_a_run_to_continue_or_of_a_sweep_is_refused(
+    words: tuple[str, ...], message: str, trained_run: Any, script: Any, tmp_path: Path
+) -> None:
+    words = tuple(word.replace("FOLDER", str(trained_run.folder)) for word in words)
+    refused = script.run("tune=lr", "model=lenet", "logger=none", *words, f"hydra.sweep.dir={tmp_path}/sweep")
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert not (tmp_path / "sweep").exists()

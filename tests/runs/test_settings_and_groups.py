@@ -12,7 +12,7 @@ from tests.runs.recorded_runs import settings as recorded
 from tests.runs.recorded_runs import write_run
 
 from alexnet_lab.config.by_device import Device, resolved
-from alexnet_lab.config.schema import CallbackSettings, Effect, RunSettings, effect
+from alexnet_lab.config.schema import CallbackSettings, Effect, RunSettings, default, effect
 from alexnet_lab.runs.groups import differing, group_runs, recipe_groups, short_names, telling
 from alexnet_lab.runs.groups import settings as settings_of
 from alexnet_lab.runs.recipe import changes, command, not_comparable
@@ -163,6 +163,8 @@ def test_marks_are_those_that_were_agreed() -> None:
     }
     assert effect("callbacks.progress") is effect("callbacks.pictures") is Effect.NONE
     assert effect("callbacks.layer_statistics.every_n_steps") is Effect.NONE
+    assert effect("tune") is effect("tune.steps") is Effect.RESULT
+    assert default("tune") is None  # a training
     assert effect("trainer.precision") is effect("callbacks.ema") is effect("optimizer.lr") is Effect.RESULT
 
 

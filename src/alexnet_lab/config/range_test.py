@@ -19,3 +19,4 @@ class TuneSettings(BaseModel):
     start: Annotated[float, Field(gt=0)]
     end: Annotated[float, AfterValidator(_above_start)]
     steps: Annotated[int, Field(ge=20)]
+    folder: str

@@ -148,7 +148,9 @@ class RunSettings(BaseModel):
     run: Annotated[str, Effect.NONE]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_on: Literal["best", "last", "none"]
-    compile: Annotated[bool | str, BeforeValidator(_compiles), Effect.SPEED]
+    compile: Annotated[
+        bool | Literal["reduce-overhead", "max-autotune", "cuda-graph"], BeforeValidator(_compiles), Effect.SPEED
+    ]
     channels_last: Annotated[bool, Effect.SPEED]
     matmul_precision: Literal["highest", "high", "medium", "torch"] | None = None
     """See `by_device.set_matmul_precision`; `torch` is that of older runs on a GPU."""
@@ -197,9 +199,7 @@ def _field(key: str) -> FieldInfo | None:
         if model is None or (field and _mark(field) in (Effect.NONE, Effect.COPY)):
             return field
         field = model.model_fields.get(part)
-        if field is None:
-            return None
-        kind = field.annotation
+        kind = field.annotation if field else None
         model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
     return field
 

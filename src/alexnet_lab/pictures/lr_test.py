@@ -15,6 +15,8 @@ from alexnet_lab.optim.lr_curve import Divergence, smoothed, suggestion
 from alexnet_lab.pictures.chart import Line, Panel, chart
 
 CURVE, PICTURE = "lr.csv", "lr.png"
+HIGHEST = 1.3
+"""The top of the picture, divided by the highest of the first losses: a loss that diverges would hide the others."""
 UNLIMITED = {"max_epochs": -1, "min_epochs": None, "min_steps": None}
 WITHOUT_VALIDATION = {"limit_val_batches": 0, "check_val_every_n_epoch": 1, "val_check_interval": 1.0}
 
@@ -75,6 +77,7 @@ class RangeTest(pl.Callback):
         self._before.zero_()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._labels += torch.bincount(batch.labels.cpu(), minlength=len(self._labels))
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         total = pl_module.train_metrics.sums()[[0, 3]]
@@ -117,6 +120,7 @@ class RangeTest(pl.Callback):
             y="training loss",
             lines=[Line("each step", rates, losses, colour=8), Line("smoothed", rates, means)],
             log_x=True,
+            y_range=(None, min(max(losses), HIGHEST * max(losses[: len(losses) // 10 + 1]))),
             marks=[(suggested, f"suggested: {suggested:.2g}")] if suggested else [],
         )
         drawn = io.BytesIO()

@@ -59,6 +59,7 @@ def shortened(words: list[str]) -> list[str]:
         return words
     given = {word.split("=")[0] for word in words}
     limits = SHORT if "run" in given else [*SHORT, "checkpoints=none"]
+    limits = [*limits, "tune.steps=20"] if "tune=lr" in words else limits
     return [*words, *(word for word in limits if word.split("=")[0] not in given)]
 
 

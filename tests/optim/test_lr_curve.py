@@ -65,7 +65,7 @@ def test_rise_from_which_the_loss_recovers_is_not_the_end_of_its_fall() -> None:
 
 def test_loss_that_rises_before_it_learns_gives_that_learning_rate() -> None:
     losses = curve(fall_at=None, rise_at=0.6)
-    late = [1.5 if rate > 5 else loss for rate, loss in zip(RATES, losses, strict=True)]
+    late = [2.2 if rate > 5 else loss for rate, loss in zip(RATES, losses, strict=True)]
     found = suggestion(RATES, late, CHANCE)
     assert found is not None
     assert 0.35 < found < 0.7

@@ -65,11 +65,14 @@ def suggestion(rates: Sequence[float], losses: Sequence[float], guessing: float)
     start = float(np.mean(losses[:first]))
     curve = np.minimum(losses, 2 * start - np.min(losses))  # a single huge loss would hide those before it
     mean = smoothed(rates, curve)
-    # The median is that of the noise, also where the loss rises or falls. A mean is over this many steps.
-    noise = np.median(np.abs(np.diff(curve))) / 0.954 / math.sqrt(max(1.0, 2 * math.sqrt(math.pi) * WIDTH / spacing))
+    # From differences, which a slope hardly changes, of the first losses, whose noise is the largest.
+    deviation = float(np.std(np.diff(curve[: 2 * first]))) / math.sqrt(2)
+    noise = deviation / math.sqrt(max(1.0, 2 * math.sqrt(math.pi) * WIDTH / spacing))  # of a mean over as many steps
     least = max(DEVIATIONS * noise, 1e-6 * start)
     lowest = np.minimum.accumulate(mean)
-    has_risen = (start - lowest > least) & (mean - lowest > np.maximum(RISE * (start - lowest), least))
+    fallen = start - lowest
+    # A rise after less than half of the fall is noise, or passes.
+    has_risen = (fallen > max(least, fallen[-1] / 2)) & (mean - lowest > np.maximum(RISE * fallen, least))
     rise = int(np.argmax(has_risen)) if has_risen.any() else None
     before = min(start, guessing)
     learns = before - lowest[:rise][-1] > least

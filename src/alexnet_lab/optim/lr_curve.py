@@ -69,12 +69,27 @@ def suggestion(rates: Sequence[float], losses: Sequence[float], guessing: float)
     deviation = float(np.std(np.diff(curve[: 2 * first]))) / math.sqrt(2)
     noise = deviation / math.sqrt(max(1.0, 2 * math.sqrt(math.pi) * WIDTH / spacing))  # of a mean over as many steps
     least = max(DEVIATIONS * noise, 1e-6 * start)
-    lowest = np.minimum.accumulate(mean)
+    lowest, before = np.minimum.accumulate(mean), min(start, guessing)
     fallen = start - lowest
     # A rise after less than half of the fall is noise, or passes.
-    has_risen = (fallen > max(least, fallen[-1] / 2)) & (mean - lowest > np.maximum(RISE * fallen, least))
-    rise = int(np.argmax(has_risen)) if has_risen.any() else None
-    before = min(start, guessing)
-    learns = before - lowest[:rise][-1] > least
-    place = int(np.argmax(lowest <= before - PART * (before - lowest[-1]))) if learns else rise
-    return None if place is None else float(f"{rates[place]:.2g}")
+    rise = _first(_has_risen(mean, fallen, least) & (fallen > fallen[-1] / 2))
+    if before - lowest[:rise][-1] <= least:
+        return None if rise is None else _two_digits(rates[rise])
+    # Where the loss recovers from a rise, the suggestion is between the ends of its fall before it and of all of it.
+    early = lowest[: _first(_has_risen(mean, before - lowest, least))]
+    ends = [rates[int(np.argmax(part <= before - PART * (before - part[-1])))] for part in (early, lowest)]
+    return _two_digits(math.sqrt(ends[0] * ends[1]))
+
+
+def _has_risen(mean: Curve, fallen: Curve, least: float) -> NDArray[np.bool_]:
+    above = mean - np.minimum.accumulate(mean)
+    risen: NDArray[np.bool_] = (fallen > least) & (above > np.maximum(RISE * fallen, least))
+    return risen
+
+
+def _first(marked: NDArray[np.bool_]) -> int | None:
+    return int(np.argmax(marked)) if marked.any() else None
+
+
+def _two_digits(rate: float) -> float:
+    return float(f"{rate:.2g}")

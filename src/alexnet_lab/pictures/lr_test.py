@@ -115,12 +115,13 @@ class RangeTest(pl.Callback):
             writer.writerow([step, *row])
         files.write(self._folder / CURVE, text.getvalue())
         suggested = self.suggestion
+        top = min(max(losses), HIGHEST * max(losses[: len(losses) // 10 + 1]))
         panel = Panel(
             x="learning rate (optimizer.lr)",
             y="training loss",
             lines=[Line("each step", rates, losses, colour=8), Line("smoothed", rates, means)],
             log_x=True,
-            y_range=(None, min(max(losses), HIGHEST * max(losses[: len(losses) // 10 + 1]))),
+            y_range=(min(losses) - 0.05 * (top - min(losses)), top),
             marks=[(suggested, f"suggested: {suggested:.2g}")] if suggested else [],
         )
         drawn = io.BytesIO()

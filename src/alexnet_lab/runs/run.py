@@ -75,7 +75,7 @@ class Run:
 
     @property
     def is_range_test(self) -> bool:
-        """Whether `tune=lr` made it, so that nothing is trained."""
+        """Whether `tune=lr` made it."""
         return bool(self.config.get("tune"))
 
     @property
@@ -157,19 +157,19 @@ def read_runs(places: Sequence[str]) -> list[Run]:
     # A pattern with ** also matches what is within a run.
     found = sorted(folder for path, folder in known.items() if known.keys().isdisjoint(path.parents))
     if not found:
-        wanted = f"a run's folder has a {folders.CONFIG} or a {folders.RESULT}"
-        raise UserError(f"runs={','.join(places)}: no run there; {wanted}")
+        wanted = f"a {folders.CONFIG} or a {folders.RESULT}"
+        raise UserError(f"runs={','.join(places)}: no run there; a run's folder has {wanted}")
     runs: dict[Path, list[Path]] = {}
     for folder in found:
         # W&B has one offline folder for each time that a run was continued; they share the end of their names.
-        of_wandb = folder.name.startswith(OFFLINE)
-        runs.setdefault(folder.parent / folder.name.rpartition("-")[2] if of_wandb else folder, []).append(folder)
+        shared = folder.parent / folder.name.rpartition("-")[2] if folder.name.startswith(OFFLINE) else folder
+        runs.setdefault(shared, []).append(folder)
     with ThreadPoolExecutor() as pool:  # a folder of W&B takes seconds of another process
-        read = zip([parts[-1] for parts in runs.values()], pool.map(_read, runs.values()), strict=True)
-        trained = {folder: run for folder, run in read if not run.is_range_test}
-    if not trained:
-        raise UserError(f"runs={','.join(places)}: only learning-rate range tests there, which are no training runs")
-    return [replace(run, name=name) for run, name in zip(trained.values(), _names([*trained]), strict=True)]
+        read = zip([parts[-1] for parts in runs.values()], [*pool.map(_read, runs.values())], strict=True)
+    if not (trained := {folder: run for folder, run in read if not run.is_range_test}):
+        raise UserError(f"runs={','.join(places)}: only learning-rate range tests there, no training runs")
+    names = dict(zip(trained, _names([*trained]), strict=True))
+    return [replace(run, name=names[at]) if run.name == at.name else run for at, run in trained.items()]
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:

@@ -54,6 +54,22 @@ def test_similar_names_are_unchanged(tmp_path: Path) -> None:
     assert read_config(tmp_path) == mine
 
 
+@pytest.mark.parametrize(("recorded", "norm"), [("True", "lrn"), ("false", "none")])
+def test_former_switch_of_lrn_is_todays_norm(tmp_path: Path, recorded: str, norm: str) -> None:
+    model = {"_target_": "alexnet_lab.models.caffenet.caffenet", "lrn": recorded == "True", "activation": "tanh"}
+    old = {"model": model, "overrides": [f"model.lrn={recorded}", "model.lrn_k=2"]}
+    (tmp_path / CONFIG).write_text(yaml.safe_dump(old))
+    config = read_config(tmp_path)
+    assert config["model"] == {"_target_": model["_target_"], "activation": "tanh", "norm": norm}
+    assert config["overrides"] == [f"model.norm={norm}", "model.lrn_k=2"]
+
+
+def test_network_of_the_users_own_keeps_a_key_called_lrn(tmp_path: Path) -> None:
+    mine = {"model": {"_target_": "my.net", "lrn": False}, "overrides": ["model.lrn=false"]}
+    (tmp_path / CONFIG).write_text(yaml.safe_dump(mine))
+    assert read_config(tmp_path) == mine
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
 def test_callbacks_and_loggers_of_every_run_in_the_repository_can_be_built(path: Path) -> None:
     check_parts(read_config(path.parent))

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -332,7 +333,13 @@ def test_run_of_an_experiment_replaces_the_not_measured_row() -> None:
 
 # The part of the configuration that the ablations change.
 WHOLE = {
-    "model": {"_target_": "alexnet_lab.models.alexnet_original.alexnet_original", "norm": "lrn", "dropout": 0.5},
+    "model": {
+        "_target_": "alexnet_lab.models.alexnet_original.alexnet_original",
+        "norm": "lrn",
+        "activation": "relu",
+        "towers": 2,
+        "dropout": 0.5,
+    },
     "data": {"name": "imagenette", "crop": "random", "flip": 0.5, "colour": "source"},
 }
 
@@ -370,6 +377,23 @@ def test_run_without_one_part_is_not_the_baseline_of_a_run_without_two() -> None
     assert table["no_colour_noise"][2] == "-0.1000"
     assert table["no_augmentation"][2] == "-0.3000"
     assert table["no_colour_noise"][-1] == "more than .01 of top-1 lost"
+
+
+def test_networks_without_a_part_of_the_paper_have_no_ablations() -> None:
+    half = {"_target_": "alexnet_lab.models.alexnet_half.alexnet_half_v2", "activation": "relu", "norm": "none"}
+    changes = [{}, {"activation": "tanh"}, {"activation": "sigmoid"}, {"norm": "lrn"}, {"norm": "batch"}]
+    assert all(cells[0] in ("0", "seeds") for cells in table_of(runs_of(half, changes)).values())
+    original = WHOLE["model"]
+    assert table_of(runs_of(original, changes[:3]))["tanh"][0] == "1"
+    assert all(cells[0] in ("0", "seeds") for cells in table_of(runs_of(original, changes[1:3])).values())
+
+
+def runs_of(model: dict[str, Any], changes: list[dict[str, str]]) -> list[Run]:
+    """A run of the network with each of the changes."""
+    return [
+        a_run(0, 0.8, *(f"model.{key}={value}" for key, value in one.items()), model={**model, **one})
+        for one in changes
+    ]
 
 
 def test_command_of_a_sweep_job_names_its_experiment() -> None:

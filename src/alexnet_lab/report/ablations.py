@@ -27,7 +27,7 @@ def read_jobs() -> dict[str, list[str]]:
 
 
 def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
-    """A section for each group of recorded runs for which runs of at least one ablation job exist.
+    """A section for each group of recorded runs of a full network for which runs of at least one ablation job exist.
 
     Differences are taken between runs of the same seed. There is no section if `recipes` lacks `krizhevsky_2012`.
     """
@@ -38,6 +38,8 @@ def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> 
     yield "Change in accuracy from the full recipe, with the same seed. The paper's values are for ImageNet."
     found = False
     for whole in groups.values():
+        if not _is_full(whole[0].config["model"]):
+            continue
         parts = {name: groups.get(key) if key else None for name, key in _keys(whole[0], jobs).items()}
         if any(_pairs(whole, part) for part in parts.values() if part):
             found = True
@@ -48,6 +50,11 @@ def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> 
             yield from _table(whole, parts, paper)
     if not found:
         yield from _table([], dict.fromkeys((name for name, overrides in jobs.items() if overrides)), paper)
+
+
+def _is_full(model: Mapping[str, Any]) -> bool:
+    """Whether it is a network with the paper's parts: towers, LRN and ReLU. Other networks have their own section."""
+    return "towers" in model and model.get("norm") == "lrn" and model.get("activation") == "relu"
 
 
 def _keys(whole: Run, jobs: Mapping[str, Sequence[str]]) -> dict[str, RecipeKey | None]:

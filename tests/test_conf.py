@@ -258,7 +258,7 @@ def test_recipe_of_the_article_has_its_numbers(settings: Settings) -> None:
 def test_the_2012_recipe_has_the_numbers_of_the_paper(settings: Settings) -> None:
     found = settings("experiment=krizhevsky_2012")
     stated = {
-        "model": {"image_size": 224, "dropout": 0.5, "lrn": True, "lrn_size": 5, "lrn_k": 2.0, "towers": 2},
+        "model": {"image_size": 224, "dropout": 0.5, "norm": "lrn", "lrn_size": 5, "lrn_k": 2.0, "towers": 2},
         "data": {"batch_size": 128, "crop": "random", "crop_size": 224, "flip": 0.5, "colour_std": 0.1, "val_size": 0},
         "optimizer": {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "convention": "paper"},
         "scheduler": {"factor": 0.1, "drops": 3},

@@ -6,7 +6,7 @@ STAMP := .venv/.installed$(if $(PYTHON),-$(subst /,-,$(lastword $(PYTHON))))
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-system test-gpu test-matrix check docs links lock
+.PHONY: help setup train test test-system test-gpu test-matrix check docs notebook links lock
 
 # Two processes; all tests of a file run in one of them, because they share fixtures.
 PYTEST_IN_TWO := .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile
@@ -51,6 +51,9 @@ check: $(STAMP)  ## lint, format, types
 
 docs: $(STAMP)  ## write docs/configuration.md from conf and the code
 	.venv/bin/python -m docs.generator.page
+
+notebook: $(STAMP)  ## execute docs/alexnet.ipynb and save its outputs, within a few minutes
+	.venv/bin/python -m docs.generator.notebook
 
 links: $(STAMP)  ## list the external links of all pages
 	@.venv/bin/python -m docs.generator.links

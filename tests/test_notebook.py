@@ -55,6 +55,15 @@ def test_committed_notebook_has_its_outputs_and_no_path_of_a_machine() -> None:
     assert re.findall(r"/(?:work|tmp|root|home|Users)/", json.dumps([dict(one) for one in outputs(notebook)])) == []
 
 
+def test_links_of_the_notebook_lead_to_files() -> None:
+    text = "\n".join(
+        cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "markdown"
+    )
+    linked = re.findall(r"\]\((?!https:)([^)#]+)", text)
+    assert "articles.md" in linked
+    assert [one for one in linked if not (NOTEBOOK.parent / one).is_file()] == []
+
+
 @pytest.mark.system
 def test_notebook_runs_in_a_fresh_copy_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy, home = tmp_path / "project", tmp_path / "home"

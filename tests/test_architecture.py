@@ -199,7 +199,7 @@ def test_light_modules_load_nothing_heavy_indirectly() -> None:
 
 
 def test_training_loads_nothing_that_reads_published_or_other_weights_or_explains_an_evaluation() -> None:
-    """Those who use `init=` alone load it; see `training._classifier`."""
+    """Those who use `init=` alone load it; see `training.make_classifier`."""
     known, waiting = {dotted(path): path for path in MODULES}, ["alexnet_lab.training"]
     loaded: set[str] = set()
     while waiting:

@@ -20,15 +20,13 @@ from alexnet_lab.distributed import replica
 from alexnet_lab.errors import RunFailed, UserError
 from alexnet_lab.loss import CROSS_ENTROPY, TrainingLoss
 from alexnet_lab.metrics import ClassificationMetrics, sum_of_losses
-from alexnet_lab.optim.schedules import WatchesValidation, steps_of
+from alexnet_lab.optim.schedules import WatchesValidation, logged_lr, steps_of
 from alexnet_lab.position import between_epochs
 
 log = logging.getLogger(__name__)
 
 OptimizerFactory = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
 SchedulerFactory = Callable[[Optimizer, int, int], LRScheduler]
-LR_FACTOR = "lr_factor"
-"""Key of a parameter group whose learning rate is this factor times the optimizer's; without it the factor is 1."""
 
 
 class ImageClassifier(pl.LightningModule):
@@ -123,8 +121,7 @@ class ImageClassifier(pl.LightningModule):
         total = self.train_metrics.sums()[[0, 3]]
         loss, count = self.over_ranks(total - self._logged).tolist()
         self._logged = total
-        group = self.optimizers().param_groups[0]  # type: ignore[union-attr]
-        rate = group["lr"] / (group.get(LR_FACTOR) or 1)
+        rate = logged_lr(self.optimizers().param_groups[0])  # type: ignore[union-attr]
         self._to_loggers({"train/loss_step": loss / count, "lr": rate, **self._gradient_norm()}, step)
 
     def _gradient_norm(self) -> dict[str, float]:

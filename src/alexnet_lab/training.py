@@ -152,10 +152,13 @@ def train(
             _end(folder, status, trainer, stopwatch, checkpoints, facts)
 
 
-def _classifier(
+def make_classifier(
     settings: dict[str, Any], data: ImageDataModule, is_new: bool
 ) -> tuple[ImageClassifier, dict[str, Any]]:
-    """The network that the data fits, with its optimizer and schedule; and what is known of it before training."""
+    """The network that the data fits, with its optimizer and schedule; and what is known of it before training.
+
+    is_new: the weights of `init` are loaded.
+    """
     net: nn.Module = build(without_weights(settings["model"]), "model", nn.Module)
     layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
     facts, last = run_facts.known_before(net, layers), last_layer(layers)

@@ -14,13 +14,13 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from alexnet_lab.classifier import LR_FACTOR
 from alexnet_lab.config.build import build_factory
 from alexnet_lab.config.layer_patterns import Factors
 from alexnet_lab.config.optimizer import optimizer_factory, with_fused_kernel
 from alexnet_lab.config.trial import try_step
 from alexnet_lab.errors import UserError
 from alexnet_lab.optim.plateau import Plateau2012
+from alexnet_lab.optim.schedules import LR_FACTOR
 
 SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentum": 0.9}
 ADAMW = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.01}

@@ -15,7 +15,8 @@ from alexnet_lab.data.pipeline import ColourNoise, InputPipeline, MeanImage
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.spec import Batch
 from alexnet_lab.pictures import callback
-from alexnet_lab.pictures.callback import Pictures, _normalisation, _pixels
+from alexnet_lab.pictures.callback import Pictures
+from alexnet_lab.pictures.pixels import normalisation, pixels_of
 from alexnet_lab.training import train
 
 TINY = (
@@ -43,7 +44,7 @@ def test_pixels_are_restored_from_normalised_images(channels: int) -> None:
     stored = torch.randint(0, 256, (5, channels, 32, 32), dtype=torch.uint8)
     mean, std = (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels]
     seen = InputPipeline(32, mean, std)(stored)
-    assert torch.equal(_pixels(seen, *_normalisation(Preprocessing.model_construct(mean=mean, std=std), seen)), stored)
+    assert torch.equal(pixels_of(seen, *normalisation(Preprocessing.model_construct(mean=mean, std=std), seen)), stored)
 
 
 def test_pixels_are_restored_from_images_without_the_mean_image() -> None:
@@ -51,7 +52,7 @@ def test_pixels_are_restored_from_images_without_the_mean_image() -> None:
     mean = MeanImage(torch.rand(3, 256, 256), at_crop=False)
     seen = InputPipeline(32, (0.0,), (0.5,), mean_image=mean, noise=noise)(stored)
     facts = Preprocessing.model_construct(mean=(0.0,), std=(0.5,), mean_image=mean.centre(32))
-    assert torch.equal(_pixels(seen, *_normalisation(facts, seen)), stored)
+    assert torch.equal(pixels_of(seen, *normalisation(facts, seen)), stored)
 
 
 def test_every_validation_image_is_counted_and_a_defect_is_a_warning_with_traceback(

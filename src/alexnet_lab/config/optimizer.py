@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from alexnet_lab.classifier import LR_FACTOR, OptimizerFactory
+from alexnet_lab.classifier import OptimizerFactory
 from alexnet_lab.config.build import build_factory
 from alexnet_lab.config.layer_patterns import Factors
 from alexnet_lab.errors import UserError
+from alexnet_lab.optim.schedules import LR_FACTOR
 
 OF_EACH = ("params", "param_names")
 """What a parameter group lists for each of its parameters."""

@@ -67,6 +67,10 @@ class FashionMnist:
             return self._load("t10k")
         return self._load("train")._replace(rows=self._train_rows[name])
 
+    def training_images(self) -> int:
+        """Their number, known without the files."""
+        return len(self._train_rows["train"])
+
     def contents(self) -> dict[SplitName, Contents]:
         """Empty: the settings alone determine the images."""
         return {}

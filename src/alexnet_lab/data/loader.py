@@ -93,6 +93,11 @@ class BatchLoader:
         """Makes epoch `epoch` begin with micro-batch number `micro_batch`; other epochs are unaffected."""
         self._start = (epoch, micro_batch)
 
+    def only(self, samples: NDArray[np.int64], epoch: int) -> Batch:
+        """The batch of these samples, int64 [N], as they are in `epoch`; those of a mixed pair follow each other."""
+        assert self.workers == 0
+        return self._begin(Part(samples, len(samples)), epoch)[0]
+
     def __iter__(self) -> Iterator[Batch]:
         # A generator: Lightning sets the epoch after iter() and before the first next().
         torch.get_num_threads()  # settled for this thread before the workers change the number of new threads

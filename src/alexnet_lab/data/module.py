@@ -161,12 +161,12 @@ class ImageDataModule(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> BatchLoader:
-        return self._loader("val", self.eval_batch_size, self._evaluation())
+        return self._loader("val", self.eval_batch_size, self.evaluation_views())
 
     def test_dataloader(self) -> BatchLoader:
-        return self._loader("test", self.eval_batch_size, self._evaluation())
+        return self._loader("test", self.eval_batch_size, self.evaluation_views())
 
-    def _evaluation(self) -> Augmentation | None:
+    def evaluation_views(self) -> Augmentation | None:
         """None, which means the whole stored image: the views are cropped on the device."""
         cropped = self.augmentation if self.crop_size and self.protocol == "center" else None
         return cropped and cropped.for_evaluation()

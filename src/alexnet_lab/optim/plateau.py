@@ -68,6 +68,13 @@ class Plateau2012(LRScheduler):
             group["lr"] = rate
         log.info("validation error %.4f: no more improvement; learning rate times %g", error, self.factor)
 
+    def rule(self) -> str:
+        """How the learning rate will change, in a sentence."""
+        return (
+            f"times {self.factor:g} after {self.patience} validations in a row whose error is not at least "
+            f"{self.min_delta:g} below the lowest, {self.drops} times at most; the next such plateau ends the run"
+        )
+
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group; steps do not change it."""
         low = self.factor**self.dropped

@@ -5,7 +5,7 @@ is false, as in `sgd_2012`, keeps its learning rate.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
@@ -13,6 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler
 
 from alexnet_lab.errors import UserError
+
+LR_FACTOR = "lr_factor"
+"""Key of a parameter group whose learning rate is this factor times the optimizer's; without it the factor is 1."""
 
 
 @runtime_checkable
@@ -116,6 +119,12 @@ def rising(optimizer: Optimizer, steps_per_epoch: int, total_steps: int, last_fa
 def scaled(optimizer: Optimizer, factor: Callable[[int], float]) -> LRScheduler:
     """The learning rates of the scheduled groups times `factor`, a function of the number of steps done."""
     return LambdaLR(optimizer, [factor if is_scheduled(group) else _one for group in optimizer.param_groups])
+
+
+def logged_lr(group: Mapping[str, Any]) -> float:
+    """The learning rate that is logged as `lr` for a run whose first parameter group is `group`, without its factor."""
+    rate: float = group["lr"] / (group.get(LR_FACTOR) or 1)
+    return rate
 
 
 def is_scheduled(group: dict[str, Any]) -> bool:

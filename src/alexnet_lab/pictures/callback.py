@@ -14,7 +14,6 @@ import lightning.pytorch as pl
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from alexnet_lab.data.preprocessing import Preprocessing
 from alexnet_lab.data.spec import Batch
@@ -23,6 +22,7 @@ from alexnet_lab.pictures.confusion import confusion_picture
 from alexnet_lab.pictures.curves import curves_picture
 from alexnet_lab.pictures.filters import filters_picture
 from alexnet_lab.pictures.neighbours import neighbours_picture
+from alexnet_lab.pictures.pixels import normalisation, pixels_of
 from alexnet_lab.pictures.predictions import predictions_picture
 from alexnet_lab.pictures.tiles import batch_picture
 
@@ -89,7 +89,7 @@ class Pictures(pl.Callback):
         if trainer.global_step == 0 and batch_idx == 0 and self._wanted(trainer) and len(batch.labels):
             with self._harmless("batch"):
                 facts, shown = _preprocessing(trainer), batch.images[:IN_BATCH]
-                images = _pixels(shown, *_normalisation(facts, shown)).cpu()
+                images = pixels_of(shown, *normalisation(facts, shown)).cpu()
                 self._show(trainer, "batch", batch_picture(images, _words(batch, facts.classes)))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -143,8 +143,8 @@ class Pictures(pl.Callback):
         self._room -= number
         features = logits if self._features is None else self._features
         if self._normalisation is None:
-            self._normalisation = _normalisation(_preprocessing(trainer), batch.images)
-        images = _pixels(batch.images[:number], *self._normalisation)
+            self._normalisation = normalisation(_preprocessing(trainer), batch.images)
+        images = pixels_of(batch.images[:number], *self._normalisation)
         # Copies, since a view would keep the memory of its whole batch.
         self._kept.append((images, *(one[:number].detach().clone() for one in (logits, batch.labels, features))))
 
@@ -232,19 +232,3 @@ def _words(batch: Batch, classes: Sequence[str]) -> list[str]:
         classes[label] if share == 1 else f"{share:.0%} {classes[label]}"
         for label, share in zip(labels[:IN_BATCH].tolist(), shares, strict=True)
     ]
-
-
-def _normalisation(facts: Preprocessing, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of pixels in [0, 255] on the device of `images`, [N, C, S, S], to be copied once."""
-    mean = torch.tensor(facts.mean).view(-1, 1, 1)
-    if facts.mean_image is not None:
-        mean = facts.mean_image.float()
-        if mean.shape[1:] != images.shape[2:]:
-            mean = interpolate(mean[None], size=images.shape[2:], mode="bilinear")[0]
-    std = torch.tensor(facts.std).view(-1, 1, 1)
-    return (mean * 255).to(images.device), (std * 255).to(images.device)
-
-
-def _pixels(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """The pixels, uint8 [N, C, S, S], of the network's input, float [N, C, S, S]: undoes the normalisation."""
-    return torch.addcmul(mean, images.detach().float(), std).round_().clamp_(0, 255).byte()

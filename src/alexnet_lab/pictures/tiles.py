@@ -9,11 +9,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from alexnet_lab.pictures.lettering import INK, PAPER, write
+from alexnet_lab.pictures.lettering import INK, PALE, PAPER, write
 
 SIDE = 112
 """Largest side of a tile in pixels."""
 GAP, CAPTION, TEXT_SIZE = 12, 20, 13
+LINE, HEAD = 16, 24
+"""Distance from one line of words to the next, and height of the titles of columns."""
 
 
 def picture_of(image: Tensor) -> Image.Image:
@@ -30,22 +32,29 @@ def tile(image: Tensor) -> Image.Image:
     return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
-def rows_of_tiles(rows: Sequence[Sequence[tuple[Tensor, str, str]]], apart: int = 0) -> Image.Image:
-    """Draw rows of (image uint8 [C, S, S], word below it, colour of the word); all images have the same size.
+def rows_of_tiles(
+    rows: Sequence[Sequence[tuple[Tensor, str, str]]], apart: int = 0, heads: Sequence[str] = ()
+) -> Image.Image:
+    """Draw rows of (image uint8 [C, S, S], lines of words below it, their colour); all images have the same size.
 
-    apart: extra distance between the first column and the others, in pixels.
+    apart: extra distance between the first column and the others, in pixels. heads: the title of each column, if any.
     """
     side = tile(rows[0][0][0]).width
-    width, height = side + GAP, side + CAPTION + GAP
-    size = (max(map(len, rows)) * width + GAP + apart, len(rows) * height + GAP)
+    caption = CAPTION + LINE * max(words.count("\n") for row in rows for _, words, _ in row)
+    width, height, head = side + GAP, side + caption + GAP, HEAD if heads else 0
+    size = (max(map(len, rows)) * width + GAP + apart, head + len(rows) * height + GAP)
     picture = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(picture)
+    lefts = [GAP + place * width + apart * (place > 0) for place in range(max(map(len, rows)))]
+    for left, word in zip(lefts, heads, strict=False):
+        write(draw, (left + side // 2, GAP + head // 2 - 4), word, TEXT_SIZE, side + GAP // 2, PALE)
     for line, row in enumerate(rows):
-        for place, (image, word, colour) in enumerate(row):
-            left, top = GAP + place * width + apart * (place > 0), GAP + line * height
+        top = GAP + head + line * height
+        for left, (image, words, colour) in zip(lefts, row, strict=False):
             picture.paste(tile(image), (left, top))
-            middle = (left + side // 2, top + side + CAPTION // 2)
-            write(draw, middle, word, TEXT_SIZE, side + GAP // 2, colour)
+            for below, word in enumerate(words.split("\n")):
+                middle = (left + side // 2, top + side + CAPTION // 2 + LINE * below)
+                write(draw, middle, word, TEXT_SIZE, side + GAP // 2, colour)
     return picture
 
 

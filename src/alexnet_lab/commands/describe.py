@@ -10,7 +10,11 @@ from alexnet_lab.config.output_file import check_output
 from alexnet_lab.config.values import check_values
 from alexnet_lab.errors import UserError
 
-PARTS = {"layers": (".md", ".csv", ".json", ".svg")}
+PARTS = {
+    "layers": (".md", ".csv", ".json", ".svg"),
+    "schedule": (".png", ".csv", ".md"),
+    "data": (".png",),
+}
 """By `what`, the suffixes of the files that `out` can name. The function of this name in `alexnet_lab.description`, in
 the module of this name, gets the settings and the files.
 """

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loops.utilities import _parse_loop_limits
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -98,6 +99,9 @@ class _Counted:
 
 def _attached(trainer: pl.Trainer, classifier: ImageClassifier, micro_batches: int) -> tuple[Optimizer, LRScheduler]:
     """The optimizer and the schedule that the classifier makes when it is trained by `trainer`."""
+    loop = trainer.fit_loop
+    limits = _parse_loop_limits(loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs, trainer)
+    loop.min_epochs, loop.max_epochs = limits  # as `fit` does
     trainer.strategy.connect(classifier)
     trainer._data_connector.attach_data(classifier, train_dataloaders=_Counted(micro_batches))
     try:

@@ -11,11 +11,10 @@ from rich.table import Table
 
 from alexnet_lab import files
 from alexnet_lab.config.schema import check_run_settings
+from alexnet_lab.description.planned_steps import Steps, planned_steps
 from alexnet_lab.pictures.chart import Line, Panel, chart
-from alexnet_lab.report.planned_steps import Steps, planned_steps
 from alexnet_lab.rows import write_table
 
-SUFFIXES = (".png", ".csv", ".md")
 MOST_CHANGES = 12
 """A schedule with at most this many changes is shown with all of them, others by samples."""
 SAMPLES = 11

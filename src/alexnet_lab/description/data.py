@@ -16,13 +16,12 @@ from alexnet_lab.data.dataset import overview
 from alexnet_lab.data.epochs import Epochs
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.spec import Batch
+from alexnet_lab.description.data_steps import data_steps
 from alexnet_lab.errors import printable
 from alexnet_lab.pictures.lettering import INK
 from alexnet_lab.pictures.pixels import normalisation, pixels_of
 from alexnet_lab.pictures.tiles import rows_of_tiles
-from alexnet_lab.report.data_steps import data_steps
 
-SUFFIXES = (".png",)
 IMAGES, EPOCHS = 8, 6
 """Rows of the sheet, and the largest number of epochs."""
 APART = 16
@@ -32,23 +31,23 @@ Cell = tuple[Tensor, str, str]
 """uint8 [C, S, S], the label below it, and its colour."""
 
 
-def sheet(settings: dict[str, Any], outputs: Sequence[Path]) -> None:
+def data(settings: dict[str, Any], outputs: Sequence[Path]) -> None:
     """Print the facts about `settings["data"]`, and draw its first training images in each epoch to `outputs`.
 
     Raises:
         UserError: something in the settings is wrong, or there are no images.
     """
-    data: ImageDataModule = build(settings["data"], "data", ImageDataModule)
-    data.prepare_data()
-    print(f"{data.spec.name}\n{overview(data.dataset)}")
-    for number, step in enumerate(data_steps(data), start=1):
+    module: ImageDataModule = build(settings["data"], "data", ImageDataModule)
+    module.prepare_data()
+    print(f"{module.spec.name}\n{overview(module.dataset)}")
+    for number, step in enumerate(data_steps(module), start=1):
         print(f"{number:2}. {step}")
     if not outputs:
         return
     trainer = settings.get("trainer") or {}
     length = trainer.get("max_epochs") or EPOCHS
     epochs = min(EPOCHS, length) if length > 0 else EPOCHS
-    rows = list(cells(data, IMAGES, epochs, shuffled=not trainer.get("overfit_batches")))
+    rows = list(cells(module, IMAGES, epochs, shuffled=not trainer.get("overfit_batches")))
     picture = rows_of_tiles(rows, APART, ["evaluation", *(f"epoch {epoch}" for epoch in range(epochs))])
     for path in outputs:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -80,7 +80,7 @@ def train(
         from alexnet_lab.pictures.lr_test import as_range_test  # here, since only range tests need it
 
         settings, watch = as_range_test(settings, folder)
-    classifier, facts = _classifier(settings, data, is_new=checkpoint is None)
+    classifier, facts = make_classifier(settings, data, is_new=checkpoint is None)
     here = folders.placed(settings, folder)
     callbacks = {
         name: build(node, f"callbacks.{name}", pl.Callback) for name, node in here["callbacks"].items() if node
@@ -155,10 +155,7 @@ def train(
 def make_classifier(
     settings: dict[str, Any], data: ImageDataModule, is_new: bool
 ) -> tuple[ImageClassifier, dict[str, Any]]:
-    """The network that the data fits, with its optimizer and schedule; and what is known of it before training.
-
-    is_new: the weights of `init` are loaded.
-    """
+    """The network that the data fits, with its optimizer and schedule; and what is known of it before training."""
     net: nn.Module = build(without_weights(settings["model"]), "model", nn.Module)
     layers = agreeing_layers(net, settings["model"], data.spec.channels, data.image_size, data.spec.num_classes)
     facts, last = run_facts.known_before(net, layers), last_layer(layers)

@@ -44,7 +44,7 @@ def _print_range_test(run: Run) -> None:
     table = Table("", "", title=f"range test {run.name}: {run.status}{reason}", show_header=False)
     table.add_row("suggested optimizer.lr", "none" if found["suggestion"] is None else f"{found['suggestion']:g}")
     if found["steps"]:
-        ended = "where the loss diverged" if found["diverged"] else f"of {settings['end']:g}; the loss did not diverge"
+        ended = "where the loss diverged" if found["diverged"] else f"without divergence; tune.end={settings['end']:g}"
         table.add_row("learning rates", f"{settings['start']:g} to {found['last_lr']:.2g}, {ended}")
     table.add_row("steps", f"{found['steps']} of {settings['steps']}")
     table.add_row("time", f"{run.result['seconds']:.1f} s")

@@ -1,8 +1,8 @@
 """The learning rate that `tune=lr` suggests, compared with a grid of learning rates, each of which is trained.
 
-Fashion-MNIST. The best rate of a grid is that with the lowest val/loss after a short training. The claim, for the default
-cases: the suggestion of every seed is within a factor of 3 of it, in either direction. `--quick` checks only that it
-works: the first case, two rates and one seed, cut short.
+Fashion-MNIST. The best rate of a grid is that with the lowest val/loss after a short training. The claim, for the
+default cases: the suggestion of every seed is within a factor of 3 of it, in either direction. `--quick` checks only
+that it works: the first case, two rates and one seed, cut short.
 """
 
 import argparse

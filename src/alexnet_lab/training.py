@@ -1,7 +1,7 @@
 """One run on one rank: build the configured objects, train, test, record. Read it top to bottom."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,13 @@ def train(
     started: float,
     progress: Callable[[], None] = lambda: None,
     stop_requested: Callable[[], bool] = lambda: False,
+    also: Sequence[pl.Callback] = (),
 ) -> None:
     """Run `settings` in `folder`, from `checkpoint` where there is one; `started` is when the process began, in s.
 
     `progress` is called whenever a batch, a pass over the data or a checkpoint is done. `stop_requested` is asked after
     each optimizer step and each batch of a validation; the test is not interrupted.
+    `also`: callbacks of the caller, called before those of the settings.
 
     Raises:
         UserError: something in the settings is wrong; nothing was trained.
@@ -110,7 +112,7 @@ def train(
         on_validation_batch_end=checkpoints.validated,
     )
     graph = compiled(classifier.net, settings["compile"])
-    called = [first, *graph, Heartbeat(progress), watch, stopwatch, *callbacks.values(), checkpoints, *pruning]
+    called = [first, *graph, Heartbeat(progress), watch, stopwatch, *also, *callbacks.values(), checkpoints, *pruning]
     set_matmul_precision(settings.get("matmul_precision"))
     trainer = make_trainer(here["trainer"], folder, called, [*loggers.values()], writer, settings.get("hang_timeout"))
     check_ranks(trainer)

@@ -63,11 +63,11 @@ class Stopwatch(pl.Callback):
         meter.images += batch.global_size
         self._steps += 1
         if self._steps == WARM_UP_STEPS:
-            _stop(self._first, pl_module.device)
+            stop(self._first, pl_module.device)
             self._others.start(time.time())
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _stop(self._current(), pl_module.device)
+        stop(self._current(), pl_module.device)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.validated_at[trainer.global_step] = self.seconds
@@ -75,7 +75,7 @@ class Stopwatch(pl.Callback):
             self._current().start(time.time())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _stop(self._current(), pl_module.device)
+        stop(self._current(), pl_module.device)
 
     def state_dict(self) -> dict[str, Any]:
         measured = self._measured()
@@ -92,7 +92,7 @@ class Stopwatch(pl.Callback):
         self.validated_at = dict(state_dict.get("validated_at", {}))
 
 
-def _stop(meter: Meter, device: torch.device) -> None:
+def stop(meter: Meter, device: torch.device) -> None:
     """Stop `meter` when the device has done its work."""
     if device.type != "cpu" and torch.accelerator.is_available():
         torch.accelerator.synchronize()

@@ -14,6 +14,7 @@ PARTS = {
     "layers": (".md", ".csv", ".json", ".svg"),
     "schedule": (".png", ".csv", ".md"),
     "data": (".png",),
+    "cost": (".json",),
 }
 """By `what`, the suffixes of the files that `out` can name. The function of this name in `alexnet_lab.description`, in
 the module of this name, gets the settings and the files.
@@ -43,4 +44,5 @@ def describe(config: DictConfig, *others: DictConfig) -> None:
 
 
 def _container(config: DictConfig) -> dict[str, Any]:
+    config.folder = r"\${folder}"  # no run has a folder yet: its place, as config.yaml has it
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]

@@ -21,8 +21,10 @@ from alexnet_lab.runs import folders, result_file
 OPTIONS, RETURNED = "options.json", "returned.json"
 
 
-def run_on_ranks(module: str, options: dict[str, Any], count: int) -> Any:
+def run_on_ranks(module: str, options: dict[str, Any], count: int, share_cores: bool = False) -> Any:
     """Run `module`, which calls `rank_main`, with plain `options` on `count` ranks; returns what rank 0 returned.
+
+    `share_cores`: see `ranks.run_ranks`.
 
     Raises:
         UserError: a rank raised one.
@@ -35,7 +37,7 @@ def run_on_ranks(module: str, options: dict[str, Any], count: int) -> Any:
         files.write(folder / OPTIONS, json.dumps(options))
         with PassedOn([], folder) as requests:
             command = [sys.executable, "-m", module, name]
-            status = ranks.run_ranks(command, folder, count, requests, share_cores=False)
+            status = ranks.run_ranks(command, folder, count, requests, share_cores)
         if status == FINISHED:
             return json.loads((folder / RETURNED).read_text())
         result = result_file.read_result(folder / folders.RESULT) or {}

@@ -64,7 +64,7 @@ def run_rank(
 
         gpus.check(settings["trainer"].get("accelerator"), gpus.look())
         settings = precision.choose(settings, folder)
-        _silence_lightning()
+        silence_lightning()
         with naming_recipes(settings["overrides"]):
             train(settings, folder, checkpoint, started, watchdog.progress, lambda: stop.requested)
     except (*STOPPED, KeyboardInterrupt) as stopped:
@@ -141,7 +141,7 @@ def _is_for_the_terminal(entry: logging.LogRecord) -> bool:
     return ours and not getattr(entry, "file_only", False)
 
 
-def _silence_lightning() -> None:
+def silence_lightning() -> None:
     """Lightning prints by handlers of its own, tips among it; its warnings go through ours."""
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] in ("lightning", "lightning_utilities"):

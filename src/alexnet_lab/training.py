@@ -63,9 +63,8 @@ def train(
 ) -> None:
     """Run `settings` in `folder`, from `checkpoint` where there is one; `started` is when the process began, in s.
 
-    `progress` is called whenever a batch, a pass over the data or a checkpoint is done. `stop_requested` is asked after
-    each optimizer step and each batch of a validation; the test is not interrupted.
-    `also`: callbacks of the caller, called before those of the settings.
+    `progress` is called after each batch, pass over the data and checkpoint; `stop_requested` is asked after each
+    optimizer step and batch of a validation, not in the test; `also` are callbacks of the caller.
 
     Raises:
         UserError: something in the settings is wrong; nothing was trained.

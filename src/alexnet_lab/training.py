@@ -63,8 +63,7 @@ def train(
 ) -> None:
     """Run `settings` in `folder`, from `checkpoint` where there is one; `started` is when the process began, in s.
 
-    `progress` is called after each batch, pass over the data and checkpoint; `stop_requested` is asked after each
-    optimizer step and batch of a validation, not in the test; `also` are callbacks of the caller.
+    `progress` is called after each batch and checkpoint; `stop_requested` is asked then; `also`: further callbacks.
 
     Raises:
         UserError: something in the settings is wrong; nothing was trained.

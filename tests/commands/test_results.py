@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,7 @@ def test_run_of_an_experiment_replaces_the_not_measured_row() -> None:
     assert "not measured here" not in page([a_run(0, 0.8)], {"small": recipe})
 
 
+LENET = {"_target_": "alexnet_lab.models.lenet.lenet", "activation": "relu", "norm": "none"}
 # The part of the configuration that the ablations change.
 WHOLE = {
     "model": {
@@ -361,7 +363,8 @@ def test_ablation_is_the_difference_at_the_same_seed_next_to_the_papers() -> Non
     without = {"model": {"norm": "none"}}
     # As a job of a sweep and as a single run; seed 5 has no full recipe to compare with.
     runs += [part_of(0, 0.79, "model.norm=none", **without), part_of(1, 0.80, "sweep=ablations_2012", **without)]
-    runs += [part_of(5, 0.10, "model.norm=none", **without)]
+    runs += [part_of(5, 0.10, "model.norm=none", **without), part_of(2, 0.10, "model.norm=none", **without)]
+    runs[-1].result["final"] = {}  # not tested
     table = table_of(runs)
     assert table["no_lrn"][:3] == ["2", "-0.0137", "-0.0150 +- 0.0071"]
     assert table["no_dropout"][:3] == ["0", "", "not measured here"]
@@ -394,6 +397,24 @@ def runs_of(model: dict[str, Any], changes: list[dict[str, str]]) -> list[Run]:
         a_run(0, 0.8, *(f"model.{key}={value}" for key, value in one.items()), model={**model, **one})
         for one in changes
     ]
+
+
+def trained(seed: int, top1: float, *train: float, **model: str) -> Run:
+    run = a_run(seed, top1, model=LENET | model, optimizer={"lr": 0.1})
+    return replace(run, rows=[{"epoch": epoch, "step": 9, "train/top1": value} for epoch, value in enumerate(train)])
+
+
+def test_activations_are_sorted_by_their_mean_and_have_the_epochs_to_a_training_accuracy() -> None:
+    sigmoid, other = {"activation": "sigmoid"}, {"activation": "tanh"}
+    runs = [trained(0, 0.9, 0.6, 0.75, 0.8), trained(1, 0.5, 0.4, 0.5, 0.7), trained(0, 0.8, 0.2, 0.3, 0.5, **sigmoid)]
+    untested = trained(0, 0.8, 0.9, **other)
+    untested.result["final"] = {}
+    text = page([*runs, untested], {}).partition("## Activations")[2].partition("\n## ")[0]
+    assert [line for line in text.splitlines() if line.startswith("| ")][1:] == [
+        "| sigmoid | none | 0.1 | 1 | 0.8000 | 0.2000 | 0.5000 | > 3 |",
+        "| relu | none | 0.1 | 2 | 0.7000 +- 0.2828 | 0.5000 +- 0.1414 | 0.7500 +- 0.0707 | 2, > 3 |",
+    ]
+    assert "## Activations" not in page(runs[:2], {})
 
 
 def test_command_of_a_sweep_job_names_its_experiment() -> None:

@@ -33,7 +33,8 @@ def ablations(runs: Sequence[Run], recipes: Mapping[str, Mapping[str, Any]]) -> 
     """
     if PAPER not in recipes:
         return
-    groups, jobs, paper = recipe_groups(runs), read_jobs(), recipes[PAPER]["ablations"]
+    tested = [run for run in runs if run.metric("test/top1") is not None]
+    groups, jobs, paper = recipe_groups(tested), read_jobs(), recipes[PAPER]["ablations"]
     yield from ("", "## Ablations of the paper", "")
     yield "Change in accuracy from the full recipe, with the same seed. The paper's values are for ImageNet."
     found = False

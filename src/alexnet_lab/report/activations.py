@@ -3,6 +3,7 @@
 Imports neither torch nor lightning.
 """
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from alexnet_lab.runs.groups import SEED, TARGET, RecipeKey, recipe_groups, settings
@@ -10,14 +11,18 @@ from alexnet_lab.runs.recipe import NOT_MEASURED, changes, mean
 from alexnet_lab.runs.run import Run
 
 ACTIVATION, NORM, RATE = "model.activation", "model.norm", "optimizer.lr"
+METRIC = "test/top1"
 ENOUGH = 0.75
 """Accuracy on the training images; the paper's figure 1 compares ReLU and tanh by the epochs to an error of 25 %."""
 
 
 def activations(runs: Sequence[Run]) -> Iterable[str]:
-    """A section with a table for each family of recorded runs in which activation or normalisation differs."""
+    """A section with a table for each family of recorded runs in which activation or normalisation differs.
+
+    Runs that were not tested are left out.
+    """
     families: dict[RecipeKey, list[list[Run]]] = {}
-    for group in recipe_groups(runs).values():
+    for group in recipe_groups([run for run in runs if run.metric(METRIC) is not None]).values():
         families.setdefault(_family(group[0]), []).append(group)
     compared = [groups for groups in families.values() if len({_switches(group[0]) for group in groups}) > 1]
     if not compared:
@@ -46,12 +51,17 @@ def _table(groups: Sequence[Sequence[Run]]) -> Iterable[str]:
     yield from ("", f"{' '.join([config['recipe']['name'], *common])}: {network} on {data}.", "")
     yield f"| activation | norm | lr | seeds | test top-1 | training top-1, epoch 1 | last epoch | epochs to {ENOUGH} |"
     yield "|---|---|---|---|---|---|---|---|"
-    for group in sorted(groups, key=lambda group: -group[0].result["final"]["test/top1"]):
+    for group in sorted(groups, key=lambda group: statistics.mean(_tested(group)), reverse=True):
         known, curves = settings(group[0].config), [curve for run in group if (curve := _train(run))]
         cells = [known.get(ACTIVATION, ""), known.get(NORM, ""), known.get(RATE, ""), str(len(group))]
-        cells.append(mean([run.result["final"]["test/top1"] for run in group]))
+        cells.append(mean(_tested(group)))
         cells += [mean([curve[place] for curve in curves]) if curves else NOT_MEASURED for place in (0, -1)]
         yield f"| {' | '.join([*cells, ', '.join(_epochs_to(ENOUGH, curve) for curve in curves)])} |"
+
+
+def _tested(group: Sequence[Run]) -> list[float]:
+    """Test top-1 by seed."""
+    return [value for run in group if (value := run.metric(METRIC)) is not None]
 
 
 def _train(run: Run) -> list[float]:

@@ -49,8 +49,12 @@ def _normalisation(data: ImageDataModule) -> Iterator[str]:
     else:
         yield f"minus mean {_numbers(pipeline.mean)}"
     if drawn and pipeline.noise is not None:
-        until = "" if drawn.colour_until_epoch is None else f" before epoch {drawn.colour_until_epoch}, counted from 0"
-        divided = f", and divided by {pipeline.noise.divisor:g}" if pipeline.noise.divisor != 1 else ""
+        until = (
+            ""
+            if drawn.colour_until_epoch is None
+            else f"; only before epoch {drawn.colour_until_epoch}, counted from 0"
+        )
+        divided = f", then divided by {pipeline.noise.divisor:g}" if pipeline.noise.divisor != 1 else ""
         amount = f"colour noise along the principal components, amounts of std {drawn.colour_std:g}"
         yield f"{TRAINING}{amount}{divided}{until}"
     yield f"divided by std {_numbers(pipeline.std)}"

@@ -1,6 +1,9 @@
 """The optimizer steps of a run before it begins, computed by the run's own trainer, optimizer and schedule."""
 
+import logging
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +65,27 @@ def planned_steps(settings: dict[str, Any]) -> Steps:
         classifier, _ = make_classifier(settings, data, is_new=False)
     # Of Fashion-MNIST, the number is known without the files.
     images: int = getattr(data.dataset, "training_images", lambda: len(data.dataset.split("train").rows))()
-    trainer = _trainer(settings["trainer"])
-    batches = GlobalBatchSampler(EpochOrder(images), data.batch_size, accumulate=trainer.accumulate_grad_batches)
-    optimizer, scheduler = _attached(trainer, classifier, len(batches))
+    with _quiet():
+        trainer = _trainer(settings["trainer"])
+        batches = GlobalBatchSampler(EpochOrder(images), data.batch_size, accumulate=trainer.accumulate_grad_batches)
+        optimizer, scheduler = _attached(trainer, classifier, len(batches))
     per_epoch, total = steps_of(trainer)
     rule = getattr(scheduler, "rule", str)() if isinstance(scheduler, WatchesValidation) else None
     return Steps(images, data.batch_size, per_epoch, _columns(optimizer, scheduler, total), rule)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without lightning's remarks about a trainer that will not train."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _trainer(settings: dict[str, Any]) -> pl.Trainer:

@@ -57,10 +57,9 @@ def _name(scheduler: dict[str, Any]) -> str:
 def _notes(settings: dict[str, Any], steps: Steps) -> list[str]:
     """The length of the run; then lines about the rates."""
     epochs = -(-steps.total // steps.per_epoch)
-    lines = [
-        f"{steps.images:,} training images in batches of {steps.batch_size:,}: {steps.per_epoch:,} optimizer steps per "
-        f"epoch, {steps.total:,} in {epochs:,} epoch{'' if epochs == 1 else 's'}"
-    ]
+    per_epoch = f"{steps.per_epoch:,} optimizer step{'' if steps.per_epoch == 1 else 's'} per epoch"
+    length = f"{steps.total:,} in {epochs:,} epoch{'' if epochs == 1 else 's'}"
+    lines = [f"{steps.images:,} training images in batches of {steps.batch_size:,}: {per_epoch}, {length}"]
     rates = np.array(steps.columns["lr"])
     low, high = (f"{rates[at]:.4g} (step {at + 1:,})" for at in (rates.argmin(), rates.argmax()))
     lines.append(f"lowest lr {low}, highest {high}" if rates.min() < rates.max() else f"lr is always {rates[0]:.4g}")

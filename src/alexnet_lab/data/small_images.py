@@ -1,5 +1,6 @@
 """Data modules of small images that are kept in memory: Fashion-MNIST and the synthetic images."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from alexnet_lab.data.pipeline import Colour, ColourNoise, InputPipeline
 from alexnet_lab.data.store.statistics import principal_components
 from alexnet_lab.errors import UserError
 
-AT_ONCE = 4096
-"""Images whose statistics are computed together, which bounds the memory."""
+AT_ONCE = 4_000_000
+"""Values whose statistics are computed together, in float64, which bounds the memory."""
 
 
 def small_images(
@@ -53,7 +54,8 @@ def small_images(
 def covariance(split: Split) -> NDArray[np.float64]:
     """[C, C]: of the channels of all pixels of a split, in [0, 1]."""
     count, total, products = 0, np.zeros(1), np.zeros(1)
-    for rows in np.array_split(split.rows, -(-len(split.rows) // AT_ONCE)):
+    values = len(split.rows) * math.prod(split.images.shape[1:])
+    for rows in np.array_split(split.rows, min(len(split.rows), -(-values // AT_ONCE))):
         images = np.asarray(split.images)[rows].swapaxes(0, 1)
         pixels = images.reshape(len(images), -1) / 255
         count, total, products = count + pixels.shape[1], total + pixels.sum(1), products + pixels @ pixels.T

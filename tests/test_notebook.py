@@ -24,7 +24,7 @@ def printed(notebook: NotebookNode) -> str:
 
 def pictures(notebook: NotebookNode) -> list[str]:
     kinds = [kind for one in outputs(notebook) for kind in one.get("data", {})]
-    return [kind.removeprefix("image/") for kind in kinds if kind.startswith("image/")]
+    return sorted(kind.removeprefix("image/") for kind in kinds if kind.startswith("image/"))
 
 
 def missing_numbers(notebook: NotebookNode) -> list[str]:

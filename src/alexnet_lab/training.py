@@ -77,7 +77,7 @@ def train(
     settings = record_found(settings, data, folder)
     watch: Any = FiniteLoss()
     if settings.get("tune"):  # older runs have none
-        from alexnet_lab.pictures.lr_test import as_range_test  # here, since only range tests need it
+        from alexnet_lab.pictures.lr_range import as_range_test  # here, since only range tests need it
 
         settings, watch = as_range_test(settings, folder)
     classifier, facts = make_classifier(settings, data, is_new=checkpoint is None)

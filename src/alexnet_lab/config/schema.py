@@ -15,7 +15,7 @@ from alexnet_lab.config.advice import did_you_mean
 from alexnet_lab.config.layer_settings import Layers, Patterns
 from alexnet_lab.config.objective import LossSettings
 from alexnet_lab.config.published import Recipe
-from alexnet_lab.config.range_test import TuneSettings
+from alexnet_lab.config.tune import TuneSettings
 from alexnet_lab.errors import UserError
 
 

@@ -23,7 +23,7 @@ ROWS = "rows"
 """Where `evaluate rows=RUN/rows` writes the predictions of a run's test image by image; `compare` looks there."""
 JOB_LOG = "job.log"
 OF_RANGE_TEST = ("lr.csv", "lr.png")
-"""What `tune=lr` writes, see `pictures/lr_test.py`."""
+"""What `tune=lr` writes, see `pictures/lr_range.py`."""
 LOCK = ".lock"
 NOTE = ".starting"
 """There until training begins: until then a start can be undone, see `alexnet_lab.launch.starting`."""

@@ -151,8 +151,8 @@ QUICK = {
 # Python calls of each answer relative to those of importing `hydra.compose`, by what is installed besides Hydra: at
 # most what they were when they were first counted. --help took 17.8 and 10.4 then, and composes nothing now. Hydra's
 # own help took 16.4 and 9.0, most of them for copies of the plugins' settings. Then --help listed the keys with their
-# meanings (from 1.71 to 1.85), and the comments in conf with these meanings took each composition .04 more to read. Augmentation of small images, activation, norm and
-# the group tune added up to .12 (12 keys and a group).
+# meanings (from 1.71 to 1.85), and the comments in conf with these meanings took each composition .04 more to read.
+# Augmentation of small images, activation, norm and the group tune (12 keys and a group) added up to .12.
 MOST_CALLS = {
     "all extras": dict(zip(QUICK, (1.97, 4.0, 6.1, 3.42, 2.98, 3.7), strict=True)),
     "no extras": dict(zip(QUICK, (1.97, 3.89, 6.02, 3.32, 2.83, 3.7), strict=True)),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from alexnet_lab.commands.compare import compare
 from alexnet_lab.commands.describe import describe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +68,8 @@ def test_command_prints_what_the_page_shows(line: str, composed: Callable[..., A
     with contextlib.redirect_stdout(output):
         if program == "-c":
             exec(arguments[0], {})
+        elif program == "src/compare.py":
+            compare(composed("compare", *(word.replace("docs/", f"{ROOT}/docs/") for word in arguments)))
         else:
             assert program == "src/describe.py"
             describe(composed("describe", *arguments))

@@ -34,6 +34,7 @@ ELSEWHERE = {
     **dict.fromkeys(("bs", "batch", "b"), "batch_size"),
     **dict.fromkeys(("arch", "a"), "model"),
     "lrn": "norm",
+    "class_num": "num_classes",
     **dict.fromkeys(("amp", "fp16", "half"), "precision"),
     **dict.fromkeys(("num_workers", "n_workers", "j"), "workers"),
     **dict.fromkeys(("name", "run_name", "exp_name"), "run"),

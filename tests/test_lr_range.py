@@ -12,6 +12,7 @@ import pytest
 
 from alexnet_lab.commands.results import check_run
 from alexnet_lab.errors import UserError
+from alexnet_lab.pictures.lr_range import RangeTest
 from alexnet_lab.runs.run import read_run, read_runs
 from alexnet_lab.runs.summary import print_summary
 
@@ -112,6 +113,29 @@ def test_interrupted_range_test_is_summarised_without_a_suggestion(
     printed = capsys.readouterr().out
     assert "interrupted (signal)" in printed
     assert "train with it" not in printed
+
+
+def test_suggestion_of_a_loss_that_never_fell_below_guessing_says_so(
+    one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = "the loss did not fall clearly below that of guessing (2.303) before it rose"
+    (tmp_path / "config.yaml").write_text((one / "config.yaml").read_text())
+    for fell in (True, False):
+        lr_test = result(one)["lr_test"] | {"diverged": False, "fell_below_guessing": fell, "guessing": 2.3026}
+        (tmp_path / "result.json").write_text(json.dumps(result(one) | {"lr_test": lr_test}))
+        print_summary(tmp_path)
+        printed = capsys.readouterr().out
+        assert (f"{before}: the suggestion is where it begins to rise" in printed) != fell
+        assert printed.splitlines()[-1].startswith("train with it: ")
+
+
+@pytest.mark.parametrize("losses", [[2.6, 2.3, 2.0, 9.0], [2.6, 2.3, 2.2, 3.0]])
+def test_picture_shows_the_loss_of_guessing_and_says_whether_losses_are_cut_off(losses: list[float]) -> None:
+    test = RangeTest(Path(), 1e-3, 1.0, 4)
+    panel = test._panel([1e-3, 1e-2, 1e-1, 1.0], losses, losses, 2.303)
+    assert (panel.lines[-1].label, {*panel.lines[-1].y}) == ("guessing (2.303)", {2.303})
+    assert panel.y_range[1] is not None
+    assert ("cut off" in panel.y) == (panel.y_range[1] < max(losses)) == (max(losses) > 2 * losses[0])
 
 
 @pytest.mark.parametrize(

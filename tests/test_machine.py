@@ -1,4 +1,4 @@
-"""macOS has no core affinity, prctl or /proc; the fallbacks work."""
+"""Fallbacks for macOS, which has no core affinity, prctl or /proc, and the order of both output streams."""
 
 import os
 import subprocess
@@ -55,3 +55,14 @@ def test_job_of_a_sweep_starts_without_affinity(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = {"checkpoint": None, "folder": str(tmp_path), "settings": {"trainer": {}}, "continues": False, "cores": [0]}
     assert job.run(given) == 0
+
+
+def test_unbuffered_streams_write_each_line_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from alexnet_lab import machine; machine.print_without_errors()\n"
+        "for word in 'abcd': print(word, file=(sys.stderr, sys.stdout)['bd'.count(word)])\n"
+        "os._exit(0)"  # writes nothing that was kept back
+    )
+    with (tmp_path / "printed").open("w") as file:
+        subprocess.run([sys.executable, "-u", "-c", code], stdout=file, stderr=file, check=True)
+    assert (tmp_path / "printed").read_text().split() == ["a", "b", "c", "d"]

@@ -444,7 +444,7 @@ def test_ranks_of_torchrun_need_a_matching_trainer(script: Any, tmp_path: Path) 
     environment = script.environment | {"PYTHONPATH": str(Path(__file__).parent / "launch")}
     ended = script.run(*TWENTY, late, f"hydra.run.dir={folder}", program=torchrun, env=environment)
     assert ended.returncode != 0
-    assert "2 process(es) were started, but the trainer needs 1" in ended.stderr
+    assert "2 processes were started, but the trainer needs 1" in ended.stderr
     assert not (folder / "config.yaml").exists()
 
 
@@ -452,7 +452,7 @@ def test_more_nodes_than_started_are_refused(script: Any, tmp_path: Path) -> Non
     folder = tmp_path / "run"
     ended = script.run(*TWENTY, "trainer=ddp_cpu", "trainer.num_nodes=2", f"hydra.run.dir={folder}")
     assert ended.returncode == 2
-    assert "2 process(es) were started, but the trainer needs 4" in ended.stderr
+    assert "2 processes were started, but the trainer needs 4" in ended.stderr
     assert not folder.exists()
 
 

@@ -22,6 +22,11 @@ def ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def processes(number: int | None) -> str:
+    """`1 process`, `2 processes`."""
+    return f"{number} process{'es' * (number != 1)}"
+
+
 def replica(trainer: Any) -> tuple[int, int]:
     """The index of the network's copy that this process trains, and the number of copies, which share each batch.
 

@@ -92,8 +92,8 @@ def print_without_errors() -> None:
             io.BufferedWriter(_Output(number)),
             stream.encoding,
             "backslashreplace",
-            line_buffering=stream.line_buffering,
-            write_through=stream.write_through,
+            # The buffer would keep what PYTHONUNBUFFERED=1 wants written at once.
+            line_buffering=stream.line_buffering or stream.write_through,
         )
         setattr(sys, name, kept)
 

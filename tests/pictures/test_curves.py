@@ -81,6 +81,14 @@ def test_metrics_that_are_missing_or_not_finite_are_left_out() -> None:
     assert loss.title == "train"
 
 
+@pytest.mark.parametrize(("missed", "panels"), [(0.0, 2), (0.01, 3)])
+def test_top5_that_is_always_one_is_left_out(missed: float, panels: int) -> None:
+    recorded = [
+        {name: 1.0 - missed if name.endswith("/top5") else value for name, value in row.items()} for row in rows(0.8)
+    ]
+    assert len(curves.panels(recorded)) == panels
+
+
 def test_curves_of_a_continued_run_show_its_whole_history_in_the_colours_of_their_lines(
     settings: Callable[..., dict[str, Any]], as_in_a_rank: None, tmp_path: Path, drawn: list[list[Panel]]
 ) -> None:

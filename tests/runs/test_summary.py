@@ -89,6 +89,13 @@ def test_run_without_a_published_metric_has_no_column_for_it(
     assert "published:" not in text
 
 
+@pytest.mark.parametrize(("number", "text"), [(1, "on 1 process"), (2, "on 2 processes")])
+def test_number_of_processes_is_in_singular_or_plural(
+    number: int, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert row(summary(tmp_path, capsys, None, world_size=number), "training rate")[1].endswith(text)
+
+
 def test_untested_run_still_shows_published_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = summary(tmp_path, capsys, D2L, ["test_on=none"], final={"train/loss": 0.5})
     assert row(text, "test/top1") == ["test/top1", "not measured here", "(0.803 +- 0.016)"]

@@ -99,8 +99,9 @@ def check_ranks(trainer: pl.Trainer) -> None:
     started = distributed.ranks()
     if trainer.world_size != started:
         raise UserError(
-            f"{started} process(es) were started, but the trainer needs {trainer.world_size} (trainer.devices x "
-            "trainer.num_nodes); use trainer=ddp or ddp_cpu for several, and torchrun or srun for several nodes"
+            f"{distributed.processes(started)} {'was' if started == 1 else 'were'} started, but the trainer needs "
+            f"{trainer.world_size} (trainer.devices x trainer.num_nodes); use trainer=ddp or ddp_cpu for several, and "
+            "torchrun or srun for several nodes"
         )
 
 

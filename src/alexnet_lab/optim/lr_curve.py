@@ -5,6 +5,7 @@ n optimizer steps; learning rates are evenly spaced in their logarithm.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,14 @@ DEVIATIONS = 4.0
 """Standard deviations of the smoothed loss below which a change is noise."""
 PART = 0.9
 """The suggested learning rate is where the loss has made this part of its fall below that of guessing."""
+
+
+class Suggestion(NamedTuple):
+    """A learning rate to train with, to two digits."""
+
+    rate: float
+    has_learned: bool
+    """Whether the loss fell clearly below that of guessing before it rose; otherwise `rate` is where it rises."""
 
 
 class Divergence:
@@ -51,8 +60,8 @@ def smoothed(rates: Sequence[float], losses: Sequence[float]) -> Curve:
     return mean
 
 
-def suggestion(rates: Sequence[float], losses: Sequence[float], guessing: float) -> float | None:
-    """A learning rate to train with, to two digits, from the losses [n] at the rates [n]; None if there is none.
+def suggestion(rates: Sequence[float], losses: Sequence[float], guessing: float) -> Suggestion | None:
+    """The learning rate that the losses [n] at the rates [n] suggest; None if the loss never falls.
 
     It is where the loss has almost ended its fall. The fall to `guessing`, the loss of the class frequencies as
     prediction, does not count: the last bias alone learns that, at small learning rates. If the loss rises before it
@@ -74,11 +83,11 @@ def suggestion(rates: Sequence[float], losses: Sequence[float], guessing: float)
     # A rise after less than half of the fall is noise, or passes.
     rise = _first(_has_risen(mean, fallen, least) & (fallen > fallen[-1] / 2))
     if before - lowest[:rise][-1] <= least:
-        return None if rise is None else _two_digits(rates[rise])
+        return None if rise is None else Suggestion(_two_digits(rates[rise]), has_learned=False)
     # Where the loss recovers from a rise, the suggestion is between the ends of its fall before it and of all of it.
     early = lowest[: _first(_has_risen(mean, before - lowest, least))]
     ends = [rates[int(np.argmax(part <= before - PART * (before - part[-1])))] for part in (early, lowest)]
-    return _two_digits(math.sqrt(ends[0] * ends[1]))
+    return Suggestion(_two_digits(math.sqrt(ends[0] * ends[1])), has_learned=True)
 
 
 def _has_risen(mean: Curve, fallen: Curve, least: float) -> NDArray[np.bool_]:

@@ -49,7 +49,7 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     marks: Sequence[tuple[float, str]] = field(default_factory=tuple)
-    """Vertical lines: their x, and a text."""
+    """Vertical lines: their x, and a text above the axes."""
     y_range: tuple[float | None, float | None] = (None, None)
     x_range: tuple[float | None, float | None] = (None, None)
     whole_x: bool = False
@@ -111,8 +111,8 @@ def _draw(axes, panel: Panel) -> None:  # type: ignore[no-untyped-def]
     for x, text in panel.marks:
         axes.axvline(x, color=PALE, linewidth=1, linestyle=":")
         axes.annotate(
-            text, (x, 0.98), (4, 0), ("data", "axes fraction"), "offset points", va="top", color=PALE, fontsize=8,
-            parse_math=False,
+            text, (x, 1), (0, 3), ("data", "axes fraction"), "offset points", ha="center", va="bottom", color=PALE,
+            fontsize=8, parse_math=False,
         )  # fmt: skip
     if panel.log_x:
         axes.set_xscale("log")
@@ -124,7 +124,7 @@ def _draw(axes, panel: Panel) -> None:  # type: ignore[no-untyped-def]
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(panel.x, color=INK, parse_math=False)
     axes.set_ylabel(panel.y, color=INK, parse_math=False)
-    axes.set_title(panel.title, color=INK, fontsize=11, parse_math=False)
+    axes.set_title(panel.title, color=INK, fontsize=11, parse_math=False, pad=18 if panel.marks else None)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -23,7 +23,7 @@ def panels(rows: Sequence[Mapping[str, float]]) -> list[Panel]:
     """Loss, top-1 and top-5 over epochs, or over optimizer steps while there are less than two epochs.
 
     A value is drawn where it was measured: a validation in the middle of an epoch, at its fraction. A test value is a
-    horizontal line with the value in the legend.
+    horizontal line with the value in the legend. A top-5 that is always 1 is left out, as of up to five classes.
     """
     ends = [row["step"] / (row["epoch"] + 1) for row in rows if "train/loss" in row]
     steps_per_unit = ends[0] if len(ends) > 1 else 1.0
@@ -39,7 +39,8 @@ def panels(rows: Sequence[Mapping[str, float]]) -> list[Panel]:
         if test:
             value = test[-1][1]
             lines.append(_line(f"test {value:.4f}", "test", [(0.0, value), (last, value)], marked=False))
-        if lines:
+        tells = name != "top5" or any(value != 1.0 for line in lines for value in line.y)
+        if lines and tells:
             alone = lines[0].label if len(lines) == 1 else ""  # such a panel has no legend
             found.append(Panel(axis, title, lines, alone, x_range=(0.0, 1.03 * max(last, 1.0)), whole_x=True))
     return found

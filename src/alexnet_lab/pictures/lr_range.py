@@ -11,11 +11,11 @@ import torch
 from alexnet_lab import files
 from alexnet_lab.callbacks.agreement import Agreement
 from alexnet_lab.errors import UserError
-from alexnet_lab.optim.lr_curve import Divergence, smoothed, suggestion
+from alexnet_lab.optim.lr_curve import Divergence, Suggestion, smoothed, suggestion
 from alexnet_lab.pictures.chart import Line, Panel, chart
 
 CURVE, PICTURE = "lr.csv", "lr.png"
-HIGHEST = 1.3
+HIGHEST = 2.0
 """The top of the picture, divided by the highest of the first losses: a loss that diverges would hide the others."""
 UNLIMITED = {"max_epochs": -1, "min_epochs": None, "min_steps": None}
 WITHOUT_VALIDATION = {"limit_val_batches": 0, "check_val_every_n_epoch": 1, "val_check_interval": 1.0}
@@ -61,8 +61,10 @@ class RangeTest(pl.Callback):
         self.losses: list[float] = []
         """Of each step; the last one is NaN or infinite if this has ended the test."""
         self.has_diverged = False
-        self.suggestion: float | None = None
-        """A value of optimizer.lr, after the test; None if the loss never falls."""
+        self.guessing: float | None = None
+        """The loss of the frequencies of the classes as prediction, after the test."""
+        self.suggestion: Suggestion | None = None
+        """Of optimizer.lr, after the test; None if the loss never falls."""
         self._divergence = Divergence()
         self._ranks = Agreement()
         self._labels = torch.zeros(1, dtype=torch.float64)
@@ -92,20 +94,22 @@ class RangeTest(pl.Callback):
         shares = pl_module.over_ranks(self._labels)
         if trainer.is_global_zero and self.losses:
             shares = shares[shares > 0] / shares.sum()
-            self.suggestion = suggestion(*self._finite(), guessing=float(-(shares * shares.log()).sum()))
-            self._write()
+            self.guessing = float(-(shares * shares.log()).sum())
+            self.suggestion = suggestion(*self._finite(), self.guessing)
+            self._write(self.guessing)
 
     def result(self) -> dict[str, Any]:
         """For `result.json`."""
         last = self._rates[len(self.losses) - 1] if self.losses else None
         ended = {"steps": len(self.losses), "last_lr": last, "diverged": self.has_diverged}
-        return {**ended, "suggestion": self.suggestion}
+        rate, has_learned = self.suggestion or (None, None)
+        return {**ended, "suggestion": rate, "fell_below_guessing": has_learned, "guessing": self.guessing}
 
     def _finite(self) -> tuple[list[float], list[float]]:
         finite = [loss for loss in self.losses if loss - loss == 0]
         return self._rates[: len(finite)], finite
 
-    def _write(self) -> None:
+    def _write(self, guessing: float) -> None:
         rates, losses = self._finite()
         means = smoothed(rates, losses).tolist()
         text = io.StringIO(newline="")
@@ -114,16 +118,22 @@ class RangeTest(pl.Callback):
         for step, row in enumerate(zip(self._rates, self.losses, [*means, None], strict=False), start=1):
             writer.writerow([step, *row])
         files.write(self._folder / CURVE, text.getvalue())
-        suggested = self.suggestion
+        if losses:
+            drawn = io.BytesIO()
+            chart([self._panel(rates, losses, means, guessing)], legend_below=True).save(drawn, "PNG")
+            files.write(self._folder / PICTURE, drawn.getvalue())
+
+    def _panel(self, rates: list[float], losses: list[float], means: list[float], guessing: float) -> Panel:
         top = min(max(losses), HIGHEST * max(losses[: len(losses) // 10 + 1]))
-        panel = Panel(
-            x="learning rate (optimizer.lr)",
-            y="training loss",
-            lines=[Line("each step", rates, losses, colour=8), Line("smoothed", rates, means)],
-            log_x=True,
-            y_range=(min(losses) - 0.05 * (top - min(losses)), top),
-            marks=[(suggested, f"suggested: {suggested:.2g}")] if suggested else [],
+        low, high = min(*losses, guessing), max(top, guessing)
+        level = Line(
+            f"guessing ({guessing:.3f})", [rates[0], rates[-1]], [guessing] * 2, colour=3, dash=1, marked=False
         )
-        drawn = io.BytesIO()
-        chart([panel]).save(drawn, "PNG")
-        files.write(self._folder / PICTURE, drawn.getvalue())
+        return Panel(
+            x="learning rate (optimizer.lr)",
+            y="training loss" + (" (cut off at the top)" if max(losses) > top else ""),
+            lines=[Line("each step", rates, losses, colour=8), Line("smoothed", rates, means), level],
+            log_x=True,
+            y_range=(low - 0.05 * (high - low), high + 0.05 * (high - low)),
+            marks=[(self.suggestion.rate, f"suggested: {self.suggestion.rate:.2g}")] if self.suggestion else [],
+        )

@@ -9,6 +9,7 @@ import yaml
 
 from alexnet_lab.command_line import usual_command
 from alexnet_lab.config.schema import Effect, effect
+from alexnet_lab.distributed import processes
 from alexnet_lab.errors import UserError, printable
 from alexnet_lab.models.table import count_parameters, run_once, total_macs
 from alexnet_lab.runs import folders, metric_rows
@@ -187,7 +188,8 @@ def _training(checkpoint: Checkpoint, result: Mapping[str, Any]) -> Iterator[str
     yield f"- {checkpoint.step:,} optimizer steps{seed}, precision {settings['trainer'].get('precision')}"
     if result:
         yield f"- status of the run: {result.get('status')}"
-        yield f"- {result.get('world_size')} process(es) on {hardware.get('device')}; {result.get('seconds', 0):,.0f} s"
+        used = f"{processes(result.get('world_size'))} on {hardware.get('device')}"
+        yield f"- {used}; {result.get('seconds', 0):,.0f} s"
         versions = ", ".join(f"{name} {version}" for name, version in _mapping(result.get("versions")).items())
         commit = _mapping(result.get("git")).get("commit")
         yield f"- versions: {versions}" + (f"; AlexNet Lab at {commit}" if commit else "")

@@ -10,6 +10,7 @@ from rich.table import Table
 from alexnet_lab.callbacks.pace import speed
 from alexnet_lab.command_line import command, from_here, override
 from alexnet_lab.config.arguments import folder_flag, given
+from alexnet_lab.distributed import processes
 from alexnet_lab.runs import folders
 from alexnet_lab.runs.recipe import NOT_MEASURED, not_comparable, published_text
 from alexnet_lab.runs.run import Run, read_run
@@ -44,15 +45,19 @@ def _print_range_test(run: Run) -> None:
     table = Table("", "", title=f"range test {run.name}: {run.status}{reason}", show_header=False)
     table.add_row("suggested optimizer.lr", "none" if found["suggestion"] is None else f"{found['suggestion']:g}")
     if found["steps"]:
-        ended = "where the loss diverged" if found["diverged"] else f"without divergence; tune.end={settings['end']:g}"
-        table.add_row("learning rates", f"{settings['start']:g} to {found['last_lr']:.2g}, {ended}")
+        ended = ", where the loss diverged" if found["diverged"] else "; the average loss did not diverge"
+        table.add_row("learning rates", f"{settings['start']:g} to {found['last_lr']:.2g}{ended}")
     table.add_row("steps", f"{found['steps']} of {settings['steps']}")
     table.add_row("time", f"{run.result['seconds']:.1f} s")
-    _print(table, _after_range_test(run, found["suggestion"]))
+    _print(table, _after_range_test(run, found))
 
 
-def _after_range_test(run: Run, suggestion: float | None) -> Iterable[str]:
+def _after_range_test(run: Run, found: Mapping[str, Any]) -> Iterable[str]:
+    suggestion = found["suggestion"]
     written = [path for path in (Path(run.source, name) for name in folders.OF_RANGE_TEST) if path.exists()]
+    if found.get("fell_below_guessing") is False:  # older tests do not say
+        never = f"the loss did not fall clearly below that of guessing ({found['guessing']:.3f}) before it rose"
+        yield f"{never}: the suggestion is where it begins to rise; more tune.steps may help"
     yield from (f"written: {path.absolute()}" for path in written)
     if suggestion is not None:
         replaced = ("tune", "optimizer.lr", "resume")
@@ -82,7 +87,7 @@ def _facts(result: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
     yield "time", f"{result['seconds']:.1f} s", ""
     if result["images_per_second"]:
         rate = speed(result["images_per_second"])
-        yield "training rate", f"{rate} on {result['world_size']} process(es)", ""
+        yield "training rate", f"{rate} on {processes(result['world_size'])}", ""
     yield "parameters, MACs", f"{result['parameters']:,}, {result['macs']:,}", ""
 
 

@@ -112,6 +112,7 @@ def test_interrupted_range_test_is_summarised_without_a_suggestion(
     print_summary(tmp_path)
     printed = capsys.readouterr().out
     assert "interrupted (signal)" in printed
+    assert "│ 0.0001 to 1e-05 " in printed  # neither diverged nor at tune.end
     assert "train with it" not in printed
 
 

@@ -45,7 +45,8 @@ def _print_range_test(run: Run) -> None:
     table = Table("", "", title=f"range test {run.name}: {run.status}{reason}", show_header=False)
     table.add_row("suggested optimizer.lr", "none" if found["suggestion"] is None else f"{found['suggestion']:g}")
     if found["steps"]:
-        ended = ", where the loss diverged" if found["diverged"] else "; the average loss did not diverge"
+        at_end = " (tune.end)" if found["steps"] == settings["steps"] else ""  # otherwise interrupted
+        ended = ", where the loss diverged" if found["diverged"] else at_end
         table.add_row("learning rates", f"{settings['start']:g} to {found['last_lr']:.2g}{ended}")
     table.add_row("steps", f"{found['steps']} of {settings['steps']}")
     table.add_row("time", f"{run.result['seconds']:.1f} s")

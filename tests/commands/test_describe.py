@@ -108,6 +108,24 @@ def test_list_of_values_is_one_network_for_each_combination() -> None:
         assert variants.others == []
 
 
+def test_repeated_value_in_a_list_of_networks_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^model=lenet,lenet: lenet is there 2 times; name each value once$"):
+        variants.split("describe", ["model=lenet,lenet"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.flip=2"], r"^data\.flip must be in \[0, 1\], got 2$"),
+        (["tune=lr"], r"^tune belongs to train, in place of a training: omit it here$"),
+        (["tune=lr", "what=schedule"], r"^tune belongs to train"),
+    ],
+)
+def test_settings_that_no_table_shows_are_checked(composed, overrides, message) -> None:
+    with pytest.raises(UserError, match=message):
+        describe(composed("describe", "model=lenet", *overrides))
+
+
 def test_wrong_name_in_a_list_of_networks_is_reported(script) -> None:
     ended = script.run("model=lenet,alexnet_d2", program=("src/describe.py",))
     assert ended.returncode == 2

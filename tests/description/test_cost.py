@@ -8,7 +8,7 @@ import pytest
 from alexnet_lab.callbacks.stopwatch import WARM_UP_STEPS
 from alexnet_lab.commands.describe import describe
 from alexnet_lab.description import cost_meter
-from alexnet_lab.description.cost import estimated
+from alexnet_lab.description.cost import _print, estimated
 from alexnet_lab.errors import UserError
 
 LENET = ("what=cost", "model=lenet", "data=synthetic", "trainer=cpu", "data.batch_size=16", "data.image_size=28")
@@ -63,6 +63,13 @@ def test_time_of_the_run_is_that_of_its_steps_and_evaluations_and_the_warm_up_co
     assert estimated(MEASURED, keeps=False)["seconds"]["checkpoints"] == 0
 
 
+def test_costs_are_printed_rounded(capsys) -> None:
+    _print(estimated({**MEASURED, "steps": 2, "checkpoint_bytes": 505_575}, keeps=True), "lenet")
+    shown = capsys.readouterr().out
+    for text in ("40 images/s", "400 ms", "2 steps, 0.05 epochs", "0.51 MB (last.ckpt)"):
+        assert f" {text} " in shown
+
+
 def test_five_steps_are_measured_after_three_and_nothing_is_left(composed, capsys, tmp_path, monkeypatch) -> None:
     scratch, home = tmp_path / "scratch", tmp_path / "home"
     scratch.mkdir()
@@ -80,7 +87,7 @@ def test_five_steps_are_measured_after_three_and_nothing_is_left(composed, capsy
     assert os.listdir(scratch) == os.listdir(home) == []
     shown = capsys.readouterr().out
     assert "5 steps after 3 that are left out" in shown
-    assert f"{found['checkpoint_bytes']:,} bytes" in shown
+    assert f"{found['checkpoint_bytes'] / 1e6:.2g} MB (last.ckpt)" in shown
 
 
 def test_run_shorter_than_the_measured_steps_is_measured_to_its_end(composed, tmp_path) -> None:

@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lab.config.output_file import check_output
@@ -36,6 +37,8 @@ def describe(config: DictConfig, *others: DictConfig) -> None:
     what, out = settings.pop("what"), settings.pop("out")
     if rest and what != "layers":
         raise UserError(f"what={what} describes one run: give one value of each option; what=layers takes several")
+    if settings.get("tune"):
+        raise UserError("tune belongs to train, in place of a training: omit it here")
     outputs = [] if out is None else out if isinstance(out, list) else [out]
     for output in outputs:
         check_output("out", output, PARTS[what], makes_folder=True)
@@ -44,5 +47,7 @@ def describe(config: DictConfig, *others: DictConfig) -> None:
 
 
 def _container(config: DictConfig) -> dict[str, Any]:
+    if HydraConfig.initialized():
+        config.overrides = list(HydraConfig.get().overrides.task)
     config.folder = r"\${folder}"  # no run has a folder yet: its place, as config.yaml has it
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]

@@ -30,7 +30,7 @@ def split(config_name: str, arguments: Sequence[str]) -> list[str]:
     """The arguments of the first network that describe shows; those of the others are kept in `others`.
 
     Raises:
-        UserError: too many networks.
+        UserError: too many networks, or a value is repeated.
     """
     others.clear()
     if config_name != DESCRIBE or any(argument.partition("=")[0] in FLAGS_OF_ONE for argument in arguments):
@@ -54,10 +54,17 @@ def _values(argument: str) -> list[str]:
     try:
         override = OverridesParser.create().parse_override(argument)
         if override.is_sweep_override() and not override.is_interval_sweep():
-            return [found["head"] + value for value in override.sweep_string_iterator()] or [argument]
+            values = list(override.sweep_string_iterator())
+            _check_repetition(argument, values)
+            return [found["head"] + value for value in values] or [argument]
     except HydraException:
         pass
     return [argument]
+
+
+def _check_repetition(argument: str, values: Sequence[str]) -> None:
+    if repeated := next((value for value in values if values.count(value) > 1), None):
+        raise UserError(f"{argument}: {repeated} is there {values.count(repeated)} times; name each value once")
 
 
 def composed(config_name: str, primary: Path) -> list[DictConfig]:

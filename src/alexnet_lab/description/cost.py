@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_lab import distributed, files
-from alexnet_lab.callbacks.pace import clock
+from alexnet_lab.callbacks.pace import clock, rough, speed
 from alexnet_lab.errors import FAILED, RunFailed, UserError
 from alexnet_lab.launch import environment, gpus, ownership, precision, running, slurm
 from alexnet_lab.launch.command_ranks import rank_main, run_on_ranks
@@ -46,8 +46,6 @@ def cost(settings: dict[str, Any], outputs: Sequence[Path]) -> None:
 def _check(settings: dict[str, Any]) -> None:
     if settings.get("resume") is not None:
         raise UserError(f"resume={settings['resume']}: what=cost measures a new run; omit resume")
-    if settings.get("tune"):
-        raise UserError("tune: what=cost measures a training; omit tune")
     if settings["trainer"].get("num_nodes", 1) != 1 or environment.of_torchrun() or slurm.here().in_step:
         raise UserError("what=cost measures on one machine, which starts its ranks by itself: trainer.num_nodes=1")
 
@@ -160,18 +158,19 @@ def _print(estimate: dict[str, Any], title: str) -> None:
 
     seconds = dict(estimate["seconds"])
     total = seconds.pop("total")
-    parts = ", ".join(f"{name} {clock(value)}" for name, value in seconds.items() if value)
+    parts = ", ".join(f"{name} {clock(value)}" for name, value in seconds.items() if round(value))
     memory, ranks = estimate["peak_memory_mb"], estimate["ranks"]
+    epochs = _rounded(estimate["epochs"])
     each = " of rank 0" if ranks > 1 else ""
     rows = {
         "measured": f"{estimate['measured_steps']:,} steps after {estimate['warm_up_steps']} that are left out",
         "device": f"{estimate['hardware']['device']}, {ranks} rank{'s' * (ranks > 1)}",
-        "speed": f"{estimate['images_per_second']:,.1f} images/s",
-        "time per step": f"{1000 * estimate['seconds_per_step']:,.1f} ms",
+        "speed": speed(estimate["images_per_second"]),
+        "time per step": f"{_rounded(1000 * estimate['seconds_per_step'])} ms",
         "peak memory" + each: ", ".join(f"{name} {size:,} MB" for name, size in memory.items()),
-        "length of the run": f"{estimate['steps']:,} steps, {estimate['epochs']:.4g} epochs",
-        "time of the run": f"{clock(total)} ({total:,.1f} s): {parts}",
-        "checkpoint": f"{estimate['checkpoint_bytes']:,} bytes (last.ckpt)",
+        "length of the run": f"{estimate['steps']:,} steps, {epochs} epoch{'s' * (epochs != '1')}",
+        "time of the run": f"{rough(total)}{': ' * bool(parts)}{parts}",
+        "checkpoint": f"{_rounded(estimate['checkpoint_bytes'] / 1e6)} MB (last.ckpt)",
     }
     table = Table(title=f"{title}: cost", title_justify="left", show_header=False)
     for name, text in rows.items():
@@ -179,6 +178,11 @@ def _print(estimate: dict[str, Any], title: str) -> None:
     console = Console(width=WIDTH)
     console.print(table)
     console.print("without loggers and pictures, which take time in a run that has them", markup=False)
+
+
+def _rounded(number: float) -> str:
+    """For people: two digits below 1, three below 1,000."""
+    return f"{number:.2g}" if number < 1 else f"{number:.3g}" if number < 999.5 else f"{number:,.0f}"
 
 
 if __name__ == "__main__":

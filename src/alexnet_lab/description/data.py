@@ -48,7 +48,7 @@ def data(settings: dict[str, Any], outputs: Sequence[Path]) -> None:
     length = trainer.get("max_epochs") or EPOCHS
     epochs = min(EPOCHS, length) if length > 0 else EPOCHS
     rows = list(cells(module, IMAGES, epochs, shuffled=not trainer.get("overfit_batches")))
-    picture = rows_of_tiles(rows, APART, ["evaluation", *(f"epoch {epoch}" for epoch in range(epochs))])
+    picture = rows_of_tiles(rows, APART, ["evaluation", *(f"epoch {epoch + 1}" for epoch in range(epochs))])
     for path in outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as unfinished:

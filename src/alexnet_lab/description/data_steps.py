@@ -49,11 +49,8 @@ def _normalisation(data: ImageDataModule) -> Iterator[str]:
     else:
         yield f"minus mean {_numbers(pipeline.mean)}"
     if drawn and pipeline.noise is not None:
-        until = (
-            ""
-            if drawn.colour_until_epoch is None
-            else f"; only before epoch {drawn.colour_until_epoch}, counted from 0"
-        )
+        first = drawn.colour_until_epoch
+        until = "" if first is None else f"; only in the first {first} epoch{'s' * (first != 1)}"
         divided = f", then divided by {pipeline.noise.divisor:g}" if pipeline.noise.divisor != 1 else ""
         amount = f"colour noise along the principal components, amounts of std {drawn.colour_std:g}"
         yield f"{TRAINING}{amount}{divided}{until}"

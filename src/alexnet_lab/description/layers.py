@@ -11,7 +11,7 @@ from torch import nn
 
 from alexnet_lab import files
 from alexnet_lab.config.agreement import agreeing_layers
-from alexnet_lab.config.build import build, check
+from alexnet_lab.config.build import build
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.description import network, side_by_side
 from alexnet_lab.description.network import Described
@@ -38,11 +38,11 @@ def layers(settings: dict[str, Any], outputs: Sequence[Path], others: Sequence[d
 
 
 def _complete(settings: dict[str, Any]) -> dict[str, Any]:
+    data: ImageDataModule = build(settings["data"], "data", ImageDataModule)  # checks it; no image is read
     if settings["data"].get("num_classes", 0) is None:  # as many as the images have
-        settings = with_found(settings, build(settings["data"], "data", ImageDataModule))
+        settings = with_found(settings, data)
     if "pretrained" in settings["model"]:
         settings["model"]["pretrained"] = False  # the layers are the same; nothing needs to be downloaded
-    check(settings["data"], "data")
     return settings
 
 

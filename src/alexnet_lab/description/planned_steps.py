@@ -19,6 +19,7 @@ from alexnet_lab.classifier import ImageClassifier
 from alexnet_lab.config.build import build
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.data.sampler import EpochOrder, GlobalBatchSampler
+from alexnet_lab.description.published import published
 from alexnet_lab.errors import UserError
 from alexnet_lab.optim.schedules import WatchesValidation, is_scheduled, logged_lr, steps_of
 from alexnet_lab.runs.found_settings import with_found
@@ -41,16 +42,18 @@ class Steps:
     """A run's learning rates, by optimizer step."""
 
     images: int
+    images_note: str
+    """Where the number is from, if not from the images."""
     batch_size: int
     per_epoch: int
+    total: int
     columns: dict[str, list[float]]
-    """`lr` as it is logged, `lr of NAMES` of other groups of parameters, and the momentum if it changes; [steps]."""
+    """`lr` as it is logged, `lr of NAMES` of other groups of parameters, and the momentum if it changes; [steps].
+
+    With a `rule`, the first step, then the levels that may follow, as far as the schedule knows them.
+    """
     rule: str | None
     """How the schedule follows the validation error, which is not known before; None if it does not."""
-
-    @property
-    def total(self) -> int:
-        return len(self.columns["lr"])
 
 
 def planned_steps(settings: dict[str, Any]) -> Steps:
@@ -60,6 +63,9 @@ def planned_steps(settings: dict[str, Any]) -> Steps:
         UserError: something in the settings is wrong, or there are no images.
     """
     data: ImageDataModule = build(settings["data"], "data", ImageDataModule)
+    known = published(settings)
+    if known:
+        data.dataset = known  # type: ignore[assignment]
     settings = with_found({**settings, "trainer": {**settings["trainer"], **ONE_CPU}}, data)
     with torch.device("meta"):
         classifier, _ = make_classifier(settings, data, is_new=False)
@@ -71,7 +77,8 @@ def planned_steps(settings: dict[str, Any]) -> Steps:
         optimizer, scheduler = _attached(trainer, classifier, len(batches))
     per_epoch, total = steps_of(trainer)
     rule = getattr(scheduler, "rule", str)() if isinstance(scheduler, WatchesValidation) else None
-    return Steps(images, data.batch_size, per_epoch, _columns(optimizer, scheduler, total), rule)
+    columns = _columns(optimizer, scheduler, total)
+    return Steps(images, known.note if known else "", data.batch_size, per_epoch, total, columns, rule)
 
 
 @contextmanager
@@ -134,14 +141,11 @@ def _columns(optimizer: Optimizer, scheduler: LRScheduler, total: int) -> dict[s
     logged: list[float] = []
     momentum: list[float] = []
     rates: list[list[float]] = [[] for _ in groups]
-    # Nothing has a gradient: a step would change nothing, and takes ten times as long as the schedule's.
-    optimizer._opt_called = True  # type: ignore[attr-defined]
-    for _ in range(total):
+    for _ in _rows(optimizer, scheduler, total):
         logged.append(logged_lr(groups[0]))
         momentum.append(groups[0].get("momentum", groups[0].get("betas", (0.0,))[0]))
         for group, values in zip(groups, rates, strict=True):
             values.append(group["lr"])
-        scheduler.step()
     columns = {"lr": logged}
     for group, values in zip(groups, rates, strict=True):
         if values != logged:
@@ -149,6 +153,22 @@ def _columns(optimizer: Optimizer, scheduler: LRScheduler, total: int) -> dict[s
     if len(set(momentum)) > 1:
         columns["momentum"] = momentum
     return columns
+
+
+def _rows(optimizer: Optimizer, scheduler: LRScheduler, total: int) -> Iterator[None]:
+    """Set `optimizer` to each step; with a schedule that follows the validation, to the start and the levels."""
+    if isinstance(scheduler, WatchesValidation):
+        levels = getattr(scheduler, "levels", list)() or [[group["lr"] for group in optimizer.param_groups]]
+        for rates in levels:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            yield
+        return
+    # Nothing has a gradient: a step would change nothing, and takes ten times as long as the schedule's.
+    optimizer._opt_called = True  # type: ignore[attr-defined]
+    for _ in range(total):
+        yield
+        scheduler.step()
 
 
 def _names(group: dict[str, Any]) -> str:

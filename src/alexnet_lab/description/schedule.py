@@ -1,5 +1,7 @@
 """`describe what=schedule`: the learning rate of a run before it begins, as table, chart and file of all steps."""
 
+import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,15 @@ SAMPLES = 11
 POINTS = 2000
 """Largest number of points of a line on the chart."""
 WIDTH = 160
+RULE_WIDTH = 46
+"""Characters in a line of the rule on the chart."""
 
 
 def schedule(settings: dict[str, Any], outputs: Sequence[Path]) -> None:
     """Print the learning rate over the optimizer steps of a run of `settings`, and write it to `outputs`.
 
-    *.csv has every step, as `metrics.csv` of a run that logs every step.
+    *.csv has every step, as `metrics.csv` of a run that logs every step. Of a schedule that follows the validation
+    error, which is not known, there are the start and the levels that may follow.
 
     Raises:
         UserError: something in the settings is wrong, or there are no images.
@@ -58,15 +63,18 @@ def _notes(settings: dict[str, Any], steps: Steps) -> list[str]:
     """The length of the run; then lines about the rates."""
     epochs = -(-steps.total // steps.per_epoch)
     per_epoch = f"{steps.per_epoch:,} optimizer step{'' if steps.per_epoch == 1 else 's'} per epoch"
-    length = f"{steps.total:,} in {epochs:,} epoch{'' if epochs == 1 else 's'}"
+    most = "" if steps.rule is None else "at most "
+    length = f"{most}{steps.total:,} in {epochs:,} epoch{'' if epochs == 1 else 's'}"
     lines = [f"{steps.images:,} training images in batches of {steps.batch_size:,}: {per_epoch}, {length}"]
+    lines += [steps.images_note] if steps.images_note else []
     rates = np.array(steps.columns["lr"])
     low, high = (f"{rates[at]:.4g} (step {at + 1:,})" for at in (rates.argmin(), rates.argmax()))
     lines.append(f"lowest lr {low}, highest {high}" if rates.min() < rates.max() else f"lr is always {rates[0]:.4g}")
     if steps.rule is not None:
         start = "this schedule follows the validation error, which is not known before the run: the table has its start"
-        lines[-1] = start + (f"\nrule: {steps.rule}" if steps.rule else "")
-    lines.append("epoch: counted from 0, as in metrics.csv")
+        levels = " and the levels that may follow" if len(rates) > 1 else ""
+        lines[-1] = start + levels + (f"\nrule: {steps.rule}" if steps.rule else "")
+    lines.append("epoch: counted from 1; out=FILE.csv counts from 0, as metrics.csv does")
     if "early_stopping" in (settings.get("callbacks") or {}):
         lines.append("early stopping may end the run before the last step")
     if settings["trainer"].get("max_time"):
@@ -80,7 +88,9 @@ def _changes(rates: Sequence[float]) -> list[int]:
 
 
 def _shown(steps: Steps) -> list[int]:
-    """The indices of the steps in the table."""
+    """The indices of the rows in the table."""
+    if steps.rule is not None:
+        return list(range(len(steps.columns["lr"])))
     rates, last = steps.columns["lr"], steps.total - 1
     some = _changes(rates)
     if len(some) > MOST_CHANGES:
@@ -89,16 +99,40 @@ def _shown(steps: Steps) -> list[int]:
 
 
 def _table(steps: Steps) -> Iterator[list[str]]:
-    """The titles, then a row per shown step."""
+    """The titles, then a row per shown step, or level."""
     yield ["step", "epoch", *steps.columns]
-    for at in _shown(steps):
-        numbers = (f"{values[at]:.6g}" for values in steps.columns.values())
-        yield [f"{at + 1:,}", f"{at // steps.per_epoch:,}", *numbers]
+    shown = _shown(steps)
+    columns = [aligned([values[at] for at in shown]) for values in steps.columns.values()]
+    for at, *numbers in zip(shown, *columns, strict=True):
+        if at and steps.rule is not None:
+            yield [f"after plateau {at}", "", *numbers]
+        else:
+            yield [f"{at + 1:,}", f"{at // steps.per_epoch + 1:,}", *numbers]
 
 
-def _every_step(steps: Steps) -> Iterator[tuple[float, ...]]:
+def aligned(values: Sequence[float]) -> list[str]:
+    """As many decimals for all as the smallest needs for three digits, or the largest for six.
+
+    A number that is too small for them is written with a power of ten.
+    """
+    sizes = [math.floor(math.log10(abs(value))) for value in values if value] or [0]
+    decimals = max(0, min(2 - min(sizes), 5 - max(sizes)))
+    small = [0 < abs(value) < 10**-decimals for value in values]
+    texts = [
+        f"{value:.2e}" if is_small else f"{value:.{decimals}f}" for value, is_small in zip(values, small, strict=True)
+    ]
+    fixed = [text for text, is_small in zip(texts, small, strict=True) if not is_small]
+    spare = min((len(text) - len(text.rstrip("0")) for text in fixed), default=0) if decimals else 0
+    return [
+        text if is_small else text[: len(text) - spare].removesuffix(".")
+        for text, is_small in zip(texts, small, strict=True)
+    ]
+
+
+def _every_step(steps: Steps) -> Iterator[tuple[float | str, ...]]:
     for at, values in enumerate(zip(*steps.columns.values(), strict=True)):
-        yield at + 1, at // steps.per_epoch, *values
+        place = ("", "") if at and steps.rule is not None else (at + 1, at // steps.per_epoch)
+        yield *place, *values
 
 
 def _print(rows: Sequence[Sequence[str]]) -> None:
@@ -118,6 +152,8 @@ def _markdown(title: str, lines: Sequence[str], rows: Sequence[Sequence[str]]) -
 
 
 def _chart(steps: Steps, title: str) -> Any:
+    if steps.rule is not None:
+        return chart([_levels(steps)], title)
     rates = [name for name in steps.columns if name != "momentum"]
     shown = _points(steps)
     lowest = min(min(steps.columns[name]) for name in rates)
@@ -133,6 +169,24 @@ def _chart(steps: Steps, title: str) -> Any:
         if lines:
             panels.append(Panel(f"optimizer step ({steps.per_epoch:,} per epoch)", y, lines, log_y=log, whole_x=True))
     return chart(panels, title)
+
+
+def _levels(steps: Steps) -> Panel:
+    """The start as a point, the levels as dashed lines, since the steps at which they begin are not known."""
+    rates = {name: values for name, values in steps.columns.items() if name != "momentum"}
+    lines = [Line(name, [1], [values[0]], colour) for colour, (name, values) in enumerate(rates.items())]
+    levels = {value: aligned([value])[0] for values in rates.values() for value in values}
+    rule = f"only the start is known; then the validation error decides{': ' * bool(steps.rule)}{steps.rule}"
+    return Panel(
+        f"optimizer step ({steps.per_epoch:,} per epoch)",
+        "learning rate",
+        lines,
+        "\n".join(textwrap.wrap(rule, RULE_WIDTH)),
+        log_y=min(levels) > 0,
+        levels=list(levels.items()),
+        x_range=(1 - 0.02 * steps.total, steps.total),
+        whole_x=True,
+    )
 
 
 def _points(steps: Steps) -> list[int]:

@@ -75,8 +75,15 @@ class Plateau2012(LRScheduler):
             f"{self.min_delta:g} below the lowest, {self.drops} times at most; the next such plateau ends the run"
         )
 
+    def levels(self) -> list[list[float]]:
+        """The learning rates of the groups before the first drop and after each."""
+        return [[float(rate) for rate in self._rates(dropped)] for dropped in range(self.drops + 1)]
+
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group; steps do not change it."""
-        low = self.factor**self.dropped
+        return self._rates(self.dropped)
+
+    def _rates(self, dropped: int) -> list[float | Tensor]:
+        low = self.factor**dropped
         groups = zip(self.optimizer.param_groups, self.base_lrs, strict=True)
         return [base * low if is_scheduled(group) else base for group, base in groups]

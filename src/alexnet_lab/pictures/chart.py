@@ -50,6 +50,8 @@ class Panel:
     log_y: bool = False
     marks: Sequence[tuple[float, str]] = field(default_factory=tuple)
     """Vertical lines: their x, and a text above the axes."""
+    levels: Sequence[tuple[float, str]] = field(default_factory=tuple)
+    """Dashed horizontal lines: their y, and a text at their right end."""
     y_range: tuple[float | None, float | None] = (None, None)
     x_range: tuple[float | None, float | None] = (None, None)
     whole_x: bool = False
@@ -113,6 +115,12 @@ def _draw(axes, panel: Panel) -> None:  # type: ignore[no-untyped-def]
         axes.annotate(
             text, (x, 1), (0, 3), ("data", "axes fraction"), "offset points", ha="center", va="bottom", color=PALE,
             fontsize=8, parse_math=False,
+        )  # fmt: skip
+    for y, text in panel.levels:
+        axes.axhline(y, color=PALE, linewidth=1, linestyle="--")
+        axes.annotate(
+            text, (1, y), (0, 3), ("axes fraction", "data"), "offset points", ha="right", color=PALE, fontsize=8,
+            parse_math=False,
         )  # fmt: skip
     if panel.log_x:
         axes.set_xscale("log")

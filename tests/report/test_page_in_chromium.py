@@ -54,7 +54,7 @@ def test_page_works_in_a_browser_without_a_network(chromium: Chromium, tmp_path:
     assert chromium.evaluate(zoomed) == [1, 2]
 
     heads = chromium.evaluate("[...document.querySelectorAll('#settings th')].map(e => e.textContent)")
-    assert heads == ["run", "model", "seed", "note"]
+    assert heads == ["run", "model", "model.norm", "model.activation", "seed", "note"]
     said = chromium.evaluate("document.querySelector('#settings table').innerText")
     assert "caffenet" in said
     assert "lenet" in said

@@ -6,7 +6,8 @@ Imports neither torch nor lightning.
 import statistics
 from collections.abc import Iterable, Sequence
 
-from alexnet_lab.runs.groups import SEED, TARGET, RecipeKey, recipe_groups, settings
+from alexnet_lab.config.schema import Effect, effect
+from alexnet_lab.runs.groups import TARGET, RecipeKey, recipe_groups, recipe_key, settings
 from alexnet_lab.runs.recipe import NOT_MEASURED, changes, mean
 from alexnet_lab.runs.run import Run
 
@@ -35,8 +36,10 @@ def activations(runs: Sequence[Run]) -> Iterable[str]:
 
 
 def _family(run: Run) -> RecipeKey:
-    known = {key: text for key, text in settings(run.config).items() if key not in (ACTIVATION, NORM, RATE, SEED)}
-    return run.config["recipe"]["name"], frozenset(known.items())
+    """All other settings that change more than the speed."""
+    name, known = recipe_key(run.config)
+    free = (ACTIVATION, NORM, RATE)
+    return name, frozenset((key, text) for key, text in known if key not in free and effect(key) is not Effect.SPEED)
 
 
 def _switches(run: Run) -> tuple[str, str]:

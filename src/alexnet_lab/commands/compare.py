@@ -9,8 +9,7 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from alexnet_lab import files
-from alexnet_lab.config.output_file import check_output
+from alexnet_lab.config.output_file import check_output, write_output
 from alexnet_lab.errors import UserError
 from alexnet_lab.report import page, text
 from alexnet_lab.report.pivot import Pivot, make_pivot
@@ -66,13 +65,7 @@ def compare(config: DictConfig) -> None:
     comparison = replace(comparison, pivot=_pivot(settings, comparison))
     text.print_table(comparison, Console())
     for path in outputs:
-        content = WRITERS[path.suffix.lower()](comparison)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write(path, content)
-        except OSError as error:
-            raise UserError(f"out={path}: {error.strerror}") from error
-        files.print_written(path)
+        write_output(path, WRITERS[path.suffix.lower()](comparison))
     if settings["workspace"] is not None:
         from alexnet_lab.report import wandb_workspace
 

@@ -1,4 +1,4 @@
-"""Checks the output file of a command before the work begins.
+"""The output file of a command: checked before the work begins, written at its end.
 
 Imports nothing heavy.
 """
@@ -39,3 +39,17 @@ def check_output(key: str, value: Any, suffixes: Sequence[str], makes_folder: bo
         files.try_to_write(folder / path.name)
     except OSError as error:
         raise UserError(f"{key}={value}: no file can be written in {folder} ({error.strerror})") from error
+
+
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write the file `out=path`, which `check_output` has checked, and its folder; print its name.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, content)
+    except OSError as error:
+        raise UserError(f"out={path}: {error.strerror}") from error
+    files.print_written(path)

@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from alexnet_lab import files
 from alexnet_lab.config.agreement import agreeing_layers
 from alexnet_lab.config.build import build
+from alexnet_lab.config.output_file import write_output
 from alexnet_lab.data.module import ImageDataModule
 from alexnet_lab.description import network, side_by_side
 from alexnet_lab.description.network import Described
@@ -109,10 +109,4 @@ WRITERS: dict[str, Callable[[Sequence[Described], Remark | None, Sequence[Descri
 
 
 def _write(path: Path, networks: Sequence[Described], remark: Remark | None, beside: Sequence[Described]) -> None:
-    content = WRITERS[path.suffix.lower()](networks, remark, beside)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, content)
-    except OSError as error:
-        raise UserError(f"out={path}: {error.strerror}") from error
-    files.print_written(path)
+    write_output(path, WRITERS[path.suffix.lower()](networks, remark, beside))

@@ -89,7 +89,7 @@ def notes(pivot: Pivot) -> Iterator[str]:
 
 
 def cell_text(pivot: Pivot, cell: Cell | None, joint: str = " ") -> str:
-    """`0.8124 ± 0.0122 (n 3) best of 2`; `(n 1)` only beside others. `joint` comes before what is said of sharing."""
+    """`0.8124 ± 0.0122 (n 3) best of 2`; `(n 1)` only beside others. `joint` comes before `best of`."""
     if cell is None:
         return ""
     text, spread = f"{cell.sample.mean:{pivot.figure.text}}", cell.sample.deviation

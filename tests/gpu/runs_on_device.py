@@ -27,10 +27,10 @@ PIPELINES = {
     "one_weird_trick_2014": ("experiment=one_weird_trick_2014_imagenette",),
     "article": (
         *("experiment=ungrouped_imagenette", "data.crop=random"),
-        *("data.rotation=10", "data.scaling=0.1", "data.jitter=0.4", *OBJECTIVE),
+        *("data.rotation=10", "data.scaling=0.1", "data.jitter=0.4", *OBJECTIVE, "model.norm=batch"),
     ),
 }
-"""One recipe for each input pipeline; the last with the transforms of the article, and `OBJECTIVE`."""
+"""One recipe for each input pipeline; the last with the transforms of the article, `OBJECTIVE`, batch normalisation."""
 CLASSES, IMAGES, BATCH = 2, 164, 4
 """Of the photographs: 41 steps."""
 FIRST, WATCHED = 5, 30
@@ -43,6 +43,8 @@ sys.path.insert(0, "src")
 sys.argv[0] = "src/train.py"
 runpy.run_path("src/train.py", run_name="__main__")
 """
+REPLAYED = ("deterministic", "half", "changed")
+"""Runs that are made with `compile=cuda-graph`, too."""
 TWO_RANKS = {
     "ddp": "{_target_: lightning.pytorch.strategies.DDPStrategy, process_group_backend: gloo}",
     "towers": "{_target_: tests.gpu.strategies.TowersThroughGloo}",
@@ -111,19 +113,24 @@ class Runs:
             "again": same,
             "16-mixed": (*self._small(), half, "checkpoints=none"),
             "grey": self._grey(),
+            "batch norm": (*exact, "model.norm=batch"),
+            "changed": self._changed(),
+            "tuned": self._tuned(),
+            "statistics": (*same, "callbacks=layer_statistics", "callbacks.layer_statistics.every_n_steps=7"),
             **{network: self._of_network(network) for network in NETWORKS},
         }
         if not self.on_cpu:
             on_device |= {"half": (*same, "trainer.precision=bf16-mixed")}
-            on_device |= {
-                f"{name} graph": (*on_device[name], "compile=cuda-graph") for name in ("deterministic", "half")
-            }
+            on_device |= {f"{name} graph": (*on_device[name], "compile=cuda-graph") for name in REPLAYED}
         return {
             "float64 on the CPU": partial(self._train, "float64 on the CPU", *exact, "trainer=cpu", threads=8),
             "killed and continued": partial(self._killed_and_continued, "killed and continued", *same),
             "moved": partial(self._moved_from_the_cpu, "moved", *same),
             "one rank": partial(self._train, "one rank", *same, *ddp),
             **{name: partial(self._two_ranks, name, strategy) for name, strategy in TWO_RANKS.items()},
+            "batch norm over ranks": partial(
+                self._two_ranks, "batch norm over ranks", TWO_RANKS["ddp"], "model.norm=batch"
+            ),
             **{name: partial(self._train, name, *choices, self.trainer) for name, choices in on_device.items()},
             **{name: partial(self._on_photographs, name, *recipe) for name, recipe in PIPELINES.items()},
             **({} if self.on_cpu else {"too large": self._too_large}),
@@ -151,6 +158,17 @@ class Runs:
         sized = few if self.on_cpu and name != "lenet" else few[:2]
         small = [one for one in self._small() if not one.startswith("model")]
         return (f"model={name}", *small, *sized, "trainer.deterministic=true", "checkpoints=none")
+
+    def _changed(self) -> tuple[str, ...]:
+        """Batch normalisation, a frozen layer, and factors of the learning rate with a fused optimizer."""
+        small = [one for one in self._deterministic() if not one.startswith("optimizer")]
+        changes = ("model.norm=batch", "freeze=[conv1]", "layers=[{pattern: last, lr: 10, weight_decay: 0}]")
+        return (*small, *changes, "optimizer=sgd", "optimizer.fused=true", "optimizer.lr=0.001")
+
+    def _tuned(self) -> tuple[str, ...]:
+        """A learning-rate range test."""
+        small = [one for one in self._small() if not one.startswith("test_on")]
+        return (*small, "tune=lr", "tune.start=1e-4", "tune.steps=40")
 
     def _grey(self) -> tuple[str, ...]:
         small = [one for one in self._small() if not one.startswith(("model=", "optimizer"))]
@@ -235,12 +253,37 @@ class Runs:
         checkpoint = f"checkpoint={run.folder}/checkpoints/last.ckpt"
         return self._command("evaluated", checkpoint, "trainer=cpu", threads=4, program=("src/evaluate.py",))
 
-    def _two_ranks(self, name: str, strategy: str) -> Run:
+    def described_cost(self) -> dict[str, Any]:
+        """Of the deterministic run."""
+        file = self._folder / "cost.json"
+        choices = (*self._deterministic(), self.trainer, "what=cost", f"out={file}")
+        self._command("cost", *choices, program=("src/describe.py",)).assert_finished()
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
+
+    def predicted(self, run: Run, accelerator: str) -> list[dict[str, Any]]:
+        """Classes of photographs, and a sheet with the evidence for them."""
+        run.assert_finished()
+        self._store_made.result()
+        folder = self._folder / f"predicted by {accelerator}"
+        folder.mkdir()
+        files = (f"out={folder / 'classes.json'}", "explain=gradcam", f"sheet={folder / 'sheet.png'}")
+        choices = (
+            *(f"checkpoint={run.folder}/checkpoints/last.ckpt", f"accelerator={accelerator}"),
+            *(f"images={self._folder / 'photographs/val'}", *files),
+        )
+        self._command(folder.name, *choices, threads=4, program=("src/predict.py",)).assert_finished()
+        with Image.open(folder / "sheet.png") as sheet:
+            assert min(sheet.size) > 100
+        found: list[dict[str, Any]] = json.loads((folder / "classes.json").read_text())["images"]
+        return found
+
+    def _two_ranks(self, name: str, strategy: str, *more: str) -> Run:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = str(server.getsockname()[1])  # free
         shared = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
         shared |= {"MASTER_PORT": port, "TORCHELASTIC_RUN_ID": name, "GROUP_WORLD_SIZE": "2"}
-        choices = (*self._exact(), self.trainer, "trainer.num_nodes=2", f"trainer.strategy={strategy}")
+        choices = (*self._exact(), *more, self.trainer, "trainer.num_nodes=2", f"trainer.strategy={strategy}")
         folder = f"hydra.run.dir={self._folder / name}"
         ranks = [self._start(*choices, folder, RANK=rank, GROUP_RANK=rank, **shared) for rank in ("0", "1")]
         ended = [self._script.finish(rank, SECONDS) for rank in ranks]

@@ -44,11 +44,15 @@ class CudaGraph(pl.Callback):
         net: Any = pl_module.net
         sample = sample_batch(trainer)
         eager = net.forward
+        # Recording runs the network a few times, which must not count in the statistics of batch normalisation.
+        before = [(buffer, buffer.clone()) for buffer in net.buffers()]
         # Without autocast's cache: its copies must not be shared between recordings.
         with trainer.precision_plugin.forward_context():
             dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
             with torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False):
                 torch.cuda.make_graphed_callables(net, (sample,))
+        for buffer, value in before:
+            buffer.copy_(value)
         net.forward = choosing(net.forward, eager, sample.shape)
 
 

@@ -43,7 +43,7 @@ class BatchNorm(nn.BatchNorm2d):
         def whole(part: Tensor) -> Tensor:
             return _SumOverRanks.apply(part) if ranks > 1 else part
 
-        count = input.new_tensor([input.numel() / self.num_features])
+        count = input.new_full((1,), input.numel() / self.num_features)
         sums = whole(torch.cat([input.sum((0, 2, 3)), count]))
         total = sums[-1].detach()
         mean = sums[:-1] / total.clamp(min=1)

@@ -147,8 +147,10 @@ class Runs:
         )
 
     def _exact(self) -> tuple[str, ...]:
+        """Without a resize, whose float32 products each device rounds differently."""
+        stored = "data.stored_size=${model.image_size}"
         whole = f"data.train_size={self.batch * self.steps}"
-        return (*self._small(), *OBJECTIVE, whole, "model.dropout=0", "trainer.precision=64-true")
+        return (*self._small(), *OBJECTIVE, whole, stored, "model.dropout=0", "trainer.precision=64-true")
 
     def _deterministic(self) -> tuple[str, ...]:
         return (*self._small(), *OBJECTIVE, "trainer.deterministic=true", "trainer.max_epochs=2")

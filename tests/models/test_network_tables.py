@@ -189,6 +189,14 @@ def test_default_dropout_is_published_and_can_be_changed(name: str) -> None:
         assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [expected] * 2
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_table_has_dropout_only_where_its_probability_is_not_zero(name: str) -> None:
+    factory, channels, side, *_ = PUBLISHED[name]
+    for dropout in (0.0, 0.25):
+        kinds = [row.kind for row in layer_table(on_meta(factory, dropout=dropout), channels, side)]
+        assert kinds.count("Dropout") == (2 if dropout else 0)
+
+
 SMALLEST = {
     "original": 64,
     "ungrouped": 64,

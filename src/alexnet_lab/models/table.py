@@ -57,7 +57,10 @@ class LayerRow:
 
 
 def layer_table(net: nn.Module, in_channels: int, image_size: int) -> list[LayerRow]:
-    """One row per layer in the order of the forward pass, see `run_once`; `nn.Identity` has no row."""
+    """One row per layer in the order of the forward pass, see `run_once`.
+
+    `nn.Identity` and dropout with probability 0, which change nothing, have no row.
+    """
     return run_once(net, in_channels, image_size)[0]
 
 
@@ -76,7 +79,7 @@ def run_once(net: nn.Module, in_channels: int, image_size: int) -> tuple[list[La
 
         return hook
 
-    leaves = {name: m for name, m in net.named_modules() if not list(m.children()) and not isinstance(m, nn.Identity)}
+    leaves = {name: m for name, m in net.named_modules() if not list(m.children()) and not _changes_nothing(m)}
     hooks = [layer.register_forward_hook(record(name)) for name, layer in leaves.items()]
     parameter = next(net.parameters(), torch.empty(0))
     image = torch.zeros(1, in_channels, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
@@ -103,6 +106,12 @@ def count_macs(net: nn.Module, in_channels: int, image_size: int) -> int:
 def total_macs(rows: Iterable[LayerRow]) -> int:
     """Multiply-accumulates of all layers for one image."""
     return sum(row.macs for row in rows)
+
+
+def _changes_nothing(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout):
+        return layer.p == 0
+    return isinstance(layer, nn.Identity)
 
 
 def _row(name: str, layer: nn.Module, input: Any, output: Tensor, receptive_field: tuple[int, ...]) -> LayerRow:

@@ -63,6 +63,19 @@ def test_recorded_batch_is_like_the_first_one(
     assert recorded == first
 
 
+def test_recording_does_not_count_in_the_statistics_of_batch_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    module: Any = SimpleNamespace(net=net)
+    plugin = SimpleNamespace(forward_context=nullcontext)
+    sample = torch.zeros(2, 3, 4, 4)
+    monkeypatch.setattr(compiled, "sample_batch", lambda trainer: sample)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda net, samples: net(*samples))  # as its warm-up does
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    compiled.CudaGraph().on_train_start(SimpleNamespace(precision_plugin=plugin), module)  # type: ignore[arg-type]
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(net(sample), torch.zeros_like(sample))
+
+
 def test_batches_of_another_size_are_not_replayed() -> None:
     forward = compiled.choosing(lambda images: "replayed", lambda images: "computed", torch.Size([4, 1, 2, 2]))
     assert [forward(torch.zeros(number, 1, 2, 2)) for number in (4, 3, 4)] == ["replayed", "computed", "replayed"]

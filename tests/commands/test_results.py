@@ -411,8 +411,8 @@ def test_activations_are_sorted_by_their_mean_and_have_the_epochs_to_a_training_
     untested.result["final"] = {}
     text = page([*runs, untested], {}).partition("## Activations")[2].partition("\n## ")[0]
     assert [line for line in text.splitlines() if line.startswith("| ")][1:] == [
-        "| sigmoid | none | 0.1 | 1 | 0.8000 | 0.2000 | 0.5000 | > 3 |",
-        "| relu | none | 0.1 | 2 | 0.7000 +- 0.2828 | 0.5000 +- 0.1414 | 0.7500 +- 0.0707 | 2, > 3 |",
+        "| sigmoid | none | 0.1 | a processor | 1 | 0.8000 | 0.2000 | 0.5000 | > 3 |",
+        "| relu | none | 0.1 | a processor | 2 | 0.7000 +- 0.2828 | 0.5000 +- 0.1414 | 0.7500 +- 0.0707 | 2, > 3 |",
     ]
     assert "## Activations" not in page(runs[:2], {})
 

@@ -8,15 +8,12 @@ import pytest
 from tests.gpu.runs_on_device import NETWORKS, REPLAYED, TWO_RANKS, Run, Runs
 
 
-def largest_difference(run: Run, other: Run) -> float:
-    """Of two weights, relative to the largest weight of their tensor, or to 0.001.
-
-    A bias before batch normalisation has no gradient but rounding.
-    """
+def largest_difference(run: Run, other: Run, floor: float = 1e-12) -> float:
+    """Of two weights, relative to the largest weight of their tensor, or to `floor` where that is larger."""
     ours, theirs = run.weights(), other.weights()
     assert ours.keys() == theirs.keys()
     return max(
-        float((value - theirs[name]).abs().max() / theirs[name].abs().max().clamp(min=1e-3))
+        float((value - theirs[name]).abs().max() / theirs[name].abs().max().clamp(min=floor))
         for name, value in ours.items()
     )
 
@@ -59,7 +56,9 @@ def test_ddp_with_one_device_has_the_weights_of_one_process_bit_for_bit(runs: Ru
 def test_two_ranks_on_one_device_equal_one_process(runs: Runs, whole: str, strategy: str) -> None:
     one, two = runs[whole], runs[strategy]
     assert two.losses() == pytest.approx(one.losses(), rel=1e-9)
-    assert largest_difference(two, one) < 1e-9
+    # The gradient of a bias before batch normalisation is rounding error, so the bias stays near 0.
+    floor = 1e-3 if whole == "batch norm" else 1e-12
+    assert largest_difference(two, one, floor) < 1e-9
     assert json.loads((two.folder / "result.json").read_text())["world_size"] == 2
 
 
@@ -83,7 +82,8 @@ def test_layer_statistics_do_not_change_the_weights(runs: Runs) -> None:
 
 
 def test_batch_normalisation_counts_the_batches_of_training_alone(runs: Runs) -> None:
-    counts = {int(value) for name, value in runs["changed"].weights().items() if name.endswith("num_batches_tracked")}
+    weights = runs["changed" if runs.on_cpu else "changed graph"].weights()
+    counts = {int(value) for name, value in weights.items() if name.endswith("num_batches_tracked")}
     assert counts == {2 * (runs.steps + 1)}
 
 
@@ -92,16 +92,15 @@ def test_range_test_draws_its_curve(runs: Runs) -> None:
     assert (runs["tuned"].folder / "lr.png").stat().st_size > 10_000
 
 
-def test_cost_of_a_run_names_the_device(runs: Runs) -> None:
+def test_cost_counts_the_steps_and_measures_the_memory_of_the_gpu(runs: Runs) -> None:
     cost = runs.described_cost()
     assert cost["steps"] == 2 * (runs.steps + 1)
     assert cost["images_per_second"] > 0
     assert ("gpu" in cost["peak_memory_mb"]) == (not runs.on_cpu)
 
 
-def test_classes_and_evidence_are_those_of_the_cpu(runs: Runs) -> None:
-    on_device = runs.predicted(runs["float64"], "cpu" if runs.on_cpu else "cuda")
-    on_cpu = on_device if runs.on_cpu else runs.predicted(runs["float64"], "cpu")
+def test_predicted_classes_are_those_of_the_cpu(only_on_gpu: None, runs: Runs) -> None:
+    on_device, on_cpu = (runs.predicted(runs["float64"], accelerator) for accelerator in ("cuda", "cpu"))
     assert len(on_device) == 40
     for ours, theirs in zip(on_device, on_cpu, strict=True):
         assert [one["class"] for one in ours["classes"]] == [one["class"] for one in theirs["classes"]]

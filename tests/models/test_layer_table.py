@@ -120,6 +120,14 @@ def test_receptive_field_is_that_of_the_gradient(
     assert next(field for name, field in fields.items() if name.startswith("fc")) == (side, side)
 
 
+def test_dropout_keeps_the_receptive_field_and_has_a_row_if_it_drops_something() -> None:
+    for kind in (nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout):
+        for p in (0.0, 0.5):
+            rows = layer_table(nn.Sequential(nn.Conv2d(1, 2, 3), kind(p), nn.Conv2d(2, 2, 3)), 1, 8)
+            assert [row.kind for row in rows] == ["Conv2d", *([kind.__name__] if p else []), "Conv2d"]
+            assert rows[-1].receptive_field == (5, 5)
+
+
 def test_network_is_unchanged() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2).eval(), nn.Dropout(0.5))
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}

@@ -91,8 +91,9 @@ PREFIXES: dict[type[nn.Module], str] = {
 }
 
 
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 KEEP_THE_SIZE = (
-    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d, nn.GroupNorm),
+    *(nn.Identity, nn.BatchNorm2d, nn.GroupNorm, *DROPOUTS),
     *(nn.LocalResponseNorm, LocalResponseNorm),
 )
 """Layers whose output has the size of their input, as that of activations."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_lab.models.field import Fields
+from alexnet_lab.models.layers import DROPOUTS
 
 BYTES = 4
 """Of a number in float32."""
@@ -57,16 +58,14 @@ class LayerRow:
 
 
 def layer_table(net: nn.Module, in_channels: int, image_size: int) -> list[LayerRow]:
-    """One row per layer in the order of the forward pass, see `run_once`.
-
-    `nn.Identity` and dropout with probability 0, which change nothing, have no row.
-    """
+    """The rows of `run_once`."""
     return run_once(net, in_channels, image_size)[0]
 
 
 def run_once(net: nn.Module, in_channels: int, image_size: int) -> tuple[list[LayerRow], Any]:
-    """The rows of `layer_table` and the output of one empty image, [1, C, S, S], on the network's own device.
+    """A row for each layer in the order of the forward pass, and the output of one empty image, [1, C, S, S].
 
+    `nn.Identity` and dropout with probability 0, which change nothing, have no row. Computed on the network's device.
     The network is left as it was: its training flags, gradients and the random state. A network on the meta device,
     which holds no numbers, will do.
     """
@@ -109,9 +108,7 @@ def total_macs(rows: Iterable[LayerRow]) -> int:
 
 
 def _changes_nothing(layer: nn.Module) -> bool:
-    if isinstance(layer, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout):
-        return layer.p == 0
-    return isinstance(layer, nn.Identity)
+    return isinstance(layer, nn.Identity) or (isinstance(layer, DROPOUTS) and layer.p == 0)
 
 
 def _row(name: str, layer: nn.Module, input: Any, output: Tensor, receptive_field: tuple[int, ...]) -> LayerRow:

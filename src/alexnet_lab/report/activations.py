@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from alexnet_lab.config.schema import Effect, effect
 from alexnet_lab.runs.groups import TARGET, RecipeKey, recipe_groups, recipe_key, settings
-from alexnet_lab.runs.recipe import NOT_MEASURED, changes, mean
+from alexnet_lab.runs.recipe import NOT_MEASURED, mean, not_comparable
 from alexnet_lab.runs.run import Run
 
 ACTIVATION, NORM, RATE = "model.activation", "model.norm", "optimizer.lr"
@@ -29,7 +29,7 @@ def activations(runs: Sequence[Run]) -> Iterable[str]:
     if not compared:
         return
     yield from ("", "## Activations and normalisations", "")
-    yield "The runs of a table differ in nothing else. The best learning rate depends on both, so it is stated."
+    yield "The runs of a table differ in nothing else, except the device. The best learning rate depends on both."
     yield f"Training top-1 is over an epoch, with dropout. Epochs to {ENOUGH}: of each seed, until it is at least that."
     for groups in compared:
         yield from _table(groups)
@@ -49,14 +49,17 @@ def _switches(run: Run) -> tuple[str, str]:
 
 def _table(groups: Sequence[Sequence[Run]]) -> Iterable[str]:
     config = groups[0][0].config
-    common = [text for text in changes(config) if text.partition("=")[0] not in (ACTIVATION, NORM, RATE)]
+    common = [text for text in not_comparable(config) if text.partition("=")[0] not in (ACTIVATION, NORM, RATE)]
     network, data = config["model"][TARGET].rpartition(".")[2], config["data"]["name"]
     yield from ("", f"{' '.join([config['recipe']['name'], *common])}: {network} on {data}.", "")
-    yield f"| activation | norm | lr | seeds | test top-1 | training top-1, epoch 1 | last epoch | epochs to {ENOUGH} |"
-    yield "|---|---|---|---|---|---|---|---|"
+    columns = ("activation", "norm", "lr", "device", "seeds", "test top-1", "training top-1, epoch 1", "last epoch")
+    yield f"| {' | '.join(columns)} | epochs to {ENOUGH} |"
+    yield f"|{'---|' * (len(columns) + 1)}"
     for group in sorted(groups, key=lambda group: statistics.mean(_tested(group)), reverse=True):
         known, curves = settings(group[0].config), [curve for run in group if (curve := _train(run))]
-        cells = [known.get(ACTIVATION, ""), known.get(NORM, ""), known.get(RATE, ""), str(len(group))]
+        cells = [known.get(ACTIVATION, ""), known.get(NORM, ""), known.get(RATE, "")]
+        devices = dict.fromkeys(run.result["hardware"]["device"] for run in group)
+        cells += [", ".join(devices), str(len(group))]
         cells.append(mean(_tested(group)))
         cells += [mean([curve[place] for curve in curves]) if curves else NOT_MEASURED for place in (0, -1)]
         yield f"| {' | '.join([*cells, ', '.join(_epochs_to(ENOUGH, curve) for curve in curves)])} |"

@@ -34,7 +34,7 @@ train: $(STAMP)  ## the quickstart: a short real training run on Fashion-MNIST
 test: $(STAMP)  ## every test that needs no accelerator, within 6 minutes
 	$(PYTEST_IN_TWO) -m 'not system and not alone and not gpu' $(ARGS)
 
-test-system: $(STAMP)  ## the long end-to-end tests, within 15 minutes
+test-system: $(STAMP)  ## the long end-to-end tests, in about 20 minutes
 	$(PYTEST_IN_TWO) -m 'system and not alone' $(ARGS)
 	.venv/bin/python -m pytest -m alone $(ARGS)
 

@@ -29,7 +29,7 @@ def activations(runs: Sequence[Run]) -> Iterable[str]:
     if not compared:
         return
     yield from ("", "## Activations and normalisations", "")
-    yield "The runs of a table differ in nothing else, except the device. The best learning rate depends on both."
+    yield "The runs of a table differ in nothing else but the device. The best lr depends on activation and norm."
     yield f"Training top-1 is over an epoch, with dropout. Epochs to {ENOUGH}: of each seed, until it is at least that."
     for groups in compared:
         yield from _table(groups)
